@@ -1,0 +1,20 @@
+"""FORA with any number of full evaluations, spread evenly: our adaptation, since whole intervals miss most budgets."""
+
+import numpy as np
+
+from cachebench.method import Method
+from cachebench.schedule import Schedule
+
+
+class SpreadFORA(Method):
+    name = "FORA, spread (adapted)"
+    reference = "arXiv:2407.01425"
+    params = {"refreshes": [20]}
+    knob = "refreshes"
+
+    @classmethod
+    def grid(cls, spec):
+        return {"refreshes": list(range(spec.num_evaluations, 1, -1))}
+
+    def schedule(self, spec, state=None):
+        return Schedule.refresh(spec, np.linspace(0, spec.num_evaluations - 1, self.refreshes).round().astype(int))

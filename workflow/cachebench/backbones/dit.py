@@ -1,0 +1,162 @@
+"""DiT (Peebles & Xie, arXiv:2212.09748), weight compatible with the released checkpoints, with three doors for caching."""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cachebench.cache import Session
+
+
+def modulate(x, shift, scale):
+    return x * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
+
+
+def timestep_embedding(t, dim):
+    """Sinusoids of `t` [B], cosines first: [B, dim]."""
+    freqs = torch.exp(-math.log(10000) * torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2))
+    angles = t.float()[:, None] * freqs
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def position_table(width, side):
+    """Fixed 2-D sin-cos table [1, side*side, width]; the first half encodes the column, the second the row."""
+    freqs = 10000.0 ** -(np.arange(width // 4, dtype=np.float64) / (width // 4))
+    angles = np.arange(side, dtype=np.float64)[:, None] * freqs
+    axis = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # (side, D/2)
+    column, row = np.tile(axis, (side, 1)), np.repeat(axis, side, axis=0)
+    return torch.tensor(np.concatenate([column, row], axis=1), dtype=torch.float32)[None]
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, arch):
+        super().__init__()
+        self.proj = nn.Conv2d(arch.channels, arch.width, arch.patch_size, stride=arch.patch_size)
+
+    def forward(self, x):
+        return self.proj(x).flatten(2).transpose(1, 2)  # (B, T, D), row-major
+
+
+class TimestepEmbedder(nn.Module):
+    def __init__(self, width, dim=256):
+        super().__init__()
+        self.dim = dim
+        self.mlp = nn.Sequential(nn.Linear(dim, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t):
+        return self.mlp(timestep_embedding(t, self.dim).to(self.mlp[0].weight.dtype))  # (B, D)
+
+
+class LabelEmbedder(nn.Module):
+    def __init__(self, num_classes, width):
+        super().__init__()
+        self.embedding_table = nn.Embedding(num_classes + 1, width)
+
+    def forward(self, labels):
+        return self.embedding_table(labels)  # (B, D)
+
+
+class Attention(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x):
+        B, T, D = x.shape
+        q, k, v = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H) each
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, T, D))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width, hidden):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    def __init__(self, arch):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(arch.width, elementwise_affine=False, eps=1e-6)
+        self.attn = Attention(arch.width, arch.heads)
+        self.norm2 = nn.LayerNorm(arch.width, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(arch.width, arch.mlp_ratio * arch.width)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(arch.width, 6 * arch.width))
+
+    def forward(self, h, c, branch):
+        """h [B, T, D], c [B, D] -> [B, T, D]. `branch(name, h, run)` is the door; its value is taken before the gate."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)  # (B, D) each
+        h = h + gate1.unsqueeze(1) * branch("attn", h, lambda h: self.attn(modulate(self.norm1(h), shift1, scale1)))
+        h = h + gate2.unsqueeze(1) * branch("mlp", h, lambda h: self.mlp(modulate(self.norm2(h), shift2, scale2)))
+        return h
+
+
+class FinalLayer(nn.Module):
+    def __init__(self, arch):
+        super().__init__()
+        self.norm_final = nn.LayerNorm(arch.width, elementwise_affine=False, eps=1e-6)
+        self.linear = nn.Linear(arch.width, arch.patch_size**2 * arch.out_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(arch.width, 2 * arch.width))
+
+    def forward(self, h, c):
+        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
+        return self.linear(modulate(self.norm_final(h), shift, scale))  # (B, T, p*p*C)
+
+
+class DiT(nn.Module):
+    """The network; `arch` is a `cachebench.spec.Arch`."""
+
+    def __init__(self, arch):
+        super().__init__()
+        self.arch = arch
+        self.x_embedder = PatchEmbed(arch)
+        self.t_embedder = TimestepEmbedder(arch.width)
+        self.y_embedder = LabelEmbedder(arch.num_classes, arch.width)
+        table = position_table(arch.width, arch.input_size // arch.patch_size)
+        self.pos_embed = nn.Parameter(table, requires_grad=False)
+        self.blocks = nn.ModuleList([Block(arch) for _ in range(arch.depth)])
+        self.final_layer = FinalLayer(arch)
+
+    def forward(self, x, t, y, session=Session()):
+        """Noise prediction. x [B, C, H, W], t [B] model time, y [B] labels -> [B, out_channels, H, W]."""
+        h = self.x_embedder(x) + self.pos_embed  # (B, T, D)
+        c = self.t_embedder(t) + self.y_embedder(y)  # (B, D)
+        h = session.trunk(h, lambda h: self.trunk(h, c, session))  # (B, T, D)
+        return self.unpatchify(self.final_layer(h, c))  # (B, C', H, W)
+
+    def trunk(self, h, c, session):
+        for i, block in enumerate(self.blocks):
+            h = session.block(i, h, lambda h: block(h, c, lambda name, h, run: session.branch(i, name, h, run)))
+        return h
+
+    def unpatchify(self, h):
+        side, p = self.arch.input_size // self.arch.patch_size, self.arch.patch_size
+        h = h.view(-1, side, side, p, p, self.arch.out_channels)  # (B, row, column, p_row, p_column, C')
+        return h.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.arch.out_channels, side * p, side * p)
+
+    def initialize(self, generator):
+        """DiT's own initialisation (adaLN-Zero), drawn from `generator`."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1), generator=generator)
+                nn.init.zeros_(module.bias)
+        for weight in (self.y_embedder.embedding_table.weight, self.t_embedder.mlp[0].weight, self.t_embedder.mlp[2].weight):
+            nn.init.normal_(weight, std=0.02, generator=generator)
+        for layer in [block.adaLN_modulation[1] for block in self.blocks] + [
+            self.final_layer.adaLN_modulation[1],
+            self.final_layer.linear,
+        ]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        return self
+
+
+def build(arch):
+    return DiT(arch)

@@ -1,0 +1,2 @@
+import yaml
+def load(p): return yaml.safe_load(open(p))

@@ -1,0 +1,38 @@
+"""Budget matching: for each budget the setting whose exact cost is closest. A budget is a share of the full run's MACs."""
+
+from cachebench import cost
+from cachebench.method import label, settings, static_rows
+
+
+def candidates(cls, spec, states, overrides=None, measure=None):
+    """[(params, counts of one row)] over the method's grid. `states`: {label of the fit parameters: state}.
+
+    `overrides` replaces values of the grid. `measure(method, state)` counts what a run-time method computes."""
+    grid = dict(cls.grid(spec)) | (overrides or {})
+    found = []
+    for params in settings(grid):
+        method = cls(**params)
+        state = states.get(label({key: params[key] for key in cls.fit_params}))
+        rows = static_rows(method, spec, state) if cls.is_static() else measure(method, state)
+        found.append((params, rows))
+    return found
+
+
+def share(spec, method, rows):
+    """(MACs of an image, MACs / MACs of the full run on `spec`)."""
+    macs = cost.image_macs(method.sampler(spec), rows)
+    return macs, macs / cost.image_macs(spec, cost.full_rows(spec))
+
+
+def match(cls, spec, budgets, tolerance, found):
+    """One setting per budget: {"budget", "params", "rows", "macs", "achieved"} and "reason" where the nearest is off by more
+    than `tolerance` (a share of the full run). Ties go to the earlier candidate."""
+    priced = [(params, rows, *share(spec, cls(**params), rows)) for params, rows in found]
+    chosen = []
+    for budget in budgets:
+        params, rows, macs, achieved = min(priced, key=lambda c: abs(c[3] - budget))
+        entry = {"budget": budget, "params": params, "rows": rows, "macs": macs, "achieved": achieved}
+        if abs(achieved - budget) > tolerance:
+            entry["reason"] = f"unreachable: the nearest cost is {achieved:.3f} ({label(params)})"
+        chosen.append(entry)
+    return chosen

@@ -1,0 +1,108 @@
+"""The contract of a plug-in: one file in methods/, one Method subclass; its id is the file's stem. No torch here."""
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+from cachebench import cost
+from cachebench.schedule import Schedule
+from cachebench.store import ROOT
+
+FOLDER = ROOT / "methods"
+
+
+class Method:
+    """What a method may say, from simple to powerful; everything has a default, and the default is the full model.
+
+    `params`: {name: values} that are swept; the values of `knob` run from saving nothing to saving most, for the others
+    the first value is the default. `fit_params`: names that `fit` depends on. A parameter is an attribute."""
+
+    name = ""  # as printed in tables
+    reference = ""  # paper
+    kind = "cache"  # or "control"
+    params = {}
+    knob = None
+    fit_params = ()
+    history = 1  # how many computed values `predict` sees
+    batch_dependent = False  # True, with a comment that says why, if the result depends on what else is in the batch
+
+    def __init__(self, **values):
+        for name in self.params:
+            setattr(self, name, values.pop(name) if name in values else self.params[name][0])
+        if values:
+            raise ValueError(f"{self.id()}: unknown parameter {', '.join(values)}; allowed: {', '.join(self.params) or 'none'}")
+
+    @classmethod
+    def id(cls):
+        return cls.__module__.rpartition(".")[2]
+
+    def supports(self, spec):
+        """None, or the reason (a sentence) why this method cannot run on `spec`."""
+
+    def sampler(self, spec):
+        """The Spec that is run instead of `spec`: another trajectory, e.g. fewer steps."""
+        return spec
+
+    def prepare(self, model, state):
+        """The model that is run instead of `model`."""
+        return model
+
+    def fit(self, problem):
+        """Training or calibration (see `cachebench.train.problem.Problem`): returns ({name: tensor}, curve rows)."""
+
+    def schedule(self, spec, state=None):
+        """The static compute mask; `state` is {name: numpy array} as `fit` returned it."""
+        return Schedule.full(spec)
+
+    predict = None  # predict(self, history, site, evaluation): the stand-in for a skipped value; default: the last one
+
+    def session(self, model, spec, state=None):
+        """Who decides at the doors. Override it to decide at run time."""
+        from cachebench.cache import ScheduledSession
+
+        return ScheduledSession(self.schedule(spec, state), self.predict, self.history)
+
+    @classmethod
+    def grid(cls, spec):
+        """{name: values} for this run; override it where the values depend on the run."""
+        return cls.params
+
+    @classmethod
+    def is_static(cls):
+        return cls.session is Method.session
+
+    @classmethod
+    def has_fit(cls):
+        return cls.fit is not Method.fit
+
+
+def settings(grid):
+    """Every combination of a grid {name: values}, as dicts."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def label(params):
+    """Readable identity of a setting, e.g. "interval=2,anchor=descending"; "default" without parameters."""
+    return ",".join(f"{key.rstrip('_')}={value}" for key, value in params.items()) or "default"
+
+
+def static_rows(method, spec, state=None):
+    """Counts of one row for a static method on `spec` (its own trajectory, its own mask)."""
+    return cost.schedule_rows(method.schedule(method.sampler(spec), state))
+
+
+def available(folder=FOLDER):
+    """{id: path} of every plug-in file."""
+    return {path.stem: path for path in sorted(Path(folder).glob("*.py"))}
+
+
+def load(path):
+    """The Method subclass defined in the file at `path`. ValueError names the file if there is not exactly one."""
+    path = Path(path)
+    module_spec = importlib.util.spec_from_file_location(f"cachebench_methods.{path.stem}", path)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    found = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__]
+    if len(found) != 1:
+        raise ValueError(f"{path}: defines {len(found)} Method subclasses, expected exactly one")
+    return found[0]

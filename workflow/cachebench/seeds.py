@@ -1,0 +1,24 @@
+"""Randomness: one generator per named purpose and index, so that a number never depends on what was drawn before it."""
+
+import hashlib
+
+import torch
+
+
+def generator(*key):
+    """CPU generator seeded by the words and numbers in `key`, e.g. generator("train", seed, step)."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def noise(seeds, shape):
+    """Initial latents [n, *shape] float32 on the CPU; row i depends on seeds[i] alone, not on batch, shard or device."""
+    return torch.stack([torch.randn(shape, generator=generator("noise", seed)) for seed in seeds])
+
+
+def labels(seeds, num_classes, mode="balanced"):
+    """Class labels [n] of the samples: seed modulo the classes, or drawn uniformly from the seed's own generator."""
+    if mode == "balanced":
+        return torch.tensor([seed % num_classes for seed in seeds])
+    draw = [torch.randint(num_classes, (), generator=generator("label", seed)) for seed in seeds]
+    return torch.stack(draw)

@@ -1,0 +1,83 @@
+"""What is run: a backbone's geometry, a sampler and its steps. Plain frozen data, no torch."""
+
+from dataclasses import dataclass, replace
+from importlib import import_module
+
+BRANCHES = ("attn", "mlp")
+
+# depth, width, heads of the published sizes (DiT, arXiv:2212.09748, Table 1).
+DIT_SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
+
+
+@dataclass(frozen=True)
+class Arch:
+    """Geometry of a backbone; enough to build it, to count its MACs and to shape its schedules."""
+
+    kind: str  # file in cachebench/backbones
+    input_size: int  # side of the (latent) image
+    patch_size: int
+    channels: int
+    width: int
+    depth: int
+    heads: int
+    num_classes: int  # label `num_classes` is the null class
+    learn_sigma: bool = True
+    mlp_ratio: int = 4
+
+    @classmethod
+    def from_config(cls, values):
+        """Arch from a config mapping; `size: XL/2` stands for depth, width, heads and patch_size."""
+        values = dict(values)
+        if "size" in values:
+            size, patch = values.pop("size").split("/")
+            depth, width, heads = DIT_SIZES[size]
+            values = {"depth": depth, "width": width, "heads": heads, "patch_size": int(patch)} | values
+        return cls(**values)
+
+    @property
+    def tokens(self):
+        return (self.input_size // self.patch_size) ** 2
+
+    @property
+    def out_channels(self):
+        return self.channels * (2 if self.learn_sigma else 1)
+
+    @property
+    def sample_shape(self):
+        return (self.channels, self.input_size, self.input_size)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One trajectory: which network, which sampler, how many steps, which guidance.
+
+    `cfg_scale` is DiT's w (1 = no guidance, one pass); `cfg_channels` says how many latent channels are guided
+    (None = all; 3 reproduces the released DiT sampler, which guides three of four)."""
+
+    arch: Arch
+    sampler: str
+    num_steps: int
+    cfg_scale: float = 1.0
+    cfg_channels: int | None = None
+
+    def with_steps(self, num_steps):
+        return replace(self, num_steps=num_steps)
+
+    @property
+    def plan(self):
+        """The sampler's plan of evaluations (see `cachebench.samplers`)."""
+        return import_module(f"cachebench.samplers.{self.sampler}").plan(self.num_steps)
+
+    @property
+    def num_evaluations(self):
+        return len(self.plan.timesteps)
+
+    @property
+    def mask_shape(self):
+        """(evaluations, blocks, branches), the shape of a compute mask."""
+        return (self.num_evaluations, self.arch.depth, len(BRANCHES))
+
+    @property
+    def rows(self):
+        """Network rows for an image: 2 with classifier-free guidance, else 1."""
+        return 1 if self.cfg_scale == 1 else 2

@@ -1,0 +1,80 @@
+"""Files: every write goes to a temporary name and is renamed, so that a file that exists is complete."""
+
+import csv
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def atomic(path):
+    """Yields a temporary path beside `path` (same suffix) and renames it to `path` if the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    with atomic(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text())
+
+
+def write_csv(path, rows, fields=None):
+    """Rows (mappings) to csv; the columns are `fields`, or the union of keys in order of appearance."""
+    fields = fields or list(dict.fromkeys(key for row in rows for key in row))
+    with atomic(path) as temporary, open(temporary, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, fields)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_tensors(path, tensors, metadata=None):
+    """Torch tensors to safetensors; `metadata` values are written as JSON."""
+    from safetensors.torch import save_file
+
+    metadata = {key: json.dumps(value) for key, value in (metadata or {}).items()}
+    with atomic(path) as temporary:
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
+
+
+def read_tensors(path, framework="pt"):
+    """(tensors, metadata) of a safetensors file. ValueError names a file that is missing or corrupt."""
+    try:
+        with safe_open(path, framework) as handle:
+            metadata = {key: json.loads(value) for key, value in (handle.metadata() or {}).items()}
+            return {key: handle.get_tensor(key) for key in handle.keys()}, metadata
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a complete safetensors file ({error})") from None
+
+
+def sha256(path):
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest(paths):
+    """Short hash over the names and contents of files; folders stand for the .py files below them."""
+    files = sorted(f for p in map(Path, paths) for f in (p.rglob("*.py") if p.is_dir() else [p]))
+    joined = "".join(f"{f.name}:{sha256(f)}\n" for f in files)
+    return hashlib.sha256(joined.encode()).hexdigest()[:16]

@@ -1,0 +1,58 @@
+"""Training of the embedded feature extractor: a small classifier whose pooled features and logits the metrics use."""
+
+import torch
+from torch.nn import functional as F
+
+from cachebench.metrics.extractors import EmbeddedCNN
+from cachebench.seeds import generator
+from cachebench.train.loop import optimise
+
+
+def train_extractor(images, labels, settings, checkpoint, device):
+    """Trains on images [n, 1, 28, 28] uint8; returns (model, curve). `settings`: steps, batch_size, lr, seed."""
+    torch.manual_seed(settings["seed"])  # the layers' default initialisation reads the global state
+    model = EmbeddedCNN().to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings["lr"], total_steps=settings["steps"] + 1)
+    size = settings["batch_size"]
+    per_epoch = len(images) // size
+
+    def step(i):
+        order = torch.randperm(len(images), generator=generator("order", settings["seed"], i // per_epoch))
+        rows = order[i % per_epoch * size :][:size].numpy()
+        x = augment(torch.as_tensor(images[rows]), generator("augment", settings["seed"], i)).to(device)
+        schedule.step(i)
+        with torch.autocast(device, torch.bfloat16):
+            _, logits = model.train()(x)
+        loss = F.cross_entropy(logits.float(), torch.as_tensor(labels[rows]).to(device), label_smoothing=0.05)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+    curve = optimise(step, settings["steps"], {"model": model}, optimizer, checkpoint, desc="extractor")
+    return model.eval(), curve
+
+
+def augment(x, g):
+    """Random shift by up to two pixels, and a mirror for half of the images: uint8 [n, 1, 28, 28] to the same."""
+    n, _, side, _ = x.shape
+    padded = F.pad(x, (2, 2, 2, 2))
+    dy, dx = torch.randint(5, (2, n), generator=g)
+    grid = torch.arange(side)
+    rows, columns = (dy[:, None] + grid)[:, :, None], (dx[:, None] + grid)[:, None, :]
+    shifted = padded[torch.arange(n)[:, None, None], 0, rows, columns][:, None]
+    flip = torch.rand(n, generator=g) < 0.5
+    shifted[flip] = shifted[flip].flip(-1)
+    return shifted
+
+
+@torch.inference_mode()
+def accuracy(model, images, labels, batch_size=500):
+    """Share of images whose largest logit is their label."""
+    device = next(model.parameters()).device
+    hits = 0
+    for i in range(0, len(images), batch_size):
+        _, logits = model(torch.as_tensor(images[i : i + batch_size]).to(device))
+        hits += (logits.argmax(1).cpu() == torch.as_tensor(labels[i : i + batch_size])).sum().item()
+    return hits / len(images)
