@@ -1,2 +1,172 @@
+"""The config: read, defaults filled in, and every mistake named in one line before any work starts. No torch here."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import jsonschema
 import yaml
-def load(p): return yaml.safe_load(open(p))
+
+from cachebench import method, store
+from cachebench.spec import Arch, Spec
+
+RANDOM = "random:"  # a backbone's `weights: random:SEED` draws them; for tests and for speed
+
+
+class ConfigError(ValueError):
+    """A mistake in the config; the message is one line that names the key or file and what is allowed."""
+
+
+def read(path):
+    """The config at `path` as it is written, unchecked: for the rules that make the files it names."""
+    return yaml.safe_load(Path(path).read_text())
+
+
+def load(path):
+    """The checked config at `path`, with defaults."""
+    return check(read(path), path)
+
+
+def check(config, source="config"):
+    """The same mapping with defaults filled in. ConfigError names `source`, the key and what is allowed."""
+    config = dict(config)
+    schema = yaml.safe_load((store.ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    error = next(iter(sorted(_validator(schema).iter_errors(config), key=lambda e: list(map(str, e.path)))), None)
+    if error:
+        raise ConfigError(f"{source}: {_explain(error)}")
+    for step in (_check_runs, _check_methods, _check_weights, _check_reference):
+        try:
+            step(config)
+        except ValueError as error:
+            raise ConfigError(f"{source}: {error}") from None
+    return config
+
+
+def method_ids(config):
+    """Ids of the methods to run, `full` first."""
+    chosen = list(method.available()) if config["methods"] == "all" else config["methods"]
+    return ["full"] + [m for m in chosen if m != "full"]
+
+
+def overrides(config, cls):
+    """Grid values that the config gives instead of the method's own."""
+    return config["params"].get(cls.id(), {})
+
+
+def fits(config, cls):
+    """The distinct fit parameters of a method's grid, one mapping per fit; [] for a method without one."""
+    grid = dict(cls.params) | overrides(config, cls)
+    return method.settings({key: grid[key] for key in cls.fit_params}) if cls.has_fit() else []
+
+
+def spec(config, run):
+    """The Spec of a run."""
+    entry = config["runs"][run]
+    arch = Arch.from_config(config["backbones"][entry["backbone"]]["arch"])
+    return Spec(arch, entry["sampler"], entry["num_steps"], entry["cfg_scale"], entry["cfg_channels"])
+
+
+def shards(config):
+    """Number of shards of a setting."""
+    samples = config["samples"]
+    return -(-samples["count"] // samples["shard_size"])
+
+
+def manifest():
+    """Entries of reference_stats/manifest.yaml by name."""
+    return yaml.safe_load((store.ROOT / "reference_stats/manifest.yaml").read_text())
+
+
+def _validator(schema):
+    base = jsonschema.Draft202012Validator
+    properties = base.VALIDATORS["properties"]
+
+    def fill(validator, wanted, instance, schema):
+        if isinstance(instance, dict):
+            for key, entry in wanted.items():
+                if "default" in entry:
+                    instance.setdefault(key, yaml.safe_load(yaml.safe_dump(entry["default"])))
+        yield from properties(validator, wanted, instance, schema)
+
+    return jsonschema.validators.extend(base, {"properties": fill})(schema)
+
+
+def _explain(error):
+    where = ".".join(map(str, error.absolute_path))
+    if error.validator == "additionalProperties":
+        allowed = sorted(error.schema["properties"])
+        unknown = next(key for key in error.instance if key not in allowed)
+        hint = get_close_matches(str(unknown), allowed, 1)
+        guess = f"; did you mean {hint[0]!r}?" if hint else ""
+        return f"unknown key {'.'.join(filter(None, [where, str(unknown)]))!r}{guess} Allowed: {', '.join(allowed)}"
+    if error.validator == "required":
+        return f"key missing under {where or 'the top'!r}: {error.message}"
+    if error.validator in ("exclusiveMinimum", "maximum", "minimum") and where.startswith("budgets"):
+        return f"{where}: budget {error.instance} is outside (0, 1]"
+    return f"{where}: {error.message}"
+
+
+def _check_runs(config):
+    for name, run in config["runs"].items():
+        if run["backbone"] not in config["backbones"]:
+            raise ValueError(f"runs.{name}.backbone: unknown {run['backbone']!r}; allowed: {', '.join(config['backbones'])}")
+    for name, backbone in config["backbones"].items():
+        try:
+            arch = Arch.from_config(backbone["arch"])
+        except TypeError as error:
+            raise ValueError(f"backbones.{name}.arch: {error}; give size, or patch_size, width, depth and heads") from None
+        for large, small in (("input_size", "patch_size"), ("width", "heads")):
+            if getattr(arch, large) % getattr(arch, small):
+                raise ValueError(f"backbones.{name}.arch: {large} {getattr(arch, large)} is not a multiple of {small}")
+
+
+def _check_methods(config):
+    known = method.available()
+    for name in [*method_ids(config), *config["params"]]:
+        if name not in known:
+            raise ValueError(f"methods: unknown {name!r}; allowed: all, {', '.join(known)}")
+    for name, values in config["params"].items():
+        try:
+            cls = method.load(known[name])
+        except Exception:  # its own rows will say why
+            continue
+        for key in values:
+            if key not in cls.params:
+                raise ValueError(f"params.{name}: unknown {key!r}; allowed: {', '.join(cls.params) or 'none'}")
+    if "l2c" in method_ids(config):
+        for name, run in config["runs"].items():
+            if run["sampler"] == "ddim" and run["num_steps"] % 2 and config["methods"] != "all":
+                raise ValueError(f"runs.{name}.num_steps: l2c pairs steps, so an even number is needed, not {run['num_steps']}")
+
+
+def _check_weights(config):
+    entries = {f"backbones.{name}": entry for name, entry in config["backbones"].items()}
+    for where, entry in (entries | {"extractor": config["extractor"]}).items():
+        if not entry["weights"].startswith(RANDOM):
+            check_file(f"{where}.weights", entry["weights"], entry.get("sha256"))
+    check_file("calibration", config["calibration"])
+    if config["samples"]["shard_size"] % config["samples"]["batch_size"]:
+        raise ValueError("samples.shard_size: must be a multiple of samples.batch_size, so that batches do not depend on shards")
+
+
+def check_file(key, path, sha256=None):
+    """ValueError if the file is missing, has another sha256, or is a safetensors file that cannot be opened."""
+    full = store.ROOT / path
+    if not full.is_file():
+        raise ValueError(f"{key}: {path}: no such file")
+    if sha256 and (found := store.sha256(full)) != sha256:
+        raise ValueError(f"{key}: {path}: sha256 is {found}, expected {sha256}")
+    if full.suffix == ".safetensors":
+        store.check_tensors(full)
+
+
+def _check_reference(config):
+    known = manifest()
+    name = config["reference"]
+    if name not in known:
+        raise ValueError(f"reference: unknown {name!r}; reference_stats/manifest.yaml has: {', '.join(known)}")
+    entry = known[name]
+    if entry["extractor"] != config["extractor"]["name"]:
+        raise ValueError(
+            f"reference: {name!r} holds features of extractor {entry['extractor']!r}, the config's is {config['extractor']['name']!r}"
+        )
+    check_file("reference", entry["file"], entry.get("sha256"))

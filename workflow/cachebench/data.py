@@ -24,7 +24,8 @@ def fetch(entry, folders, out):
     """Writes the entry's uncompressed file to `out`, from a local folder if one has it, else from its URLs in turn."""
     path = locate(entry, folders)
     failures = []
-    for url in [None] if path else entry["urls"]:
+    urls = [f"{home}/{entry['name']}.gz" for home in entry["urls"]]
+    for url in [None] if path else urls:
         try:
             with atomic(out) as temporary:
                 if path is None:
@@ -62,7 +63,7 @@ def read_idx(path):
         raise ValueError(f"{path}: not an idx file of unsigned bytes")
     rank = raw[3]
     shape = np.frombuffer(raw, ">i4", rank, offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape).copy()
 
 
 def load(images, labels):

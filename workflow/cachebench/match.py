@@ -13,6 +13,8 @@ def candidates(cls, spec, states, overrides=None, measure=None):
     for params in settings(grid):
         method = cls(**params)
         state = states.get(label({key: params[key] for key in cls.fit_params}))
+        if cls.has_fit() and state is None:
+            continue
         rows = static_rows(method, spec, state) if cls.is_static() else measure(method, state)
         found.append((params, rows))
     return found
@@ -26,13 +28,13 @@ def share(spec, method, rows):
 
 def match(cls, spec, budgets, tolerance, found):
     """One setting per budget: {"budget", "params", "rows", "macs", "achieved"} and "reason" where the nearest is off by more
-    than `tolerance` (a share of the full run). Ties go to the earlier candidate."""
+    than `tolerance` (a share of the full run), with status "unreachable". Ties go to the earlier candidate."""
     priced = [(params, rows, *share(spec, cls(**params), rows)) for params, rows in found]
     chosen = []
     for budget in budgets:
         params, rows, macs, achieved = min(priced, key=lambda c: abs(c[3] - budget))
         entry = {"budget": budget, "params": params, "rows": rows, "macs": macs, "achieved": achieved}
         if abs(achieved - budget) > tolerance:
-            entry["reason"] = f"unreachable: the nearest cost is {achieved:.3f} ({label(params)})"
+            entry |= {"status": "unreachable", "reason": f"The nearest cost is {achieved:.3f} ({label(params)})."}
         chosen.append(entry)
     return chosen

@@ -96,7 +96,7 @@ class Schedule:
             live += len(kept) - len(held[b, j]) + (reads[evaluation, b, j] > evaluation)
             held[b, j] = kept
             peak = max(peak, live)
-        return peak * value_bytes
+        return int(peak) * value_bytes
 
 
 def router_keys(roles):

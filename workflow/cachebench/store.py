@@ -20,6 +20,7 @@ def atomic(path):
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        temporary.chmod(0o644)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -58,10 +59,22 @@ def write_tensors(path, tensors, metadata=None):
 
 def read_tensors(path, framework="pt"):
     """(tensors, metadata) of a safetensors file. ValueError names a file that is missing or corrupt."""
+    with _open_tensors(path, framework) as handle:
+        metadata = {key: json.loads(value) for key, value in (handle.metadata() or {}).items()}
+        return {key: handle.get_tensor(key) for key in handle.keys()}, metadata
+
+
+def check_tensors(path):
+    """ValueError if the safetensors file is missing or incomplete."""
+    with _open_tensors(path, "np"):
+        pass
+
+
+@contextmanager
+def _open_tensors(path, framework):
     try:
         with safe_open(path, framework) as handle:
-            metadata = {key: json.loads(value) for key, value in (handle.metadata() or {}).items()}
-            return {key: handle.get_tensor(key) for key in handle.keys()}, metadata
+            yield handle
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except SafetensorError as error:

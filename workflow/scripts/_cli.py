@@ -8,9 +8,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def arguments(doc, *options):
-    """Parsed `--option value` arguments; an option ending in + takes several values, one ending in ? may be left out."""
+    """Parsed `--option value` arguments; an ending of + means one or more values, * any number, ? that it may be left out."""
     parser = argparse.ArgumentParser(description=doc)
     for option in options:
-        name = option.rstrip("+?")
-        parser.add_argument(f"--{name}", nargs="+" if option.endswith("+") else None, required=not option.endswith("?"))
+        name, several = option.rstrip("+*?"), option[-1] if option[-1] in "+*" else None
+        default = [] if several == "*" else None
+        parser.add_argument(f"--{name}", nargs=several, default=default, required=option[-1] not in "*?")
     return parser.parse_args()

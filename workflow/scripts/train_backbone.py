@@ -15,7 +15,7 @@ from cachebench.train.backbone import train_backbone  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 device = "cuda" if torch.cuda.is_available() else "cpu"
-entry = config.load(args.config)["backbones"][args.backbone]
+entry = config.read(args.config)["backbones"][args.backbone]
 model = dit.build(Arch.from_config(entry["arch"]))
 start = time.perf_counter()
 weights, curve = train_backbone(model, *data.load(args.images, args.labels), entry["train"], f"{args.weights}.partial", device)

@@ -13,7 +13,7 @@ from cachebench.train.extractor import accuracy, train_extractor  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 device = "cuda" if torch.cuda.is_available() else "cpu"
-entry = config.load(args.config)["extractor"]
+entry = config.read(args.config)["extractor"]
 start = time.perf_counter()
 model, curve = train_extractor(*data.load(args.images, args.labels), entry["train"], f"{args.weights}.partial", device)
 seconds = time.perf_counter() - start

@@ -5,15 +5,15 @@ from torch.nn import functional as F
 
 from cachebench.metrics.extractors import EmbeddedCNN
 from cachebench.seeds import generator
+from cachebench.train.backbone import learning_rate
 from cachebench.train.loop import optimise
 
 
 def train_extractor(images, labels, settings, checkpoint, device):
-    """Trains on images [n, 1, 28, 28] uint8; returns (model, curve). `settings`: steps, batch_size, lr, seed."""
+    """Trains on images [n, 1, 28, 28] uint8; returns (model, curve). `settings`: steps, batch_size, lr, warmup, seed."""
     torch.manual_seed(settings["seed"])  # the layers' default initialisation reads the global state
     model = EmbeddedCNN().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings["lr"], total_steps=settings["steps"] + 1)
     size = settings["batch_size"]
     per_epoch = len(images) // size
 
@@ -21,7 +21,8 @@ def train_extractor(images, labels, settings, checkpoint, device):
         order = torch.randperm(len(images), generator=generator("order", settings["seed"], i // per_epoch))
         rows = order[i % per_epoch * size :][:size].numpy()
         x = augment(torch.as_tensor(images[rows]), generator("augment", settings["seed"], i)).to(device)
-        schedule.step(i)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(i, settings)
         with torch.autocast(device, torch.bfloat16):
             _, logits = model.train()(x)
         loss = F.cross_entropy(logits.float(), torch.as_tensor(labels[rows]).to(device), label_smoothing=0.05)
@@ -35,16 +36,13 @@ def train_extractor(images, labels, settings, checkpoint, device):
 
 
 def augment(x, g):
-    """Random shift by up to two pixels, and a mirror for half of the images: uint8 [n, 1, 28, 28] to the same."""
+    """Random shift by up to two pixels: uint8 [n, 1, 28, 28] to the same."""
     n, _, side, _ = x.shape
     padded = F.pad(x, (2, 2, 2, 2))
     dy, dx = torch.randint(5, (2, n), generator=g)
     grid = torch.arange(side)
     rows, columns = (dy[:, None] + grid)[:, :, None], (dx[:, None] + grid)[:, None, :]
-    shifted = padded[torch.arange(n)[:, None, None], 0, rows, columns][:, None]
-    flip = torch.rand(n, generator=g) < 0.5
-    shifted[flip] = shifted[flip].flip(-1)
-    return shifted
+    return padded[torch.arange(n)[:, None, None], 0, rows, columns][:, None]
 
 
 @torch.inference_mode()

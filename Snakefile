@@ -1,0 +1,14 @@
+# Thin by intent: an include would not set the default target, so the workflow is used as a module.
+if "name" not in config:
+
+    configfile: "config/config.yaml"
+
+
+module cachebench:
+    snakefile:
+        "workflow/Snakefile"
+    config:
+        config
+
+
+use rule * from cachebench

@@ -1,0 +1,95 @@
+"""Fixtures that the whole suite shares: the golden network, a smaller one, and public data beside the checkout."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cachebench.backbones import dit
+from cachebench.samplers import ddim
+from cachebench.spec import Arch, Spec
+
+torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[1] / "shared"  # optional: published routers and schedules, not part of the project
+
+
+@pytest.fixture
+def shared():
+    """shared("folder/file") -> its path; the test is skipped where the file is absent."""
+
+    def find(name):
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"needs {path}, which is not part of the repository")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """What the released programs compute on a tiny DiT: {name: tensor}."""
+    return load_file(HERE / "golden/dit_tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def arch():
+    return Arch("dit", input_size=8, patch_size=2, channels=4, width=96, depth=4, heads=4, num_classes=10)
+
+
+@pytest.fixture(scope="session")
+def model(arch, golden):
+    """The golden network, frozen."""
+    network = dit.build(arch)
+    network.load_state_dict({key.removeprefix("weights/"): value for key, value in golden.items() if key.startswith("weights/")})
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def spec(arch):
+    """Ten guided DDIM steps, as in the golden file."""
+    return Spec(arch, "ddim", num_steps=10, cfg_scale=1.5, cfg_channels=3)
+
+
+@pytest.fixture(scope="session")
+def small_arch():
+    return Arch("dit", input_size=4, patch_size=2, channels=2, width=32, depth=2, heads=2, num_classes=3)
+
+
+@pytest.fixture(scope="session")
+def small_model(small_arch):
+    """A network trained for two seconds from open gates, so that its samples stay of order one and every reuse shows.
+
+    (With random weights samples grow to hundreds, and a reuse after the first evaluations is lost in the rounding.)"""
+    network, g = dit.build(small_arch), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, p in network.named_parameters():
+            if p.requires_grad:
+                p.normal_(std=p[0].numel() ** -0.5 if p.dim() > 1 and "table" not in name else 0.3, generator=g)
+    centres = torch.randn(small_arch.num_classes, *small_arch.sample_shape, generator=g)
+    abar = torch.tensor(ddim.alphas_bar(), dtype=torch.float32)
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=3e-3)
+    for _ in range(300):
+        y, t = torch.randint(small_arch.num_classes, (64,), generator=g), torch.randint(1000, (64,), generator=g)
+        x0 = centres[y] + 0.5 * torch.randn(64, *small_arch.sample_shape, generator=g)
+        eps, a = torch.randn(x0.shape, generator=g), abar[t].view(-1, 1, 1, 1)
+        y = torch.where(torch.rand(64, generator=g) < 0.1, small_arch.num_classes, y)
+        loss = (network(a.sqrt() * x0 + (1 - a).sqrt() * eps, t, y)[:, : small_arch.channels] - eps).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def small_spec(small_arch):
+    return Spec(small_arch, "ddim", num_steps=6, cfg_scale=1.5)
+
+
+@pytest.fixture(scope="session")
+def xl():
+    """DiT-XL/2 at 256 pixels."""
+    return Arch.from_config({"kind": "dit", "size": "XL/2", "input_size": 32, "channels": 4, "num_classes": 1000})

@@ -1,0 +1,61 @@
+"""Small functions that several test files use."""
+
+import numpy as np
+import torch
+
+from cachebench import cache, seeds, trajectory
+from cachebench.schedule import Schedule
+
+
+def relative(found, expected):
+    """Largest difference as a share of the largest expected value."""
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def random_schedule(shape, seed, share=0.5):
+    """A random compute mask whose evaluation 0 is computed in full."""
+    mask = np.random.default_rng(seed).random(shape) >= share
+    mask[0] = True
+    return Schedule(mask)
+
+
+def inputs(spec, n=2, first_seed=0):
+    """(noise, labels) of samples first_seed, first_seed + 1, ..."""
+    chosen = range(first_seed, first_seed + n)
+    return seeds.noise(chosen, spec.arch.sample_shape), seeds.labels(chosen, spec.arch.num_classes)
+
+
+def sample(model, spec, session=None, n=2, first_seed=0):
+    return trajectory.run(model, spec, session or cache.Session(), *inputs(spec, n, first_seed))
+
+
+class Spy(cache.Session):
+    """Wraps a session and notes every branch that was really computed: [(evaluation, block, branch), ...]."""
+
+    def __init__(self, session):
+        self.session, self.computed, self.reset = session, [], session.reset
+
+    def begin(self, evaluation):
+        self.evaluation = evaluation
+        self.session.begin(evaluation)
+
+    def trunk(self, h, run):
+        return self.session.trunk(h, run)
+
+    def block(self, i, h, run):
+        return self.session.block(i, h, run)
+
+    def branch(self, i, name, h, run):
+        def noted(h):
+            self.computed.append((self.evaluation, i, name))
+            return run(h)
+
+        return self.session.branch(i, name, h, noted)
+
+
+def random_state():
+    """The global random states of torch, numpy and Python, as comparable values."""
+    import random
+
+    _, keys, *rest = np.random.get_state()
+    return torch.get_rng_state().tolist(), keys.tolist(), rest, random.getstate()

@@ -1,0 +1,76 @@
+"""Parity with an independent implementation: diffusers' DiT and DDIM."""
+
+import pytest
+import torch
+from helpers import relative
+
+from cachebench.samplers import ddim
+
+diffusers = pytest.importorskip("diffusers")
+
+
+def diffusers_dit(model):
+    """The same network in diffusers, with the released program's constants in place of diffusers' own (l2c.md 6.6)."""
+    arch = model.arch
+    twin = diffusers.DiTTransformer2DModel(
+        num_attention_heads=arch.heads,
+        attention_head_dim=arch.width // arch.heads,
+        in_channels=arch.channels,
+        out_channels=arch.out_channels,
+        num_layers=arch.depth,
+        sample_size=arch.input_size,
+        patch_size=arch.patch_size,
+        num_embeds_ada_norm=arch.num_classes,
+    ).eval()
+    twin.load_state_dict(converted(model.state_dict(), arch.depth), strict=False)
+    for block in twin.transformer_blocks:
+        block.norm1.emb.time_proj.downscale_freq_shift = 0  # frequency denominator 128, diffusers has 127
+        block.norm3.eps = 1e-6  # the norm before the MLP; diffusers has 1e-5
+    return twin
+
+
+def converted(state, depth):
+    """Our keys to diffusers'; its position table is computed, so that ours is compared with it."""
+    names = {"x_embedder.proj": "pos_embed.proj", "final_layer.adaLN_modulation.1": "proj_out_1", "final_layer.linear": "proj_out_2"}
+    out = {}
+    for i in range(depth):
+        ours, theirs = f"blocks.{i}", f"transformer_blocks.{i}"
+        names |= {
+            f"{ours}.adaLN_modulation.1": f"{theirs}.norm1.linear",
+            f"{ours}.attn.proj": f"{theirs}.attn1.to_out.0",
+            f"{ours}.mlp.fc1": f"{theirs}.ff.net.0.proj",
+            f"{ours}.mlp.fc2": f"{theirs}.ff.net.2",
+        }
+        for kind in ("weight", "bias"):
+            for name, part in zip("qkv", state[f"{ours}.attn.qkv.{kind}"].chunk(3), strict=True):
+                out[f"{theirs}.attn1.to_{name}.{kind}"] = part
+            out[f"{theirs}.norm1.emb.timestep_embedder.linear_1.{kind}"] = state[f"t_embedder.mlp.0.{kind}"]
+            out[f"{theirs}.norm1.emb.timestep_embedder.linear_2.{kind}"] = state[f"t_embedder.mlp.2.{kind}"]
+        out[f"{theirs}.norm1.emb.class_embedder.embedding_table.weight"] = state["y_embedder.embedding_table.weight"]
+    return out | {f"{theirs}.{kind}": state[f"{ours}.{kind}"] for ours, theirs in names.items() for kind in ("weight", "bias")}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("t", [999, 400, 0])
+def test_forward_equals_diffusers_dit(model, golden, t):
+    x, y, time = golden["sample/z"], golden["sample/y"], torch.full((3,), t)
+    assert relative(model(x, time, y), diffusers_dit(model)(x, time, class_labels=y).sample) < 1e-5
+
+
+def test_every_weight_is_converted(model):
+    twin = diffusers_dit(model)
+    missing, unexpected = twin.load_state_dict(converted(model.state_dict(), model.arch.depth), strict=False)
+    assert (missing, unexpected) == ([], [])
+
+
+@pytest.mark.parametrize("evaluation", [0, 4, 9])
+def test_ddim_step_equals_diffusers_scheduler(evaluation):
+    """Ten steps are 111 apart, which is the scheduler's stride at nine steps; the last one ends at x0."""
+    scheduler = diffusers.DDIMScheduler(beta_start=1e-4, beta_end=0.02, clip_sample=False, set_alpha_to_one=True)
+    scheduler.set_timesteps(9)
+    g = torch.Generator().manual_seed(evaluation)
+    x, eps = torch.randn(2, 3, 4, 4, 4, generator=g)
+    plan = ddim.plan(10)
+    found = ddim.step(x, eps, plan.alphas[evaluation], plan.alphas[evaluation + 1])
+    expected = scheduler.step(eps, plan.timesteps[evaluation], x).prev_sample
+    assert relative(found, expected) < 1e-5

@@ -1,0 +1,125 @@
+"""DiT: weight-compatible with the released checkpoints, and the doors add nothing."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import relative, sample
+
+from cachebench.backbones import checkpoints, dit
+from cachebench.cache import Session
+from cachebench.spec import Arch
+
+# Parameters at 256 pixels and patch 2, fixed position table included (l2c.md 6.1).
+PARAMETERS = {"S": 32_963_360, "B": 130_512_416, "L": 458_102_816, "XL": 675_129_632}
+
+
+def on_meta(size, input_size=32):
+    values = {"kind": "dit", "size": size, "input_size": input_size, "channels": 4, "num_classes": 1000}
+    with torch.device("meta"):
+        return dit.build(Arch.from_config(values))
+
+
+def xl2_shapes():
+    """Keys and shapes of the released DiT-XL-2-256x256.pt (l2c.md 6.2)."""
+    D, T, p = 1152, 256, 2
+    linears = {
+        "t_embedder.mlp.0": (D, 256),
+        "t_embedder.mlp.2": (D, D),
+        "final_layer.adaLN_modulation.1": (2 * D, D),
+        "final_layer.linear": (8 * p * p, D),
+    }
+    for i in range(28):
+        linears |= {
+            f"blocks.{i}.attn.qkv": (3 * D, D),
+            f"blocks.{i}.attn.proj": (D, D),
+            f"blocks.{i}.mlp.fc1": (4 * D, D),
+            f"blocks.{i}.mlp.fc2": (D, 4 * D),
+            f"blocks.{i}.adaLN_modulation.1": (6 * D, D),
+        }
+    shapes = {f"{key}.weight": shape for key, shape in linears.items()}
+    shapes |= {f"{key}.bias": shape[:1] for key, shape in linears.items()}
+    return shapes | {
+        "pos_embed": (1, T, D),
+        "x_embedder.proj.weight": (D, 4, p, p),
+        "x_embedder.proj.bias": (D,),
+        "y_embedder.embedding_table.weight": (1001, D),
+    }
+
+
+def test_state_dict_of_xl2():
+    assert {key: tuple(value.shape) for key, value in on_meta("XL/2").state_dict().items()} == xl2_shapes()
+
+
+@pytest.mark.parametrize("size", PARAMETERS)
+def test_parameter_count_at_256(size):
+    assert sum(p.numel() for p in on_meta(f"{size}/2").parameters()) == PARAMETERS[size]
+
+
+def test_parameter_count_of_xl2_at_512():
+    assert sum(p.numel() for p in on_meta("XL/2", input_size=64).parameters()) == 676_014_368
+
+
+def test_position_table_holds_the_column_first_sines_first():
+    width, side, row, column = 16, 3, 2, 1
+    entry = dit.position_table(width, side)[0, row * side + column]
+    freqs = [10000 ** (-k / 4) for k in range(4)]
+    expected = [f(position * w) for position in (column, row) for f in (math.sin, math.cos) for w in freqs]
+    assert np.allclose(entry, expected, atol=1e-7)
+
+
+def test_timestep_embedding_cosines_first_denominator_128():
+    entry = dit.timestep_embedding(torch.tensor([7]), 256)[0]
+    freqs = [math.exp(-math.log(10000) * k / 128) for k in range(128)]
+    expected = [math.cos(7 * w) for w in freqs] + [math.sin(7 * w) for w in freqs]
+    assert np.allclose(entry, expected, atol=1e-5)
+
+
+def test_bare_session_and_none_are_the_same_bits(model, golden):
+    args = golden["sample/z"], torch.full((3,), 555), golden["sample/y"]
+    assert torch.equal(model(*args), model(*args, Session()))
+
+
+def test_image_order_of_patches_and_pixels(small_arch):
+    """A patch of the image is a patch of the output, not transposed: identity weights give the image back."""
+    network = dit.build(small_arch).eval()
+    h = torch.arange(4 * 16.0).view(1, 4, 16)  # token = row * side + column; in a token: (p_row, p_column, channel)
+    out = network.unpatchify(h)
+    assert out.shape == (1, 4, 4, 4)
+    assert out[0, 3, 2, 1] == h[0, 2, 1 * 4 + 3]  # pixel (2, 1): token (1, 0), inside it (0, 1)
+
+
+def test_bfloat16_trajectory_is_close_to_float32(small_model, small_spec):
+    half = copy.deepcopy(small_model).bfloat16()
+    out = sample(half, small_spec)
+    assert out.dtype == torch.float32
+    assert 0 < relative(out, sample(small_model, small_spec)) < 0.1
+
+
+def test_initialize_depends_on_its_generator_only(small_arch):
+    torch.manual_seed(1)
+    a = dit.build(small_arch).initialize(torch.Generator().manual_seed(5)).state_dict()
+    torch.manual_seed(2)
+    b = dit.build(small_arch).initialize(torch.Generator().manual_seed(5)).state_dict()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_fresh_network_predicts_zero(small_arch):
+    """adaLN-Zero: the gates and the head start at zero."""
+    network = dit.build(small_arch).initialize(torch.Generator().manual_seed(0))
+    out = network(torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(1)), torch.tensor([3]), torch.tensor([1]))
+    assert not out.any()
+    checkpoints.randomize(network, seed=0)
+    assert network(torch.ones(1, 2, 4, 4), torch.tensor([3]), torch.tensor([1])).any()
+
+
+def test_weights_of_another_arch_are_named(small_arch, tmp_path, monkeypatch):
+    from cachebench import store
+
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    store.write_tensors(tmp_path / "w.safetensors", {"pos_embed": torch.zeros(1, 4, 32)})
+    entry = {"arch": vars(small_arch), "weights": "w.safetensors"}
+    with pytest.raises(ValueError, match="w.safetensors: does not fit backbone arch"):
+        checkpoints.load(entry)

@@ -1,0 +1,83 @@
+"""The results table: one row per run, method and budget, joined from what the pipeline wrote. Units are in the names."""
+
+from cachebench import config, cost, method, store
+from cachebench.metrics.intervals import jackknife
+
+# Column order of results.csv; a metric is followed by its interval.
+METRICS = ("fd", "inception_score", "kid", "precision", "recall", "psnr_db", "latent_mse", "fd_minus_full")
+IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "reference")
+OUTCOME = ("budget", "achieved", "setting", "status", "reason")
+COSTS = ("nfe", "macs_per_image", "macs_counted_per_image", "macs_paper", "speed_up", "latency_ms_median", "latency_ms_q25")
+COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
+COSTS += ("fit_s", "images_to_repay_fit", "latency_device")
+PROVENANCE = ("count", "extractor", "reference_stats", "precision_dtype", "device")
+COLUMNS = (*IDENTITY, *OUTCOME, *(f"{m}{end}" for m in METRICS for end in ("", "_low", "_high")), *COSTS, *PROVENANCE)
+
+
+def collect(cfg, folder):
+    """Rows (mappings over COLUMNS) of the runs under `folder`; a setting that did not run says why in `reason`."""
+    rows = []
+    for run in cfg["runs"]:
+        full = store.read_json(folder / run / "full/scores.json")["1.0"]
+        for name in config.method_ids(cfg):
+            rows += [row(cfg, folder, run, name, entry, full) for entry in store.read_json(folder / run / name / "settings.json")]
+    return rows
+
+
+def row(cfg, folder, run, name, entry, full):
+    here, budget = folder / run / name, str(entry["budget"])
+    scored = store.read_json(here / "scores.json")[budget]
+    timed = store.read_json(here / "latency.json")[budget]
+    failed = next((part for part in (entry, scored, timed) if part.get("status") not in (None, "ok")), None)
+    out = describe(cfg, run, name) | {"budget": entry["budget"], "achieved": entry.get("achieved")}
+    out |= {"status": failed["status"] if failed else "ok", "reason": failed.get("reason") if failed else None}
+    if "params" in entry:
+        out |= costs(cfg, run, name, entry)
+    if failed:
+        return out
+    out |= {key: scored[key] for key in scored if key in COLUMNS} | {key: timed[key] for key in timed if key in COLUMNS}
+    out |= {"macs_counted_per_image": scored["macs_counted"], "latency_batch_size": timed["batch_size"]}
+    if name != "full":
+        out |= difference(scored, full, "fd")
+    return out | repayment(here, entry, timed)
+
+
+def describe(cfg, run, name):
+    entry = cfg["runs"][run]
+    about = {"run": run, "method": name} | {key: entry[key] for key in ("backbone", "sampler", "num_steps", "cfg_scale")}
+    about |= {"extractor": cfg["extractor"]["name"], "reference_stats": cfg["reference"], "precision_dtype": entry["precision"]}
+    try:
+        cls = method.load(method.available()[name])
+    except Exception:  # the row's reason says why
+        return about | {"name": name}
+    return about | {"name": cls.name or name, "kind": cls.kind, "reference": cls.reference}
+
+
+def costs(cfg, run, name, entry):
+    """Cost columns that are known before anything runs."""
+    spec = method.load(method.available()[name])(**entry["params"]).sampler(config.spec(cfg, run))
+    return {
+        "setting": method.label(entry["params"]),
+        "nfe": spec.num_evaluations,
+        "macs_per_image": entry["macs"],
+        "macs_paper": cost.image_macs(spec, entry["rows"], "paper"),
+    }
+
+
+def difference(values, base, name):
+    """Columns {name}_minus_full: the paired difference to the full run, over the same seeds and jackknife groups."""
+    key = f"{name}_minus_full"
+    replicates = [{key: a[name] - b[name]} for a, b in zip(values["replicates"], base["replicates"], strict=True)]
+    value = {key: values[name] - base[name]}
+    return value | jackknife(replicates, value)
+
+
+def repayment(here, entry, timed):
+    """Seconds that the setting's fit took, and the images after which the time it saves has paid for them."""
+    cls = method.load(method.available()[here.name])
+    if not cls.has_fit():
+        return {"fit_s": 0.0, "images_to_repay_fit": 0}
+    fit = method.label({key: entry["params"][key] for key in cls.fit_params})
+    seconds = store.read_json(here / f"fit/{fit}.json")["seconds"]
+    saved = (timed["speed_up"] - 1) / timed["images_per_s"]  # seconds an image saves against full
+    return {"fit_s": seconds, "images_to_repay_fit": round(seconds / saved) if saved > 0 else None}

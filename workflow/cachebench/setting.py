@@ -1,0 +1,155 @@
+"""One setting of one method on one run, opened from the files that the pipeline wrote, and sampled."""
+
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from cachebench import config, cost, method, store
+from cachebench.spec import Spec
+
+MEASURED_IMAGES = 8  # images on which the cost of a run-time method is measured for matching
+
+
+def plugin(name):
+    """The Method subclass called `name`."""
+    return method.load(method.available()[name])
+
+
+def reason(error):
+    """One line for the row of a method that failed; the traceback goes to the log."""
+    traceback.print_exception(error, file=sys.stderr)
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+def read_states(paths):
+    """{fit label: state as numpy arrays} of the fits that succeeded. ValueError with the first reason if none did."""
+    reports = {Path(path): store.read_json(Path(path).with_suffix(".json")) for path in paths}
+    failed = [report["reason"] for report in reports.values() if report.get("reason")]
+    if failed and len(failed) == len(reports):
+        raise ValueError(f"fit failed: {failed[0]}")
+    return {path.stem: store.read_tensors(path, "np")[0] for path, report in reports.items() if not report.get("reason")}
+
+
+def calibration(cfg):
+    """(latents [n, C, H, W] in [-1, 1], labels [n]) of the calibration set that every fit shares."""
+    import numpy as np
+    import torch
+
+    from cachebench.data import to_model
+
+    with np.load(store.ROOT / cfg["calibration"], allow_pickle=False) as archive:
+        return to_model(archive["images"]), torch.as_tensor(archive["labels"].astype(np.int64))
+
+
+def run_model(cfg, run, device):
+    """The network of a run on `device`, in the run's precision."""
+    from cachebench.backbones import checkpoints
+
+    entry = cfg["runs"][run]
+    return checkpoints.load(cfg["backbones"][entry["backbone"]], device, entry["precision"])
+
+
+@dataclass
+class Setting:
+    """What settings.json chose for a budget (`entry`), and what it takes to run it: `spec` is the method's own trajectory."""
+
+    entry: dict
+    method: object = None
+    state: dict = None
+    spec: Spec = None
+    model: object = None
+
+    def session(self):
+        return self.method.session(self.model, self.spec, self.state)
+
+    def store_bytes(self):
+        """Predicted peak bytes of the feature store for an image; None for a method that decides at run time."""
+        if not self.method.is_static():
+            return None
+        arch, weight = self.spec.arch, next(self.model.parameters())
+        value = arch.tokens * arch.width * weight.element_size() * self.spec.rows
+        return self.method.schedule(self.spec, self.state).store_bytes(value, self.method.history)
+
+
+def open_setting(cfg, run, name, budget, settings, states, device):
+    """The Setting of a budget; only its entry if the match says that there is nothing to run."""
+    entry = next(e for e in store.read_json(settings) if e["budget"] == budget)
+    if entry.get("status"):
+        return Setting(entry)
+    chosen = plugin(name)(**entry["params"])
+    fit = method.label({key: entry["params"][key] for key in chosen.fit_params})
+    state = read_states(states).get(fit) if chosen.has_fit() else None
+    model = chosen.prepare(run_model(cfg, run, device), state)
+    return Setting(entry, chosen, state, chosen.sampler(config.spec(cfg, run)), model)
+
+
+def start(samples, arch, indices):
+    """(noise, labels) of the samples with these indices."""
+    from cachebench import seeds
+
+    numbers = [samples["first_seed"] + i for i in indices]
+    return seeds.noise(numbers, arch.sample_shape), seeds.labels(numbers, arch.num_classes, samples["labels"])
+
+
+def measured_rows(cfg, run, spec):
+    """measure(method, state) -> counts of one row, for methods that decide at run time: averages over a few images."""
+
+    def measure(chosen, state):
+        from cachebench import cache, trajectory
+
+        own = chosen.sampler(spec)
+        model = chosen.prepare(run_model(cfg, run, "cpu"), state)
+        session = cache.Counted(chosen.session(model, own, state))
+        trajectory.run(model, own, session, *start(cfg["samples"], own.arch, range(MEASURED_IMAGES)))
+        return {site: count / (MEASURED_IMAGES * own.rows) for site, count in session.rows.items()}
+
+    return measure
+
+
+def sample_shard(samples, setting, extractor, shard):
+    """({features, logits, latents, images} of a shard, MACs per image that really ran).
+
+    Images are turned into features batch by batch; only the first `paired` samples keep latents and images."""
+    import torch
+    from tqdm import tqdm
+
+    from cachebench import cache, trajectory
+    from cachebench.data import to_pixels
+    from cachebench.metrics.extractors import extract
+
+    size, batch = samples["shard_size"], samples["batch_size"]
+    indices = range(shard * size, min((shard + 1) * size, samples["count"]))
+    session = cache.Counted(setting.session())
+    parts = {name: [] for name in ("features", "logits", "latents", "images")}
+    for first in tqdm(range(0, len(indices), batch), desc="sampling", unit="batch", mininterval=2):
+        part = indices[first : first + batch]
+        noise, labels = start(samples, setting.spec.arch, part)
+        x = trajectory.run(setting.model, setting.spec, session, noise, labels)
+        if x.shape != noise.shape:
+            raise ValueError(f"samples have shape {tuple(x.shape)}, expected {tuple(noise.shape)}")
+        if not torch.isfinite(x).all():
+            raise ValueError(f"samples {part[0]} to {part[-1]} hold NaN or infinity")
+        images = to_pixels(x)
+        features, logits = extract(extractor, images)
+        kept = sum(i < samples["paired"] for i in part)
+        batch_values = (features, logits, x[:kept].cpu(), images[:kept].cpu())
+        for values, value in zip(parts.values(), batch_values, strict=True):
+            values.append(value)
+    macs = cost.site_macs(setting.spec.arch).total(session.rows) / len(indices)
+    return {name: torch.cat(values) for name, values in parts.items()}, macs
+
+
+def join_shards(paths):
+    """(tensors of all shards in order, metadata of the first shard that has a status, else of the first)."""
+    import torch
+
+    read = [store.read_tensors(path) for path in sorted(paths, key=shard_number)]
+    metadata = next((m for _, m in read if m.get("status")), read[0][1])
+    if metadata.get("status"):
+        return {}, metadata
+    return {name: torch.cat([tensors[name] for tensors, _ in read]) for name in read[0][0]}, metadata
+
+
+def shard_number(path):
+    return int(Path(path).stem.removeprefix("shard-"))

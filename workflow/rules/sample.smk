@@ -1,0 +1,76 @@
+rule sample:
+    input:
+        plugin=plugin_file,
+        settings=f"{RESULTS}/{{run}}/{{method}}/settings.json",
+        states=states,
+        weights=weights,
+    output:
+        f"{RESULTS}/{{run}}/{{method}}/{{budget}}/shard-{{shard}}.safetensors",
+    params:
+        config=CONFIGFILE,
+        identity=identity,
+        samples=CONFIG["samples"],
+        extractor=[store.sha256(CONFIG["extractor"]["weights"]), METRICS],
+    log:
+        f"logs/{CONFIG['name']}/{{run}}/{{method}}/sample-{{budget}}-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{run}}-{{method}}-sample-{{budget}}-{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=GPU,
+    shell:
+        "$PYTHON $SCRIPTS/sample.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
+        "--budget {wildcards.budget} --settings {input.settings} --states {input.states:q} --shard {wildcards.shard} "
+        "--threads {threads} --out {output} > {log} 2>&1"
+
+
+rule score:
+    input:
+        shards=lambda wildcards: shards(wildcards.run, wildcards.method),
+        full=lambda wildcards: shards(wildcards.run, "full"),
+    output:
+        f"{RESULTS}/{{run}}/{{method}}/scores.json",
+    params:
+        config=CONFIGFILE,
+        metrics=[CONFIG["metrics"], CONFIG["reference"], METRICS],
+    log:
+        f"logs/{CONFIG['name']}/{{run}}/{{method}}/score.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{run}}-{{method}}-score.tsv"
+    conda:
+        "../../environment.yml"
+    shell:
+        "$PYTHON $SCRIPTS/score.py --config {params.config} --shards {input.shards} --full {input.full} "
+        "--out {output} > {log} 2>&1"
+
+
+# Takes every core, so that nothing else runs while it measures.
+rule latency:
+    input:
+        plugin=plugin_file,
+        settings=f"{RESULTS}/{{run}}/{{method}}/settings.json",
+        full=f"{RESULTS}/{{run}}/full/settings.json",
+        states=states,
+        weights=weights,
+    output:
+        f"{RESULTS}/{{run}}/{{method}}/latency.json",
+    params:
+        config=CONFIGFILE,
+        identity=identity,
+        latency=CONFIG["latency"],
+        budgets=lambda wildcards: budgets(wildcards.method),
+    log:
+        f"logs/{CONFIG['name']}/{{run}}/{{method}}/latency.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{run}}-{{method}}-latency.tsv"
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    priority: -1
+    resources:
+        gpu=GPU,
+    shell:
+        "$PYTHON $SCRIPTS/latency.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
+        "--budgets {params.budgets} --settings {input.settings} --full-settings {input.full} --states {input.states:q} "
+        "--threads {threads} --out {output} > {log} 2>&1"

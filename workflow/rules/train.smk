@@ -1,0 +1,59 @@
+# The embedded models. Their results are committed under resources/weights; these rules make them anew in results/models.
+TRAINABLE = {name: entry for name, entry in CONFIG["backbones"].items() if "train" in entry}
+
+
+rule train:
+    input:
+        expand("results/models/{backbone}.safetensors", backbone=TRAINABLE),
+        f"results/models/{CONFIG['extractor']['name']}.safetensors",
+    localrule: True
+
+
+rule train_backbone:
+    input:
+        images="data/train-images-idx3-ubyte",
+        labels="data/train-labels-idx1-ubyte",
+    output:
+        weights="results/models/{backbone}.safetensors",
+        curve="results/models/{backbone}.csv",
+    params:
+        config=CONFIGFILE,
+        settings=lambda wildcards: TRAINABLE[wildcards.backbone],
+    wildcard_constraints:
+        backbone="|".join(TRAINABLE) or "none",
+    log:
+        "logs/train-{backbone}.log",
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=GPU,
+    shell:
+        "$PYTHON $SCRIPTS/train_backbone.py --config {params.config} --backbone {wildcards.backbone} "
+        "--images {input.images} --labels {input.labels} --weights {output.weights} --curve {output.curve} "
+        "--threads {threads} 2>&1 | tee {log}"
+
+
+rule train_extractor:
+    input:
+        images="data/train-images-idx3-ubyte",
+        labels="data/train-labels-idx1-ubyte",
+        test_images="data/t10k-images-idx3-ubyte",
+        test_labels="data/t10k-labels-idx1-ubyte",
+    output:
+        weights=f"results/models/{CONFIG['extractor']['name']}.safetensors",
+        curve=f"results/models/{CONFIG['extractor']['name']}.csv",
+    params:
+        config=CONFIGFILE,
+        settings=CONFIG["extractor"].get("train"),
+    log:
+        f"logs/train-{CONFIG['extractor']['name']}.log",
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=GPU,
+    shell:
+        "$PYTHON $SCRIPTS/train_extractor.py --config {params.config} --images {input.images} --labels {input.labels} "
+        "--test-images {input.test_images} --test-labels {input.test_labels} --weights {output.weights} "
+        "--curve {output.curve} --threads {threads} 2>&1 | tee {log}"

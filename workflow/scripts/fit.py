@@ -1,0 +1,34 @@
+"""Fits one method on the calibration set of a run: state (safetensors), loss curve (csv), time or reason of failure (json)."""
+
+from _cli import arguments
+
+args = arguments(__doc__, "config", "run", "method", "fit", "state", "curve", "report", "threads?")
+
+import torch  # noqa: E402
+
+from cachebench import config, device, method, store  # noqa: E402
+from cachebench.setting import calibration, plugin, reason, run_model  # noqa: E402
+from cachebench.train.problem import Problem  # noqa: E402
+
+torch.set_num_threads(int(args.threads or torch.get_num_threads()))
+cfg = config.load(args.config)
+where, state, curve, report = device.pick(), {}, [], {}
+start = device.clock(where)
+try:
+    cls = plugin(args.method)
+    params = next(p for p in config.fits(cfg, cls) if method.label(p) == args.fit)
+    chosen = cls(**params)
+    spec = config.spec(cfg, args.run)
+    report["params"] = params
+    report["reason"] = chosen.supports(spec)
+    if not report["reason"]:
+        latents, labels = calibration(cfg)
+        problem = Problem(run_model(cfg, args.run, where), spec, latents, labels, f"{args.state}.partial")
+        start = device.clock(where)
+        state, curve = chosen.fit(problem)
+except Exception as error:
+    report["reason"] = reason(error)
+report |= {"seconds": device.clock(where) - start, "device": device.describe(where)}
+store.write_tensors(args.state, state)
+store.write_csv(args.curve, curve)
+store.write_json(args.report, report)

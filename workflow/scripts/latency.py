@@ -1,0 +1,39 @@
+"""Times all settings of one method beside the full run, interleaved (json: one row per budget)."""
+
+from _cli import arguments
+
+args = arguments(__doc__, "config", "run", "method", "budgets+", "settings", "full-settings", "states*", "out", "threads?")
+
+import torch  # noqa: E402
+
+from cachebench import config, device, latency, store, trajectory  # noqa: E402
+from cachebench.setting import open_setting, reason, start  # noqa: E402
+
+torch.set_num_threads(int(args.threads or torch.get_num_threads()))
+cfg = config.load(args.config)
+where, batch = device.pick(), cfg["latency"]["batch_size"]
+
+
+def runner(setting):
+    noise, labels = start(cfg["samples"], setting.spec.arch, range(batch))
+    session = setting.session()
+    return lambda: trajectory.run(setting.model, setting.spec, session, noise, labels)
+
+
+runs, rows = {"full": runner(open_setting(cfg, args.run, "full", 1.0, args.full_settings, [], where))}, {}
+for budget in args.budgets:
+    try:
+        setting = open_setting(cfg, args.run, args.method, float(budget), args.settings, args.states, where)
+        rows[budget] = {key: setting.entry.get(key) for key in ("status", "reason")}
+        if not setting.entry.get("status"):
+            run = runner(setting)
+            run()  # a method that fails, fails here, outside the comparison
+            runs[budget] = run
+            rows[budget]["cache_bytes_per_image"] = setting.store_bytes()
+    except Exception as error:
+        rows[budget] = {"status": "failed", "reason": reason(error)}
+measured = latency.measure(runs, where, cfg["latency"]["repeats"], batch)
+for budget in runs.keys() - {"full"}:
+    speed_up = measured["full"]["latency_ms_median"] / measured[budget]["latency_ms_median"]
+    rows[budget] |= measured[budget] | {"speed_up": speed_up, "batch_size": batch, "latency_device": device.describe(where)}
+store.write_json(args.out, rows)

@@ -1,0 +1,25 @@
+"""Chooses, for each budget, the setting of one method whose exact cost is closest (json, one entry per budget)."""
+
+from _cli import arguments
+
+args = arguments(__doc__, "config", "run", "method", "budgets+", "states*", "out")
+
+from cachebench import config, store  # noqa: E402
+from cachebench.match import candidates, match  # noqa: E402
+from cachebench.setting import measured_rows, plugin, read_states, reason  # noqa: E402
+
+cfg = config.load(args.config)
+spec = config.spec(cfg, args.run)
+budgets = [float(b) for b in args.budgets]
+try:
+    cls = plugin(args.method)
+    refusal = cls().supports(spec)
+    if refusal:
+        entries = [{"budget": b, "status": "unsupported", "reason": refusal} for b in budgets]
+    else:
+        states = read_states(args.states)
+        found = candidates(cls, spec, states, config.overrides(cfg, cls), measured_rows(cfg, args.run, spec))
+        entries = match(cls, spec, budgets, cfg["tolerance"], found)
+except Exception as error:
+    entries = [{"budget": b, "status": "failed", "reason": reason(error)} for b in budgets]
+store.write_json(args.out, entries)

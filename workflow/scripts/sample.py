@@ -1,0 +1,25 @@
+"""Samples one shard of one setting and extracts its features as it goes: features, logits, first latents and images."""
+
+from _cli import arguments
+
+args = arguments(__doc__, "config", "run", "method", "budget", "settings", "states*", "shard", "out", "threads?")
+
+import torch  # noqa: E402
+
+from cachebench import config, device, store  # noqa: E402
+from cachebench.metrics import extractors  # noqa: E402
+from cachebench.setting import open_setting, reason, sample_shard  # noqa: E402
+
+torch.set_num_threads(int(args.threads or torch.get_num_threads()))
+cfg = config.load(args.config)
+where, tensors, metadata = device.pick(), {}, {}
+try:
+    setting = open_setting(cfg, args.run, args.method, float(args.budget), args.settings, args.states, where)
+    metadata = {key: setting.entry.get(key) for key in ("status", "reason")}
+    if not setting.entry.get("status"):
+        extractor = extractors.load(cfg["extractor"]["weights"], where)
+        tensors, counted = sample_shard(cfg["samples"], setting, extractor, int(args.shard))
+        metadata |= {"macs_counted": counted, "device": device.describe(where)}
+except Exception as error:
+    metadata = {"status": "failed", "reason": reason(error)}
+store.write_tensors(args.out, tensors, metadata)
