@@ -9,12 +9,17 @@ from cachebench.schedule import Schedule
 class FORA(Method):
     name = "FORA"
     reference = "arXiv:2407.01425"
-    params = {"interval": list(range(1, 11)), "anchor": ["descending", "ascending+last", "ascending"]}
+    params = {"interval": list(range(1, 11)), "anchor": ["descending"]}  # or "ascending+last", "ascending"
     knob = "interval"
 
     def schedule(self, spec, state=None):
-        evaluation = np.arange(spec.num_evaluations)
-        if self.anchor == "descending":  # the released rule counts from the end, and forces the first
-            return Schedule.refresh(spec, (evaluation[::-1] % self.interval == 0) | (evaluation == 0))
-        forced = (evaluation == evaluation[-1]) & (self.anchor == "ascending+last")
-        return Schedule.refresh(spec, (evaluation % self.interval == 0) | forced)
+        from_start = np.arange(spec.num_evaluations)
+        from_end = from_start[::-1]
+        rules = {
+            "descending": (from_end % self.interval == 0) | (from_start == 0),  # the released code
+            "ascending+last": (from_start % self.interval == 0) | (from_end == 0),
+            "ascending": from_start % self.interval == 0,  # the paper's formula, read literally
+        }
+        if self.anchor not in rules:
+            raise ValueError(f"anchor: unknown {self.anchor!r}; allowed: {', '.join(rules)}")
+        return Schedule.refresh(spec, rules[self.anchor])

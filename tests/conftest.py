@@ -44,7 +44,8 @@ def arch():
 def model(arch, golden):
     """The golden network, frozen."""
     network = dit.build(arch)
-    network.load_state_dict({key.removeprefix("weights/"): value for key, value in golden.items() if key.startswith("weights/")})
+    weights = {key.removeprefix("weights/"): value for key, value in golden.items() if key.startswith("weights/")}
+    network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
 
 
@@ -61,7 +62,7 @@ def small_arch():
 
 @pytest.fixture(scope="session")
 def small_model(small_arch):
-    """A network trained for two seconds from open gates, so that its samples stay of order one and every reuse shows.
+    """A network trained briefly from open gates, so that its samples stay of order one and every reuse shows.
 
     (With random weights samples grow to hundreds, and a reuse after the first evaluations is lost in the rounding.)"""
     network, g = dit.build(small_arch), torch.Generator().manual_seed(0)
@@ -81,6 +82,7 @@ def small_model(small_arch):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    optimizer.zero_grad()
     return network.eval().requires_grad_(False)
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from helpers import relative
 
 from cachebench.samplers import ddim
+from helpers import relative
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -31,7 +31,11 @@ def diffusers_dit(model):
 
 def converted(state, depth):
     """Our keys to diffusers'; its position table is computed, so that ours is compared with it."""
-    names = {"x_embedder.proj": "pos_embed.proj", "final_layer.adaLN_modulation.1": "proj_out_1", "final_layer.linear": "proj_out_2"}
+    names = {
+        "x_embedder.proj": "pos_embed.proj",
+        "final_layer.adaLN_modulation.1": "proj_out_1",
+        "final_layer.linear": "proj_out_2",
+    }
     out = {}
     for i in range(depth):
         ours, theirs = f"blocks.{i}", f"transformer_blocks.{i}"

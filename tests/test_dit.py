@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import relative, sample
 
 from cachebench.backbones import checkpoints, dit
 from cachebench.cache import Session
 from cachebench.spec import Arch
+from helpers import relative, sample
 
 # Parameters at 256 pixels and patch 2, fixed position table included (l2c.md 6.1).
 PARAMETERS = {"S": 32_963_360, "B": 130_512_416, "L": 458_102_816, "XL": 675_129_632}

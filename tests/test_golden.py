@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from helpers import relative
 
 from cachebench import trajectory
 from cachebench.cache import ScheduledSession, Session
 from cachebench.schedule import Schedule
 from cachebench.train.router import pair_loss
+from helpers import relative
 
 LAMBDA = 5e-6
 

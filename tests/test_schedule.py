@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from helpers import random_schedule, sample
 
 from cachebench.cache import ScheduledSession
 from cachebench.schedule import Schedule, read_router_file, router_keys
 from cachebench.spec import Spec
+from helpers import random_schedule, sample
 
 SMOOTHCACHE = {  # file: evaluations, evaluations that compute something
     "30-N-2-fora": (30, 16),

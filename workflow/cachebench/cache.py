@@ -27,6 +27,9 @@ class Session:
         return run(h)
 
 
+BARE = Session()
+
+
 class ScheduledSession(Session):
     """Runs a static schedule. Every decision is plain Python data known before the first step: no sync, no tensor test.
 

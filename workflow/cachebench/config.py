@@ -9,6 +9,7 @@ import yaml
 from cachebench import method, store
 from cachebench.spec import Arch, Spec
 
+MADE = "results/models/"  # weights that the pipeline's own `train` rules make
 RANDOM = "random:"  # a backbone's `weights: random:SEED` draws them; for tests and for speed
 
 
@@ -141,11 +142,13 @@ def _check_methods(config):
 def _check_weights(config):
     entries = {f"backbones.{name}": entry for name, entry in config["backbones"].items()}
     for where, entry in (entries | {"extractor": config["extractor"]}).items():
-        if not entry["weights"].startswith(RANDOM):
+        if not entry["weights"].startswith((RANDOM, MADE)):
             check_file(f"{where}.weights", entry["weights"], entry.get("sha256"))
     check_file("calibration", config["calibration"])
     if config["samples"]["shard_size"] % config["samples"]["batch_size"]:
-        raise ValueError("samples.shard_size: must be a multiple of samples.batch_size, so that batches do not depend on shards")
+        raise ValueError(
+            "samples.shard_size: must be a multiple of samples.batch_size, so that batches do not depend on shards"
+        )
 
 
 def check_file(key, path, sha256=None):
@@ -156,7 +159,7 @@ def check_file(key, path, sha256=None):
     if sha256 and (found := store.sha256(full)) != sha256:
         raise ValueError(f"{key}: {path}: sha256 is {found}, expected {sha256}")
     if full.suffix == ".safetensors":
-        store.check_tensors(full)
+        store.read_metadata(full)
 
 
 def _check_reference(config):
@@ -167,6 +170,11 @@ def _check_reference(config):
     entry = known[name]
     if entry["extractor"] != config["extractor"]["name"]:
         raise ValueError(
-            f"reference: {name!r} holds features of extractor {entry['extractor']!r}, the config's is {config['extractor']['name']!r}"
+            f"reference: {name!r} holds features of extractor {entry['extractor']!r}, "
+            f"the config's is {config['extractor']['name']!r}"
         )
     check_file("reference", entry["file"], entry.get("sha256"))
+    made_with = store.read_metadata(store.ROOT / entry["file"])["extractor_sha256"]
+    weights = config["extractor"]["weights"]
+    if not weights.startswith(MADE) and made_with != store.sha256(store.ROOT / weights):
+        raise ValueError(f"reference: {entry['file']} was made with other extractor weights than {weights}")

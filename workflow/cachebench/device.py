@@ -9,7 +9,7 @@ import torch
 
 
 def pick():
-    """"cuda" if there is a GPU, else "cpu"."""
+    """ "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -18,7 +18,11 @@ def describe(device):
     if device == "cuda":
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
-    models = [line.partition(": ")[2] for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    models = (
+        [line.partition(": ")[2] for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     return f"CPU: {models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
 
 

@@ -102,7 +102,9 @@ def load(path):
     module_spec = importlib.util.spec_from_file_location(f"cachebench_methods.{path.stem}", path)
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
-    found = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__]
+    found = [
+        c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__
+    ]
     if len(found) != 1:
         raise ValueError(f"{path}: defines {len(found)} Method subclasses, expected exactly one")
     return found[0]

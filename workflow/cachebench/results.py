@@ -20,7 +20,9 @@ def collect(cfg, folder):
     for run in cfg["runs"]:
         full = store.read_json(folder / run / "full/scores.json")["1.0"]
         for name in config.method_ids(cfg):
-            rows += [row(cfg, folder, run, name, entry, full) for entry in store.read_json(folder / run / name / "settings.json")]
+            rows += [
+                row(cfg, folder, run, name, entry, full) for entry in store.read_json(folder / run / name / "settings.json")
+            ]
     return rows
 
 
@@ -35,7 +37,7 @@ def row(cfg, folder, run, name, entry, full):
         out |= costs(cfg, run, name, entry)
     if failed:
         return out
-    out |= {key: scored[key] for key in scored if key in COLUMNS} | {key: timed[key] for key in timed if key in COLUMNS}
+    out |= {key: part[key] for part in (timed, scored) for key in part if key in COLUMNS and key not in OUTCOME}
     out |= {"macs_counted_per_image": scored["macs_counted"], "latency_batch_size": timed["batch_size"]}
     if name != "full":
         out |= difference(scored, full, "fd")

@@ -61,13 +61,13 @@ def read_tensors(path, framework="pt"):
     """(tensors, metadata) of a safetensors file. ValueError names a file that is missing or corrupt."""
     with _open_tensors(path, framework) as handle:
         metadata = {key: json.loads(value) for key, value in (handle.metadata() or {}).items()}
-        return {key: handle.get_tensor(key) for key in handle.keys()}, metadata
+        return {key: handle.get_tensor(key) for key in handle.keys()}, metadata  # noqa: SIM118
 
 
-def check_tensors(path):
-    """ValueError if the safetensors file is missing or incomplete."""
-    with _open_tensors(path, "np"):
-        pass
+def read_metadata(path):
+    """Metadata of a safetensors file, without its tensors. ValueError names a file that is missing or corrupt."""
+    with _open_tensors(path, "np") as handle:
+        return {key: json.loads(value) for key, value in (handle.metadata() or {}).items()}
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 # What the rules share: the checked config, the plug-ins' fits, and digests that make a changed file re-run its rows.
 import os
 import shlex
+import shutil
 import sys
 
 import yaml
@@ -20,12 +21,12 @@ CONFIGFILE = f"{RESULTS}/config.yaml"
 METHODS = settings.method_ids(CONFIG)
 FILES = method.available()
 PACKAGE = store.ROOT / "workflow/cachebench"
+REPORTING = ("results.py", "tables.py", "plots.py", "page.py")  # changing these re-runs no job that computes
 ENGINE = store.digest(
-    [PACKAGE / f for f in ("backbones", "samplers", "train", "cache.py", "cost.py", "data.py", "match.py", "method.py")]
-    + [PACKAGE / f for f in ("schedule.py", "seeds.py", "setting.py", "spec.py", "trajectory.py")]
+    p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
 )
 METRICS = store.digest([PACKAGE / "metrics"])
-GPU = int(os.path.exists("/dev/nvidia0"))
+GPU = int(shutil.which("nvidia-smi") is not None)
 
 # Every shell command is `$PYTHON $SCRIPTS/<rule>.py`: this interpreter's, unless conda brings another.
 python = "python" if CONDA else shlex.quote(sys.executable)
@@ -79,17 +80,25 @@ def backbone(wildcards):
     return CONFIG["backbones"][CONFIG["runs"][wildcards.run]["backbone"]]
 
 
+def made_here(source):
+    return source.startswith((settings.RANDOM, settings.MADE))
+
+
 def weights(wildcards):
-    """The run's weights file, whose age does not matter: its digest is a parameter of the rules that use it."""
+    """The run's weights file. The age of a given file does not matter: its digest is a parameter of the rules that use it."""
     source = backbone(wildcards)["weights"]
-    return [] if source.startswith(settings.RANDOM) else ancient(source)
+    if source.startswith(settings.RANDOM):
+        return []
+    return source if made_here(source) else ancient(source)
+
+
+def digest_of(source):
+    return source if made_here(source) else store.sha256(source)
 
 
 def identity(wildcards):
     """Everything that a run's numbers depend on besides the method."""
-    source = backbone(wildcards)["weights"]
-    digest = source if source.startswith(settings.RANDOM) else store.sha256(source)
-    return [CONFIG["runs"][wildcards.run], backbone(wildcards)["arch"], digest, ENGINE]
+    return [CONFIG["runs"][wildcards.run], backbone(wildcards)["arch"], digest_of(backbone(wildcards)["weights"]), ENGINE]
 
 
 def results_of(name):

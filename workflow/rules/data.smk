@@ -1,16 +1,16 @@
 rule fetch:
     output:
         "data/{file}",
-    params:
-        config=CONFIGFILE,
-    wildcard_constraints:
-        file="|".join(f["name"] for f in CONFIG["data"]["files"]) or "none",
     log:
         "logs/fetch-{file}.log",
+    wildcard_constraints:
+        file="|".join(f["name"] for f in CONFIG["data"]["files"]) or "none",
+    retries: 3
+    localrule: True
     conda:
         "../../environment.yml"
-    localrule: True
-    retries: 3
+    params:
+        config=CONFIGFILE,
     shell:
         "$PYTHON $SCRIPTS/fetch.py --config {params.config} --name {wildcards.file} --out {output} > {log} 2>&1"
 
@@ -21,10 +21,10 @@ rule calibration:
         labels="data/train-labels-idx1-ubyte",
     output:
         "results/data/{name}-{count}.npz",
-    wildcard_constraints:
-        count=r"\d+",
     log:
         "logs/calibration-{name}-{count}.log",
+    wildcard_constraints:
+        count=r"\d+",
     conda:
         "../../environment.yml"
     shell:
@@ -38,13 +38,13 @@ rule reference:
         labels="data/t10k-labels-idx1-ubyte",
     output:
         "results/data/{name}.safetensors",
-    params:
-        config=CONFIGFILE,
-        metrics=METRICS,
     log:
         "logs/reference-{name}.log",
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIGFILE,
+        metrics=METRICS,
     shell:
         "$PYTHON $SCRIPTS/reference.py --config {params.config} --images {input.images} --labels {input.labels} "
         "--out {output} > {log} 2>&1"

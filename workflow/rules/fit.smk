@@ -6,20 +6,20 @@ rule fit:
         state=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.safetensors",
         curve=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.csv",
         report=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.json",
-    params:
-        config=CONFIGFILE,
-        identity=identity,
-        calibration=CONFIG["calibration"],
     log:
         f"logs/{CONFIG['name']}/{{run}}/{{method}}/fit-{{fit}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{run}}-{{method}}-fit-{{fit}}.tsv"
+    priority: 10
     conda:
         "../../environment.yml"
     threads: workflow.cores
-    priority: 10
     resources:
         gpu=GPU,
+    params:
+        config=CONFIGFILE,
+        identity=identity,
+        calibration=CONFIG["calibration"],
     shell:
         "$PYTHON $SCRIPTS/fit.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--fit {wildcards.fit:q} --state {output.state:q} --curve {output.curve:q} --report {output.report:q} "
@@ -33,16 +33,19 @@ rule match:
         weights=weights,
     output:
         f"{RESULTS}/{{run}}/{{method}}/settings.json",
+    log:
+        f"logs/{CONFIG['name']}/{{run}}/{{method}}/match.log",
+    priority: 9
+    conda:
+        "../../environment.yml"
     params:
         config=CONFIGFILE,
         identity=identity,
         budgets=lambda wildcards: budgets(wildcards.method),
-        grid=lambda wildcards: [CONFIG["params"].get(wildcards.method), CONFIG["tolerance"]],
-    log:
-        f"logs/{CONFIG['name']}/{{run}}/{{method}}/match.log",
-    conda:
-        "../../environment.yml"
-    priority: 9
+        grid=lambda wildcards: [
+            CONFIG["params"].get(wildcards.method),
+            CONFIG["tolerance"],
+        ],
     shell:
         "$PYTHON $SCRIPTS/match.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--budgets {params.budgets} --states {input.states:q} --out {output} > {log} 2>&1"

@@ -5,13 +5,12 @@ rule collect:
         results_of("latency.json"),
     output:
         f"{RESULTS}/results.csv",
-    params:
-        config=CONFIGFILE,
-        folder=RESULTS,
     log:
         f"logs/{CONFIG['name']}/collect.log",
+    localrule: True
     conda:
         "../../environment.yml"
-    localrule: True
+    params:
+        config=CONFIGFILE,
     shell:
-        "$PYTHON $SCRIPTS/collect.py --config {params.config} --folder {params.folder} --out {output} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/collect.py --config {params.config} --folder $(dirname {output}) --out {output} > {log} 2>&1"

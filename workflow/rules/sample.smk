@@ -6,11 +6,6 @@ rule sample:
         weights=weights,
     output:
         f"{RESULTS}/{{run}}/{{method}}/{{budget}}/shard-{{shard}}.safetensors",
-    params:
-        config=CONFIGFILE,
-        identity=identity,
-        samples=CONFIG["samples"],
-        extractor=[store.sha256(CONFIG["extractor"]["weights"]), METRICS],
     log:
         f"logs/{CONFIG['name']}/{{run}}/{{method}}/sample-{{budget}}-{{shard}}.log",
     benchmark:
@@ -19,6 +14,11 @@ rule sample:
         "../../environment.yml"
     resources:
         gpu=GPU,
+    params:
+        config=CONFIGFILE,
+        identity=identity,
+        samples=CONFIG["samples"],
+        extractor=[digest_of(CONFIG["extractor"]["weights"]), METRICS],
     shell:
         "$PYTHON $SCRIPTS/sample.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--budget {wildcards.budget} --settings {input.settings} --states {input.states:q} --shard {wildcards.shard} "
@@ -31,15 +31,15 @@ rule score:
         full=lambda wildcards: shards(wildcards.run, "full"),
     output:
         f"{RESULTS}/{{run}}/{{method}}/scores.json",
-    params:
-        config=CONFIGFILE,
-        metrics=[CONFIG["metrics"], CONFIG["reference"], METRICS],
     log:
         f"logs/{CONFIG['name']}/{{run}}/{{method}}/score.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{run}}-{{method}}-score.tsv"
     conda:
         "../../environment.yml"
+    params:
+        config=CONFIGFILE,
+        metrics=[CONFIG["metrics"], CONFIG["reference"], METRICS],
     shell:
         "$PYTHON $SCRIPTS/score.py --config {params.config} --shards {input.shards} --full {input.full} "
         "--out {output} > {log} 2>&1"
@@ -55,21 +55,21 @@ rule latency:
         weights=weights,
     output:
         f"{RESULTS}/{{run}}/{{method}}/latency.json",
+    log:
+        f"logs/{CONFIG['name']}/{{run}}/{{method}}/latency.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{run}}-{{method}}-latency.tsv"
+    priority: -1
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=GPU,
     params:
         config=CONFIGFILE,
         identity=identity,
         latency=CONFIG["latency"],
         budgets=lambda wildcards: budgets(wildcards.method),
-    log:
-        f"logs/{CONFIG['name']}/{{run}}/{{method}}/latency.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{run}}-{{method}}-latency.tsv"
-    conda:
-        "../../environment.yml"
-    threads: workflow.cores
-    priority: -1
-    resources:
-        gpu=GPU,
     shell:
         "$PYTHON $SCRIPTS/latency.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--budgets {params.budgets} --settings {input.settings} --full-settings {input.full} --states {input.states:q} "

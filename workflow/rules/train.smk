@@ -16,18 +16,18 @@ rule train_backbone:
     output:
         weights="results/models/{backbone}.safetensors",
         curve="results/models/{backbone}.csv",
-    params:
-        config=CONFIGFILE,
-        settings=lambda wildcards: TRAINABLE[wildcards.backbone],
-    wildcard_constraints:
-        backbone="|".join(TRAINABLE) or "none",
     log:
         "logs/train-{backbone}.log",
+    wildcard_constraints:
+        backbone="|".join(TRAINABLE) or "none",
     conda:
         "../../environment.yml"
     threads: workflow.cores
     resources:
         gpu=GPU,
+    params:
+        config=CONFIGFILE,
+        settings=lambda wildcards: TRAINABLE[wildcards.backbone],
     shell:
         "$PYTHON $SCRIPTS/train_backbone.py --config {params.config} --backbone {wildcards.backbone} "
         "--images {input.images} --labels {input.labels} --weights {output.weights} --curve {output.curve} "
@@ -43,9 +43,6 @@ rule train_extractor:
     output:
         weights=f"results/models/{CONFIG['extractor']['name']}.safetensors",
         curve=f"results/models/{CONFIG['extractor']['name']}.csv",
-    params:
-        config=CONFIGFILE,
-        settings=CONFIG["extractor"].get("train"),
     log:
         f"logs/train-{CONFIG['extractor']['name']}.log",
     conda:
@@ -53,6 +50,9 @@ rule train_extractor:
     threads: workflow.cores
     resources:
         gpu=GPU,
+    params:
+        config=CONFIGFILE,
+        settings=CONFIG["extractor"].get("train"),
     shell:
         "$PYTHON $SCRIPTS/train_extractor.py --config {params.config} --images {input.images} --labels {input.labels} "
         "--test-images {input.test_images} --test-labels {input.test_labels} --weights {output.weights} "

@@ -1,4 +1,4 @@
-"""Writes one uncompressed file of the config's data: from a local folder if there is one, else from its URLs; checked by sha256."""
+"""Writes one uncompressed file of the config's data: from a local folder or from its URLs; checked by sha256."""
 
 from _cli import arguments
 

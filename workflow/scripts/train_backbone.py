@@ -1,4 +1,4 @@
-"""Trains a backbone of the config on the training images; writes its EMA weights (float16), loss curve and times."""
+"""Trains a backbone of the config on the training images; writes its EMA weights (float32) and loss curve."""
 
 import time
 
@@ -8,20 +8,20 @@ args = arguments(__doc__, "config", "backbone", "images", "labels", "weights", "
 
 import torch  # noqa: E402
 
-from cachebench import config, data, store  # noqa: E402
+from cachebench import config, data, device, store  # noqa: E402
 from cachebench.backbones import dit  # noqa: E402
 from cachebench.spec import Arch  # noqa: E402
 from cachebench.train.backbone import train_backbone  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
-device = "cuda" if torch.cuda.is_available() else "cpu"
+where = device.pick()
 entry = config.read(args.config)["backbones"][args.backbone]
 model = dit.build(Arch.from_config(entry["arch"]))
 start = time.perf_counter()
-weights, curve = train_backbone(model, *data.load(args.images, args.labels), entry["train"], f"{args.weights}.partial", device)
+weights, curve = train_backbone(model, *data.load(args.images, args.labels), entry["train"], f"{args.weights}.partial", where)
 store.write_csv(args.curve, curve)
 store.write_tensors(
     args.weights,
-    {key: value.half() for key, value in weights.items()},
-    {"arch": entry["arch"], "train": entry["train"], "device": device, "seconds": time.perf_counter() - start},
+    weights,
+    {"arch": entry["arch"], "train": entry["train"], "device": device.describe(where), "seconds": time.perf_counter() - start},
 )

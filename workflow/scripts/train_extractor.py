@@ -8,19 +8,19 @@ args = arguments(__doc__, "config", "images", "labels", "test-images", "test-lab
 
 import torch  # noqa: E402
 
-from cachebench import config, data, store  # noqa: E402
+from cachebench import config, data, device, store  # noqa: E402
 from cachebench.train.extractor import accuracy, train_extractor  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
-device = "cuda" if torch.cuda.is_available() else "cpu"
+where = device.pick()
 entry = config.read(args.config)["extractor"]
 start = time.perf_counter()
-model, curve = train_extractor(*data.load(args.images, args.labels), entry["train"], f"{args.weights}.partial", device)
+model, curve = train_extractor(*data.load(args.images, args.labels), entry["train"], f"{args.weights}.partial", where)
 seconds = time.perf_counter() - start
 weights = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
 model.load_state_dict(weights)  # the accuracy is that of the weights as they are written
 correct = accuracy(model, *data.load(args.test_images, args.test_labels))
 store.write_csv(args.curve, curve)
-metadata = {"train": entry["train"], "device": device, "seconds": seconds, "test_accuracy": correct}
+metadata = {"train": entry["train"], "device": device.describe(where), "seconds": seconds, "test_accuracy": correct}
 store.write_tensors(args.weights, weights, metadata)
 print(f"test accuracy {correct:.4f}")

@@ -1,13 +1,14 @@
 """DiT (Peebles & Xie, arXiv:2212.09748), weight compatible with the released checkpoints, with three doors for caching."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cachebench.cache import Session
+from cachebench.cache import BARE
 
 
 def modulate(x, shift, scale):
@@ -124,7 +125,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList([Block(arch) for _ in range(arch.depth)])
         self.final_layer = FinalLayer(arch)
 
-    def forward(self, x, t, y, session=Session()):
+    def forward(self, x, t, y, session=BARE):
         """Noise prediction. x [B, C, H, W], t [B] model time, y [B] labels -> [B, out_channels, H, W]."""
         h = self.x_embedder(x) + self.pos_embed  # (B, T, D)
         c = self.t_embedder(t) + self.y_embedder(y)  # (B, D)
@@ -133,7 +134,7 @@ class DiT(nn.Module):
 
     def trunk(self, h, c, session):
         for i, block in enumerate(self.blocks):
-            h = session.block(i, h, lambda h: block(h, c, lambda name, h, run: session.branch(i, name, h, run)))
+            h = session.block(i, h, partial(block, c=c, branch=partial(session.branch, i)))
         return h
 
     def unpatchify(self, h):

@@ -1,0 +1,179 @@
+"""What every file in methods/ gets for free: the contract of a plug-in (methods/README.md)."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cachebench import cost, method, store, trajectory
+from cachebench.cache import Counted
+from cachebench.train.problem import Problem
+from helpers import Spy, inputs, random_state, relative, sample
+
+QUICK = {"iterations": 3, "batch_size": 4}  # for methods that train
+
+
+@pytest.fixture(scope="module", params=method.available().values(), ids=method.available().keys())
+def cls(request):
+    return method.load(request.param)
+
+
+@pytest.fixture(scope="module")
+def run(cls, small_model, small_spec, tmp_path_factory):
+    """run(place) -> Run: the method with its knob at 0 (no saving) to 1 (most), others at their defaults, fitted if need be."""
+    if reason := cls().supports(small_spec):
+        pytest.skip(reason)
+    state = fit(cls, small_model, small_spec, tmp_path_factory.mktemp("fit")) if cls.has_fit() else None
+    return lambda place, spec=small_spec: Run(chosen(cls, spec, place), spec, small_model, state)
+
+
+class Run:
+    """A method set up as the pipeline sets it up."""
+
+    def __init__(self, chosen, spec, model, state):
+        self.method, self.state, self.spec = chosen, state, chosen.sampler(spec)
+        self.model = chosen.prepare(model, state)
+
+    def session(self):
+        return self.method.session(self.model, self.spec, self.state)
+
+    def sample(self, session=None, n=3, first_seed=0):
+        return sample(self.model, self.spec, session or self.session(), n, first_seed)
+
+    def macs(self):
+        """Analytic MACs of an image; for a run-time method from the counted rows of one image."""
+        if self.method.is_static():
+            rows = method.static_rows(self.method, self.spec, self.state)
+        else:
+            session = Counted(self.session())
+            self.sample(session, n=1)
+            rows = {site: count / self.spec.rows for site, count in session.rows.items()}
+        return cost.image_macs(self.spec, rows)
+
+
+def chosen(cls, spec, place):
+    params = {name: values[0] for name, values in cls.grid(spec).items()}
+    if cls.knob:
+        values = cls.grid(spec)[cls.knob]
+        params[cls.knob] = values[round(place * (len(values) - 1))]
+    return cls(**params)
+
+
+def fit(cls, model, spec, folder):
+    """State of a very short fit on four random images, written and read as the pipeline does it."""
+    g = torch.Generator().manual_seed(0)
+    latents = torch.randn(4, *spec.arch.sample_shape, generator=g)
+    labels = torch.arange(4) % spec.arch.num_classes
+    quick = {name: value for name, value in QUICK.items() if name in cls.params}
+    state, curve = cls(**quick).fit(Problem(model, spec, latents, labels, folder / "partial"))
+    assert len(curve) > 0
+    store.write_tensors(folder / "state.safetensors", state)
+    return store.read_tensors(folder / "state.safetensors", "np")[0]
+
+
+def test_constructs_from_defaults_and_describes_itself(cls):
+    made = cls()
+    assert made.name and made.kind in ("cache", "control")
+    assert cls.id() in method.available()
+    assert made.kind == "control" or made.reference, "a method from a paper names it"
+    assert cls.knob is None or cls.knob in cls.params
+    assert set(cls.fit_params) <= set(cls.params)
+    assert all(getattr(made, name) == values[0] for name, values in cls.params.items())
+
+
+def test_unknown_parameter_names_the_allowed(cls):
+    with pytest.raises(ValueError, match=f"{cls.id()}: unknown parameter nonsense; allowed: {', '.join(cls.params) or 'none'}"):
+        cls(nonsense=1)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_file_without_exactly_one_method_is_named(tmp_path, count):
+    path = tmp_path / "wrong.py"
+    classes = [f"class M{i}(Method):\n    pass\n" for i in range(count)]
+    path.write_text("from cachebench.method import Method\n\n" + "\n".join(classes))
+    with pytest.raises(ValueError, match=f"wrong.py: defines {count} Method subclasses, expected exactly one"):
+        method.load(path)
+
+
+def test_grid_varies_known_parameters(cls, small_spec):
+    assert cls.grid(small_spec).keys() == cls.params.keys()
+    labels = [method.label(params) for params in method.settings(cls.grid(small_spec))]
+    assert len(set(labels)) == len(labels) > 0
+
+
+@pytest.mark.parametrize("place", [0.5, 1.0])
+def test_evaluation_0_is_computed_in_full(run, place):
+    setting = run(place)
+    spy = Spy(setting.session())
+    setting.sample(spy)
+    first = [(block, name) for evaluation, block, name in spy.computed if evaluation == 0]
+    assert first == [(block, name) for block in range(setting.spec.arch.depth) for name in ("attn", "mlp")]
+
+
+def test_no_saving_equals_full_bit_for_bit(run, small_model, small_spec):
+    assert torch.equal(run(0).sample(), sample(small_model, small_spec, n=3))
+
+
+def test_cost_falls_along_the_knob(cls, run, small_spec):
+    full = cost.image_macs(small_spec, cost.full_rows(small_spec))
+    places = [0] if cls.knob is None else [i / 100 for i in range(101)] if cls.is_static() else [0, 0.25, 0.5, 0.75, 1]
+    costs = [run(place).macs() for place in places]
+    assert costs[0] == full
+    assert costs == sorted(costs, reverse=True)
+    assert cls.knob is None or costs[-1] < full
+
+
+def test_two_runs_in_a_row_are_identical(run):
+    """With another batch in between, of another size."""
+    setting = run(0.5)
+    session = setting.session()
+    first = setting.sample(session)
+    setting.sample(session, n=2, first_seed=9)
+    assert torch.equal(setting.sample(session), first)
+    assert torch.equal(run(0.5).sample(), first)
+
+
+def test_a_sample_does_not_depend_on_its_batch(cls, run):
+    if cls.batch_dependent:
+        pytest.skip("declares itself batch dependent")
+    setting = run(0.5)
+    together = setting.sample(n=4)
+    for n, first_seed in ((1, 0), (1, 3), (2, 1)):
+        assert relative(setting.sample(n=n, first_seed=first_seed), together[first_seed : first_seed + n]) < 1e-4
+
+
+@pytest.mark.parametrize("place", [0.5, 1.0])
+def test_counted_macs_equal_analytic(run, place):
+    setting = run(place)
+    counted = cost.count_macs(lambda: setting.sample(n=1))
+    assert counted == setting.macs()
+
+
+def test_global_random_state_is_untouched(cls, run, small_model, small_spec, tmp_path):
+    before = random_state()
+    if cls.has_fit():
+        fit(cls, small_model, small_spec, tmp_path)
+    run(0.5).sample()
+    assert random_state() == before
+
+
+def test_the_model_is_not_altered(cls, run, small_model):
+    before = {key: value.clone() for key, value in small_model.state_dict().items()}
+    run(0.5).sample()
+    assert all(torch.equal(value, before[key]) for key, value in small_model.state_dict().items())
+
+
+@pytest.mark.parametrize("change", [{"sampler": "euler"}, {"num_steps": 5}, {"num_steps": 1}, {"cfg_scale": 1.0}], ids=str)
+def test_supports_says_why_not_in_a_sentence(cls, small_spec, change):
+    reason = cls().supports(replace(small_spec, **change))
+    assert reason is None or (reason[0].isupper() and reason.endswith(".") and len(reason.split()) > 3)
+
+
+def test_what_is_supported_runs(cls, run, small_spec):
+    """An odd number of steps, without guidance."""
+    odd = replace(small_spec, num_steps=5, cfg_scale=1.0)
+    if reason := cls().supports(odd):
+        pytest.skip(reason)
+    setting = run(0.5, odd)
+    out = trajectory.run(setting.model, setting.spec, setting.session(), *inputs(odd))
+    assert out.shape == (2, *odd.arch.sample_shape) and torch.isfinite(out).all()

@@ -1,0 +1,251 @@
+"""The real Snakemake on a copy of the checkout: the smoke configuration whole, plug-ins added, edited and broken, SIGKILL."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = r"latency|speed_up|images_per_s|peak_memory|fit_s|repay"  # columns that no two runs share
+
+BROKEN = {
+    "raises": 'raise RuntimeError("out of luck")',
+    "nan": "return x * float('nan')",
+    "shape": "return x[:, :1]",
+}
+
+
+def copy_checkout(folder):
+    """The files that git tracks or would track, copied to `folder`."""
+    names = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True).split("\n")
+    names = [name for name in names if name and (ROOT / name).is_file()]
+    subprocess.run(["cp", "--parents", *names, str(folder)], cwd=ROOT, check=True)
+    return folder
+
+
+def snakemake(folder, *words):
+    """Finished process of `snakemake words` in `folder`, output captured."""
+    return subprocess.run([sys.executable, "-m", "snakemake", *words], cwd=folder, capture_output=True, text=True)
+
+
+def smoke(folder, *words):
+    return snakemake(folder, *words, "--cores", "2", "--configfile", "config/smoke.yaml")
+
+
+def shrink(folder, **changes):
+    """Changes top-level keys of the copy's smoke configuration."""
+    path = folder / "config/smoke.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
+
+def results(folder):
+    return pd.read_csv(folder / "results/smoke/results.csv").set_index(["method", "budget"])
+
+
+def rules_to_run(output):
+    """{rule: {method, ...}} of a dry run's output."""
+    methods = {}
+    for block in re.split(r"^(?:local)?rule ", output, flags=re.M)[1:]:
+        match = re.search(r"wildcards: .*?method=(\w+)", block)
+        methods.setdefault(block.partition(":")[0], set()).add(match[1] if match else None)
+    return methods
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A checkout in which the smoke configuration has run."""
+    folder = copy_checkout(tmp_path_factory.mktemp("smoke"))
+    run = smoke(folder)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return folder
+
+
+def test_smoke_run_fills_every_row(finished):
+    table = results(finished)
+    assert set(table.index) == {(m, 1.0 if m == "full" else 0.6) for m in table.index.get_level_values(0)}
+    ran = table[table.status == "ok"]
+    assert {"full", "ddim", "random_skip", "fora_spread", "l2c"} <= set(ran.index.get_level_values(0))
+    assert (ran.macs_per_image == ran.macs_counted_per_image).all()
+    assert ((ran.achieved - ran.index.get_level_values(1)).abs() <= 0.02).all()
+    assert ran.loc[("full", 1.0), "latent_mse"] == 0
+    assert (ran.drop(("full", 1.0)).latent_mse > 0).all()
+    for metric in ("fd", "inception_score", "kid", "precision", "recall"):
+        assert (ran[f"{metric}_low"] <= ran[metric]).all() and (ran[metric] <= ran[f"{metric}_high"]).all()
+
+
+def test_unreachable_budget_shows_its_nearest_cost(finished):
+    row = results(finished).loc[("fora", 0.6)]
+    assert row.status == "unreachable" and f"{row.achieved:.3f}" in row.reason
+    assert pd.isna(row.fd)
+
+
+def test_finished_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in smoke(finished, "-n").stdout + smoke(finished, "-n").stderr
+
+
+def test_page_and_tables_exist(finished):
+    page = (finished / "results/smoke/index.html").read_text()
+    assert "Learning" in page or "L2C" in page
+    assert "unreachable" in page or "nearest cost" in page
+
+
+def test_editing_a_method_reruns_that_method_only(finished):
+    path = finished / "methods/random_skip.py"
+    before = path.read_text()
+    path.write_text(before.replace("Random skip", "Random skips"))
+    try:
+        plan = smoke(finished, "-n")
+        methods = rules_to_run(plan.stdout + plan.stderr)
+    finally:
+        path.write_text(before)
+    assert {m for rule in ("match", "sample", "score", "latency") for m in methods[rule]} == {"random_skip"}
+    assert "fit" not in methods
+
+
+def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
+    """The README's plug-in works as printed; three broken ones say why; the rows that were there stay as they were."""
+    before = results(finished)
+    example = re.search(r"```python\n(.*?)```", (ROOT / "methods/README.md").read_text(), re.S)[1]
+    (finished / "methods/early.py").write_text(example)
+    for name, line in BROKEN.items():
+        (finished / f"methods/{name}.py").write_text(broken_plugin(line))
+    (finished / "methods/unreadable.py").write_text("def (:")
+    run = smoke(finished)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    after = results(finished)
+    pd.testing.assert_frame_equal(before, after.loc[before.index])
+    assert after.loc[("early", 0.6), "status"] == "ok"
+    reasons = after[after.status == "failed"].reason
+    assert "out of luck" in reasons["raises", 0.6]
+    assert "NaN" in reasons["nan", 0.6]
+    assert "shape" in reasons["shape", 0.6]
+    assert "SyntaxError" in reasons["unreadable", 0.6]
+
+
+def broken_plugin(line):
+    return f"""
+from cachebench.cache import Session
+from cachebench.method import Method
+from cachebench.schedule import Schedule
+
+class Wrong(Session):
+    def __init__(self, work):
+        self.work = work
+    def trunk(self, h, run):
+        return self.work(run(h))
+
+class Broken(Method):
+    name = "Broken"
+    params = {{"refreshes": [6]}}
+    knob = "refreshes"
+    def schedule(self, spec, state=None):
+        return Schedule.refresh(spec, range(self.refreshes))
+    def prepare(self, model, state):
+        forward = model.forward
+        def wrong(*args):
+            x = forward(*args)
+            {line}
+        model.forward = wrong
+        return model
+"""
+
+
+def test_killed_run_resumes_to_the_same_numbers(tmp_path, finished):
+    """SIGKILL to the whole process group, three times, then a plain second call: every number that is not a time agrees."""
+    folder = copy_checkout(tmp_path)
+    shrink(folder, methods=["ddim", "l2c"])
+    killed = 0
+    for seconds in (6, 9, 12):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/smoke.yaml"],
+            cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(seconds)
+        killed += process.poll() is None
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert killed, "the run ended before it could be killed"
+    run = smoke(folder)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    table, expected = results(folder), results(finished)
+    columns = [c for c in table.columns if not re.search(MEASURED, c)]
+    pd.testing.assert_frame_equal(table[columns], expected.loc[table.index, columns])
+
+
+BAD = {
+    "unknown key": (dict(bugets=[0.5]), r"unknown key 'bugets'; did you mean 'budgets'\? Allowed: .*budgets"),
+    "unknown method": (dict(methods=["fora", "flora"]), r"methods: unknown 'flora'; allowed: all, .*fora"),
+    "unknown parameter": (dict(params={"fora": {"intervall": [2]}}), r"params.fora: unknown 'intervall'; allowed: interval"),
+    "budget": (dict(budgets=[1.5]), r"budget 1.5 is outside \(0, 1\]"),
+    "unknown backbone": (
+        dict(runs={"r": dict(backbone="dit-huge", sampler="ddim", num_steps=10)}),
+        r"runs.r.backbone: unknown 'dit-huge'; allowed: dit-tiny",
+    ),
+    "odd steps": (
+        dict(methods=["l2c"], runs={"r": dict(backbone="dit-tiny", sampler="ddim", num_steps=9)}),
+        r"runs.r.num_steps: l2c .*even.* 9",
+    ),
+    "missing weights": (
+        dict(extractor=dict(name="fmnist-cnn", weights="resources/none.safetensors")),
+        r"none.safetensors: no such file",
+    ),
+    "checksum": (
+        dict(extractor=dict(name="fmnist-cnn", weights="resources/weights/fmnist-cnn.safetensors", sha256="0" * 64)),
+        r"extractor.weights: .*fmnist-cnn.safetensors: sha256 is [0-9a-f]{64}, expected 0{64}",
+    ),
+    "another extractor": (
+        dict(extractor=dict(name="inception", weights="resources/weights/fmnist-cnn.safetensors")),
+        r"reference: 'fashion-mnist-test' holds features of extractor 'fmnist-cnn', the config's is 'inception'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_config_is_one_clear_line_before_any_work(case, tmp_path_factory):
+    from cachebench import config
+
+    changes, message = BAD[case]
+    values = yaml.safe_load((ROOT / "config/smoke.yaml").read_text()) | changes
+    with pytest.raises(config.ConfigError, match=message) as caught:
+        config.check(values, "smoke.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_snakemake_prints_the_line_and_starts_nothing(tmp_path):
+    folder = copy_checkout(tmp_path)
+    shrink(folder, budgets=[0.0])
+    run = smoke(folder)
+    assert run.returncode != 0
+    assert "budget 0.0 is outside (0, 1]" in run.stdout + run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+    assert not (folder / "results").exists()
+
+
+def test_corrupt_weights_are_named(tmp_path):
+    from cachebench import config
+
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes((ROOT / "resources/weights/fmnist-cnn.safetensors").read_bytes()[:-100])
+    with pytest.raises(ValueError, match="broken.safetensors: not a complete safetensors file"):
+        config.check_file("extractor.weights", path)
+
+
+def test_every_configuration_passes_its_check():
+    from cachebench import config
+
+    for path in sorted((ROOT / "config").glob("*.yaml")):
+        config.load(path)
+
+
+def test_conda_and_pip_have_the_same_pins():
+    pip = {line for line in (ROOT / "requirements.txt").read_text().split("\n") if "==" in line}
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    assert set(conda) == pip

@@ -1,0 +1,25 @@
+"""Draws the figures of one run that `--out` names: pareto, fidelity, schedules, routers, fits, samples (png, svg)."""
+
+from pathlib import Path
+
+from _cli import arguments
+
+args = arguments(__doc__, "config", "run", "results", "folder", "out+")
+
+from cachebench import config, plots, plots_run, tables  # noqa: E402
+
+frame = tables.read(args.results)
+names = dict(zip(frame.method, frame.name, strict=True))
+files = plots_run.Files(config.load(args.config), args.run, Path(args.folder), names)
+draw = {
+    "pareto": lambda: plots.pareto(frame, args.run),
+    "fidelity": lambda: plots.fidelity(frame, args.run),
+    "schedules": lambda: plots_run.schedules(files),
+    "routers": lambda: plots_run.routers(files),
+    "fits": lambda: plots_run.fits(files),
+    "samples": lambda: plots_run.samples(files),
+}
+for figure in dict.fromkeys(Path(path).stem for path in args.out):
+    if figure not in draw:
+        raise SystemExit(f"--out: no figure is called {figure!r}; allowed: {', '.join(draw)}")
+    plots.save(draw[figure](), [path for path in args.out if Path(path).stem == figure])

@@ -1,0 +1,15 @@
+"""Writes the comparison table of every run that `--out` names: <run>.csv, <run>.md, <run>.tex."""
+
+from pathlib import Path
+
+from _cli import arguments
+
+args = arguments(__doc__, "results", "out+")
+
+from cachebench import tables  # noqa: E402
+
+frame = tables.read(args.results)
+for run in dict.fromkeys(Path(path).stem for path in args.out):
+    if run not in set(frame.run):
+        raise SystemExit(f"--out: {args.results} has no run {run!r}; it has: {', '.join(frame.run.unique())}")
+    tables.write(frame, run, [path for path in args.out if Path(path).stem == run])
