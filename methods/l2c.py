@@ -9,13 +9,13 @@ class L2C(Method):
     reference = "arXiv:2406.01733"
     params = {
         "threshold": [round(0.02 * i, 2) for i in range(50)],
-        "lambda_": [5e-6, 1e-6],
+        "lambda": [5e-6, 1e-6],
         "iterations": [20_000],
         "lr": [1e-3],
         "batch_size": [64],
     }
     knob = "threshold"
-    fit_params = ("lambda_", "iterations", "lr", "batch_size")
+    fit_params = ("lambda", "iterations", "lr", "batch_size")
 
     def supports(self, spec):
         if spec.sampler != "ddim":
@@ -26,7 +26,7 @@ class L2C(Method):
     def fit(self, problem):
         from cachebench.train.router import train_routers
 
-        return train_routers(problem, self.lambda_, self.iterations, self.lr, self.batch_size)
+        return train_routers(problem, getattr(self, "lambda"), self.iterations, self.lr, self.batch_size)
 
     def schedule(self, spec, state=None):
         roles = spec.plan.roles

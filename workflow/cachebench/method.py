@@ -83,7 +83,7 @@ def settings(grid):
 
 def label(params):
     """Readable identity of a setting, e.g. "interval=2,anchor=descending"; "default" without parameters."""
-    return ",".join(f"{key.rstrip('_')}={value}" for key, value in params.items()) or "default"
+    return ",".join(f"{key}={value}" for key, value in params.items()) or "default"
 
 
 def static_rows(method, spec, state=None):

@@ -1,4 +1,4 @@
-"""Figures of the results table: quality and fidelity against cost; and what all figures share: colours, saving. No torch here."""
+"""Figures of the results table, quality and fidelity against cost, and what all figures share. No torch here."""
 
 import textwrap
 import zlib
@@ -93,7 +93,7 @@ def against_cost(frame, run, key, ylabel, log=False):
     rows = rows[rows[key] > 0] if log else rows
     if rows.empty:
         return empty(f"No setting of {run} has a value to show here.")
-    figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4.8), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.8), sharey=True, width_ratios=(1.35, 1), layout="constrained")
     if log:
         axes[0].set_yscale("log", nonpositive="clip")
     for axis, (cost, xlabel) in zip(axes, COSTS, strict=True):
@@ -146,10 +146,11 @@ def limits(axis, rows, key, log):
 def label_lines(figure, axis, rows, key):
     """Names the lines beside their cheapest points, in a column left of the data; False where they do not fit."""
     ends = rows.sort_values("share").groupby("method", sort=False).first()
-    if ends.empty or len(ends) * LABEL_GAP > 1:
+    edge = label_width(figure, axis, ends["name"]) + 0.02
+    if ends.empty or len(ends) * LABEL_GAP > 1 or edge > 0.45:
         return False
     left, right = axis.get_xlim()
-    axis.set_xlim(left - 0.6 * (right - left), right)
+    axis.set_xlim(left - (edge + 0.04) / (0.96 - edge) * (right - left), right)
     axis.xaxis.set_major_locator(ticker.FixedLocator([t for t in axis.get_xticks() if left <= t <= right]))
     figure.canvas.draw()
     heights = axis.transAxes.inverted().transform(axis.transData.transform(ends[["share", key]].to_numpy(float)))[:, 1]
@@ -157,8 +158,19 @@ def label_lines(figure, axis, rows, key):
         colour = style(name)[0]
         arrow = {"arrowstyle": "-", "color": colour, "lw": 0.6, "alpha": 0.7, "relpos": (1, 0.5), "shrinkA": 2, "shrinkB": 4}
         label = {"ha": "right", "va": "center", "fontsize": 9, "color": dark(colour), "arrowprops": arrow}
-        axis.annotate(end["name"], (end.share, end[key]), (0.31, height), textcoords="axes fraction", **label)
+        axis.annotate(end["name"], (end.share, end[key]), (edge, height), textcoords="axes fraction", **label)
     return True
+
+
+def label_width(figure, axis, names):
+    """Width of the widest name as a share of the axis."""
+    figure.canvas.draw()
+    widths = []
+    for name in names:
+        text = axis.text(0, 0, name, fontsize=9)
+        widths.append(text.get_window_extent().width / axis.get_window_extent().width)
+        text.remove()
+    return max(widths, default=0)
 
 
 def spread_out(heights, gap=LABEL_GAP):

@@ -4,7 +4,7 @@ import textwrap
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
@@ -20,20 +20,25 @@ IMAGES = 10  # in a row of the sample grid; with balanced labels the first ten a
 
 
 class Files:
-    """What the pipeline wrote for one run below `folder` (results/<name>), and what the methods are called."""
+    """What the pipeline wrote for one run below `folder` (results/<name>); `names`: {method id: printed name}, in order."""
 
     def __init__(self, cfg, run, folder, names):
         self.cfg, self.run, self.folder, self.names = cfg, run, folder / run, names
         self.spec = config.spec(cfg, run)
 
     def methods(self):
-        return [name for name in config.method_ids(self.cfg) if name != "full"]
+        return [name for name in self.names if name != "full"]
 
     def entries(self, name):
         return store.read_json(self.folder / name / "settings.json")
 
     def fits(self, name, suffix="safetensors"):
-        return sorted((self.folder / name / "fit").glob(f"*.{suffix}"))
+        """Files of the fits that the config asks for; older ones may lie beside them. None for a plug-in that does not load."""
+        try:
+            labels = [method.label(params) for params in config.fits(self.cfg, plugin(name))]
+        except Exception:  # its rows say why
+            return []
+        return [self.folder / name / f"fit/{label}.{suffix}" for label in labels]
 
     def mask(self, name, entry):
         """Compute mask bool [evaluations, blocks, branches] of a setting, or a few words why there is none."""
@@ -53,23 +58,25 @@ def schedules(files):
     """Compute masks, one row per method and one column per budget: evaluation x (block, branch), computed = dark."""
     rows, budgets = files.methods(), files.cfg["budgets"]
     if not rows:
-        return empty("The config names no method besides the full run.")
-    evaluations, blocks, branches = files.spec.mask_shape
-    height = min(2.2, max(1.1, 0.05 * blocks * branches + 0.6))
-    size = (1.6 + 3.2 * len(budgets), height * len(rows) + 0.9)
-    figure, axes = pyplot.subplots(len(rows), len(budgets), figsize=size, squeeze=False, layout="constrained", sharex=True)
-    for axis_row, name in zip(axes, rows, strict=True):
-        entries = {entry["budget"]: entry for entry in files.entries(name)}
-        for axis, budget in zip(axis_row, budgets, strict=True):
-            draw_mask(axis, files.mask(name, entries[budget]), entries[budget], files.spec)
+        return empty("The results hold no method besides the full run.")
+    entries = [{entry["budget"]: entry for entry in files.entries(name)} for name in rows]
+    masks = [[files.mask(name, of_method[b]) for b in budgets] for name, of_method in zip(rows, entries, strict=True)]
+    _, blocks, branches = files.spec.mask_shape
+    tall = min(2.2, max(1.2, 0.05 * blocks * branches + 0.6))
+    heights = [0.45 if all(isinstance(m, str) for m in of_method) else tall for of_method in masks]
+    size, form = (1.6 + 3.2 * len(budgets), sum(heights) + 1.2), {"squeeze": False, "sharex": True, "height_ratios": heights}
+    figure, axes = pyplot.subplots(len(rows), len(budgets), figsize=size, layout="constrained", **form)
+    for axis_row, name, of_method, found in zip(axes, rows, entries, masks, strict=True):
+        for axis, budget, mask in zip(axis_row, budgets, found, strict=True):
+            draw_mask(axis, mask, of_method[budget], files.spec)
         axis_row[0].set_ylabel(wrap(files.names[name], 13), rotation=0, ha="right", va="center", labelpad=8)
     for axis, budget in zip(axes[0], budgets, strict=True):
-        axis.set_title(f"budget {budget:g}\n{axis.get_title()}", fontsize=10)
+        axis.annotate(f"budget {budget:g}", (0.5, 1), (0, 20), "axes fraction", "offset points", ha="center", weight="bold")
     for axis in axes[-1]:
         axis.set_xlabel("evaluation (0 = noisiest)")
     handles = [Patch(color=MASK_COLOURS(1), label="computed"), Patch(color=MASK_COLOURS(0), label="reused")]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(f"{files.run}: what is computed; {blocks} blocks from top to bottom, each attention above MLP", fontsize=11)
+    figure.suptitle(f"{files.run}: attention (upper) and MLP (lower) of every block", fontsize=11)
     return figure
 
 
@@ -77,17 +84,20 @@ def draw_mask(axis, mask, entry, spec):
     """One panel; a method with fewer evaluations fills less of the common axis. `mask` may be words instead."""
     evaluations, blocks, branches = spec.mask_shape
     axis.set(xlim=(-0.5, evaluations - 0.5), ylim=(blocks * branches - 0.5, -0.5))
-    axis.tick_params(length=2, labelsize=8)
+    axis.tick_params(length=0, labelsize=8)
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     block_ticks(axis, blocks)
     if isinstance(mask, str):
+        axis.set_yticks([])
         axis.text(0.5, 0.5, mask, transform=axis.transAxes, ha="center", va="center", color="#777777", style="italic")
         return
     sites = mask.reshape(len(mask), -1).T
+    thin = 0.5 if max(evaluations, blocks) <= 24 else 0
     axis.imshow(sites, cmap=MASK_COLOURS, vmin=0, vmax=1, aspect="auto", interpolation="none")
     axis.set(xlim=(-0.5, evaluations - 0.5))
-    axis.hlines(np.arange(1, len(sites) // branches) * branches - 0.5, -0.5, len(mask) - 0.5, color="white", lw=0.5)
-    axis.vlines(np.arange(1, len(mask)) - 0.5, -0.5, len(sites) - 0.5, color="white", lw=0.4 if evaluations <= 50 else 0)
-    axis.set_title(f"{mask.mean():.0%} of {mask.size} cells, {entry['achieved']:.1%} of MACs", fontsize=9)
+    axis.hlines(np.arange(1, len(sites) // branches) * branches - 0.5, -0.5, len(mask) - 0.5, color="white", lw=thin)
+    axis.vlines(np.arange(1, len(mask)) - 0.5, -0.5, len(sites) - 0.5, color="white", lw=thin)
+    axis.set_title(f"{100 * mask.mean():.0f} % of {mask.size} cells, {100 * entry['achieved']:.1f} % of MACs", fontsize=9)
 
 
 def block_ticks(axis, blocks):
@@ -111,11 +121,15 @@ def routers(files):
         keys = cached_evaluations(files.spec, logits)
         scores = 1 / (1 + np.exp(-logits[list(keys.values())].astype(np.float64)))
         image = axis.imshow(scores.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="none")
-        axis.set_xticks(range(len(keys)), keys, fontsize=8 if len(keys) <= 30 else 6)
+        every = -(-len(keys) // 25)
+        axis.set_xticks(range(0, len(keys), every), list(keys)[::every])
+        axis.hlines(np.arange(2, scores.shape[1], 2) - 0.5, -0.5, len(keys) - 0.5, color="white", lw=0.8)
+        axis.tick_params(length=0, labelsize=8)
         block_ticks(axis, scores.shape[1] // len(BRANCHES))
         axis.set(xlabel="cached evaluation (0 = noisiest)", ylabel="block (attn, mlp)")
         axis.set_title(textwrap.fill(f"{files.names[name]}: {path.stem.replace(',', ', ')}", 80), fontsize=10)
         figure.colorbar(image, ax=axis, label="score", pad=0.01)
+    figure.suptitle(f"{files.run}: router scores", fontsize=11)
     return figure
 
 
@@ -143,7 +157,9 @@ def fits(files):
             axis.axis("off")
         for axis, column in zip(axis_row, values(frame), strict=False):
             draw_curve(axis, frame, column, style(name)[0])
-        axis_row[0].set_title(textwrap.fill(f"{files.names[name]}: {path.stem.replace(',', ', ')}", 50), loc="left", fontsize=9)
+        label = textwrap.fill(f"{files.names[name]}: {path.stem.replace(',', ', ')}", 50 * width)
+        axis_row[0].set_title(label, loc="left", fontsize=9)
+    figure.suptitle(f"{files.run}: fits", fontsize=11)
     return figure
 
 
@@ -162,11 +178,14 @@ def values(frame):
 
 def draw_curve(axis, frame, column, colour):
     x, y = frame.iloc[:, 0], frame[column]
-    window = max(1, len(frame) // 20)
+    window = max(5, len(frame) // 20)
     axis.plot(x, y, color=colour, lw=0.7, alpha=0.35)
     axis.plot(x, y.rolling(window, center=True, min_periods=1).median(), color=colour, lw=1.8)
     if (y > 0).all() and y.max() > 30 * y.min():
         axis.set_yscale("log")
+    else:
+        axis.ticklabel_format(axis="y", scilimits=(-3, 4))
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
     axis.set(xlabel=frame.columns[0], ylabel=column.replace("_", " "))
 
 
@@ -176,7 +195,7 @@ def samples(files):
     for name in files.methods():
         for entry in files.entries(name):
             if not entry.get("status"):
-                label = f"{files.names[name]}\nbudget {entry['budget']:g} ({entry['achieved']:.1%})"
+                label = f"{files.names[name]}\nbudget {entry['budget']:g} ({100 * entry['achieved']:.1f} %)"
                 grid.append((label, images(files, name, entry["budget"])))
     grid = [(label, found) for label, found in grid if len(found)]
     if not grid:

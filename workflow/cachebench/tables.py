@@ -34,8 +34,12 @@ class Column:
 @dataclass(frozen=True)
 class Cell:
     text: str
+    spread: str = ""  # the interval, "± 1.23" or "[1.23, 4.56]"
     value: float = math.nan
     bold: bool = False
+
+    def __str__(self):
+        return f"{self.text} {self.spread}".strip()
 
 
 @dataclass(frozen=True)
@@ -110,14 +114,12 @@ def number(value, digits=3):
     return f"{rounded:.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
 
 
-def with_interval(row, column):
-    """Text of a value with its 95 % interval, where the column has one."""
-    value, low, high = (row[column.key + end] * column.scale for end in ("", "_low", "_high"))
-    text = number(value, column.digits)
-    if not math.isfinite(low + high + value):
-        return text
-    half = f"{text} ± {number((high - low) / 2)}"
-    return half if column.interval == "half" else f"{text} [{number(low)}, {number(high)}]"
+def spread(row, column):
+    """A value's 95 % interval as text; "" where the column or the row has none."""
+    low, high = row.get(f"{column.key}_low", math.nan) * column.scale, row.get(f"{column.key}_high", math.nan) * column.scale
+    if not math.isfinite(low + high):
+        return ""
+    return f"± {number((high - low) / 2)}" if column.interval == "half" else f"[{number(low)}, {number(high)}]"
 
 
 def unrivalled(rows, column):
@@ -195,8 +197,8 @@ def line(row, index, columns, best, shown, reasons):
     cells = []
     for column in columns:
         value = math.nan if column.paired and row.method == "full" else row[column.key] * column.scale
-        text = with_interval(row, column) if column.interval and math.isfinite(value) else number(value, column.digits)
-        cells.append(Cell(text, value, best[column.key] == index))
+        around = spread(row, column) if math.isfinite(value) else ""
+        cells.append(Cell(number(value, column.digits), around, value, best[column.key] == index))
     return Row(row["name"], shown.get(index, DASH), "ok", control=control, cells=tuple(cells))
 
 
@@ -236,7 +238,7 @@ def markdown(table):
         lines.append([f"*{escape_md(heading)}*"] + [""] * (len(head) - 1))
         for row in rows:
             mark = f" [{row.note}]" if row.note else ""
-            cells = [f"**{c.text}**" if c.bold else c.text for c in row.cells] or [DASH] * len(table.columns)
+            cells = [f"**{c}**" if c.bold else str(c) for c in row.cells] or [DASH] * len(table.columns)
             lines.append([escape_md(row.name) + mark, escape_md(row.setting), *cells])
     text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     notes = [f"[{i}] {escape_md(note)}" for i, note in enumerate(table.notes, 1)] + [escape_md(r) for r in table.remarks]
@@ -254,7 +256,7 @@ def latex(table):
         lines += [r"\midrule", rf"\multicolumn{{{len(titles) + 2}}}{{l}}{{\emph{{{escape_tex(heading)}}}}} \\"]
         for row in rows:
             mark = rf"\textsuperscript{{{row.note}}}" if row.note else ""
-            texts = [escape_tex(c.text) for c in row.cells] or [escape_tex(DASH)] * len(titles)
+            texts = [escape_tex(str(c)) for c in row.cells] or [escape_tex(DASH)] * len(titles)
             bold = [c.bold for c in row.cells] or [False] * len(titles)
             cells = [rf"\textbf{{\boldmath {t}}}" if b else t for t, b in zip(texts, bold, strict=True)]
             lines.append(" & ".join([escape_tex(row.name) + mark, escape_tex(row.setting), *cells]) + r" \\")

@@ -9,7 +9,8 @@ args = arguments(__doc__, "config", "run", "results", "folder", "out+")
 from cachebench import config, plots, plots_run, tables  # noqa: E402
 
 frame = tables.read(args.results)
-names = dict(zip(frame.method, frame.name, strict=True))
+ordered = frame.sort_values("kind", ascending=False, kind="stable")  # controls first, as in the table
+names = dict(zip(ordered.method, ordered.name, strict=True))
 files = plots_run.Files(config.load(args.config), args.run, Path(args.folder), names)
 draw = {
     "pareto": lambda: plots.pareto(frame, args.run),

@@ -21,6 +21,12 @@ class Reference:
         self.subset = features[:: max(1, len(features) // subset)][:subset]
 
 
+def frechet(features, reference):
+    """Frechet distance of features [n, d] to the reference's."""
+    statistics = fid_features_to_statistics(features)
+    return fid_statistics_to_metric(statistics, reference.statistics, verbose=False)["frechet_inception_distance"]
+
+
 def scores(features, logits, reference, kid_subsets):
     """{fd, inception_score, kid, precision, recall} of features [n, d] and logits [n, classes], float32.
 
@@ -30,9 +36,8 @@ def scores(features, logits, reference, kid_subsets):
         features, reference.subset, kid_subsets=kid_subsets, kid_subset_size=size, rng_seed=2020, verbose=False
     )
     prc = prc_features_to_metric(features, reference.subset, prc_neighborhood=3, prc_batch_size=10000, verbose=False)
-    fd = fid_statistics_to_metric(fid_features_to_statistics(features), reference.statistics, verbose=False)
     return {
-        "fd": fd["frechet_inception_distance"],
+        "fd": frechet(features, reference),
         "inception_score": isc_features_to_metric(logits, IS_SPLITS, shuffle=False)["inception_score_mean"],
         "kid": kid["kernel_inception_distance_mean"],
         "precision": float(prc["precision"]),

@@ -1,0 +1,124 @@
+"""Metrics: the library's own pipeline on images as the independent opinion, closed forms, orientation, and honest intervals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cachebench.metrics import extractors, scores
+from cachebench.metrics.intervals import interval, jackknife, leave_out
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = "resources/weights/fmnist-cnn.safetensors"
+
+
+class Images(torch.utils.data.Dataset):
+    """Grey images as torch-fidelity wants them: RGB uint8."""
+
+    def __init__(self, images):
+        self.images = images.expand(-1, 3, -1, -1)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.images[i]
+
+
+@pytest.fixture(scope="module")
+def images():
+    with np.load(ROOT / "resources/calibration/fashion-mnist-4000.npz", allow_pickle=False) as archive:
+        return torch.as_tensor(archive["images"][::20])  # (200, 1, 28, 28)
+
+
+def test_scores_are_what_torch_fidelity_computes_from_the_images(images):
+    """One road: stored features. The other: the library reads images, runs the registered extractor, computes the metrics."""
+    import torch_fidelity
+
+    extractors.register("fmnist-cnn", WEIGHTS)
+    fake, real = images[:100], images[100:].flip(-1)
+    theirs = torch_fidelity.calculate_metrics(
+        input1=Images(fake), input2=Images(real), feature_extractor="fmnist-cnn", fid=True, isc=True, kid=True, prc=True,
+        isc_splits=1, samples_shuffle=False, kid_subsets=3, kid_subset_size=100, cuda=False, cache=False, verbose=False,
+        save_cpu_ram=True, batch_size=50,
+    )  # fmt: skip
+    model = extractors.load(WEIGHTS)
+    features, logits = extractors.extract(model, fake)
+    reference = scores.Reference(extractors.extract(model, real)[0], subset=100)
+    ours = scores.scores(features, logits, reference, kid_subsets=3)
+    names = {
+        "fd": "frechet_inception_distance",
+        "inception_score": "inception_score_mean",
+        "kid": "kernel_inception_distance_mean",
+        "precision": "precision",
+        "recall": "recall",
+    }
+    for name, key in names.items():
+        assert ours[name] == pytest.approx(theirs[key], rel=1e-4, abs=1e-6), name
+
+
+def test_frechet_distance_of_two_gaussians_is_the_closed_form():
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(20000, 3, generator=g).double()
+    b = 2 * torch.randn(20000, 3, generator=g).double() + torch.tensor([1.0, 0, 0])
+    found = scores.scores(a.float()[:500], torch.zeros(500, 4), scores.Reference(b.float(), 500), 1)["fd"]
+    assert found == pytest.approx(1 + 3 * (2 - 1) ** 2, rel=0.15)
+    own = scores.scores(a.float()[:500], torch.zeros(500, 4), scores.Reference(a.float()[:500], 500), 1)["fd"]
+    assert abs(own) < 1e-4
+
+
+def test_precision_and_recall_are_not_swapped():
+    """Samples in one of two real clusters: all of them are real-like, half of the real images are not covered."""
+    g = torch.Generator().manual_seed(0)
+    real = torch.cat([torch.randn(100, 2, generator=g), torch.randn(100, 2, generator=g) + 50])
+    fake = torch.randn(200, 2, generator=g) * 0.5
+    found = scores.scores(fake, torch.zeros(200, 4), scores.Reference(real, 200), 1)
+    assert found["precision"] > 0.9
+    assert found["recall"] < 0.6
+
+
+def test_psnr_and_latent_mse_by_hand():
+    images = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
+    other = images.clone()
+    other[1] += 10
+    errors = scores.paired(torch.zeros(2, 1, 2, 2), images, torch.full((2, 1, 2, 2), 0.5), other)
+    assert errors["latent_mse"] == pytest.approx([0.25, 0.25])
+    assert errors["psnr_db"] == pytest.approx([scores.PSNR_CEILING, 10 * np.log10(255**2 / 100)])
+
+
+def test_features_that_are_not_finite_are_refused():
+    sample = {"features": torch.full((4, 2), float("nan")), "logits": torch.zeros(4, 2)}
+    with pytest.raises(ValueError, match="not finite"):
+        scores.score_setting(sample, sample, None, 2, 1)
+
+
+def test_jackknife_of_a_mean_is_the_classical_interval():
+    values = np.random.default_rng(0).normal(size=100)
+    replicates = [{"m": values[rows].mean()} for rows in leave_out(100, 100)]
+    found = jackknife(replicates, {"m": values.mean()})
+    mean, low, high = interval(values)
+    assert (found["m_low"], found["m_high"]) == pytest.approx((low, high))
+    assert low < mean < high
+
+
+def test_jackknife_groups_partition_the_samples():
+    rows = leave_out(10, 3)
+    left_out = [set(range(10)) - set(r) for r in rows]
+    assert sorted(i for group in left_out for i in group) == list(range(10))
+
+
+def test_interval_of_a_paired_frechet_difference_covers_the_truth():
+    """Two methods on the same seeds, both off the reference by a known shift: 95 % intervals should hold about 95 % of it."""
+    g = torch.Generator().manual_seed(1)
+    reference = scores.Reference(torch.randn(20000, 4, generator=g), 10)
+    hits, trials = 0, 60
+    for _ in range(trials):
+        noise = torch.randn(400, 4, generator=g)
+        near, far = noise + 0.3, noise + 0.3 + 0.3 * torch.randn(400, 4, generator=g)
+        fd = lambda x: {"fd": scores.frechet(x, reference)}  # noqa: E731
+        truth = 4 * (1.09**0.5 - 1) ** 2  # the shift is common; the variance of `far` is 1.09
+        replicates = [{"d": fd(far[r])["fd"] - fd(near[r])["fd"]} for r in leave_out(400, 20)]
+        found = jackknife(replicates, {"d": fd(far)["fd"] - fd(near)["fd"]})
+        hits += found["d_low"] <= truth <= found["d_high"]
+    assert 0.85 <= hits / trials
