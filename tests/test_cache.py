@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from cachebench import cost, trajectory
-from cachebench.cache import Counted, ScheduledSession
+from cachebench.cache import Counted, ScheduledSession, Session
 from cachebench.schedule import Schedule
 from helpers import Spy, inputs, random_schedule, relative, sample
 
@@ -36,15 +37,22 @@ def test_interleaved_batches_do_not_see_each_other(small_model, small_spec):
         assert torch.equal(sample(small_model, small_spec, session, n, first_seed), fresh)
 
 
+def line(history, site, evaluation):
+    """Extrapolates the newest two values; the last one where there is only one."""
+    (e0, v0), (e1, v1) = history[0], history[-1]
+    return v1 if e0 == e1 else v1 + (evaluation - e1) / (e1 - e0) * (v1 - v0)
+
+
 def test_a_killed_trajectory_leaves_nothing_behind(small_model, small_spec):
-    schedule = random_schedule(small_spec.mask_shape, seed=0)
-    session = ScheduledSession(schedule)
+    """A predictor that sees two values would see one of the old trajectory."""
+    schedule = Schedule.refresh(small_spec, [0, 2, 4])
+    session = ScheduledSession(schedule, line, history=2)
     noise, labels = inputs(small_spec)
     session.reset()
     for evaluation in (0, 1, 2):
         session.begin(evaluation)
         small_model(torch.cat([noise * 3] * 2), torch.full((4,), 999), torch.cat([labels] * 2), session)
-    fresh = sample(small_model, small_spec, ScheduledSession(schedule))
+    fresh = sample(small_model, small_spec, ScheduledSession(schedule, line, history=2))
     assert torch.equal(sample(small_model, small_spec, session), fresh)
 
 
@@ -56,9 +64,10 @@ def test_only_what_the_schedule_computes_runs(small_model, small_spec):
     assert spy.computed == [(evaluation, block, ("attn", "mlp")[j]) for evaluation, block, j in sites]
 
 
-def test_a_reuse_returns_the_last_computed_value(small_spec):
+@pytest.mark.parametrize("history", [1, 2])
+def test_a_reuse_returns_the_last_computed_value(small_spec, history):
     """At the door itself, with numbers in place of tensors."""
-    session = ScheduledSession(Schedule.refresh(small_spec, [0, 3]))
+    session = ScheduledSession(Schedule.refresh(small_spec, [0, 3]), history=history)
     found = []
     for evaluation in range(6):
         session.begin(evaluation)
@@ -99,11 +108,6 @@ def test_predict_sees_the_newest_values_oldest_first(small_spec):
 
 def test_predict_is_used_in_a_trajectory(small_model, small_spec):
     """Extrapolating along a line differs from repeating, and gives the last value back where there is only one."""
-
-    def line(history, site, evaluation):
-        (e0, v0), (e1, v1) = history[0], history[-1]
-        return v1 if e0 == e1 else v1 + (evaluation - e1) / (e1 - e0) * (v1 - v0)
-
     once, later = Schedule.refresh(small_spec, [0]), Schedule.refresh(small_spec, [0, 2, 4])
     repeat = [sample(small_model, small_spec, ScheduledSession(s)) for s in (once, later)]
     extrapolate = [sample(small_model, small_spec, ScheduledSession(s, line, history=2)) for s in (once, later)]
@@ -116,6 +120,28 @@ def test_counted_rows_are_the_schedule_times_the_rows(small_model, small_spec):
     counted = Counted(ScheduledSession(schedule))
     sample(small_model, small_spec, counted, n=3)
     assert counted.rows == {site: 6 * n for site, n in cost.schedule_rows(schedule).items()}  # 3 images, guided
+
+
+class Skips(Session):
+    """Leaves out the whole trunk at odd evaluations, block 1 at the others."""
+
+    def begin(self, evaluation):
+        self.evaluation = evaluation
+
+    def trunk(self, h, run):
+        return h if self.evaluation % 2 else run(h)
+
+    def block(self, i, h, run):
+        return h if i == 1 else run(h)
+
+
+def test_the_outer_doors_can_skip_and_are_counted(small_model, small_spec):
+    counted = Counted(Skips())
+    out = sample(small_model, small_spec, counted)
+    assert torch.equal(out, sample(small_model, small_spec, Skips()))
+    assert counted.rows == {"fixed": 6 * 4, "block": 3 * 4, "attn": 3 * 4, "mlp": 3 * 4}  # 2 images, guided
+    macs = cost.count_macs(lambda: sample(small_model, small_spec, Skips()))
+    assert cost.site_macs(small_spec.arch).total(counted.rows) == macs
 
 
 def test_counting_changes_nothing(small_model, small_spec):

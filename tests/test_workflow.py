@@ -242,7 +242,7 @@ def test_every_configuration_passes_its_check():
     from cachebench import config
 
     for path in sorted((ROOT / "config").glob("*.yaml")):
-        config.load(path)
+        config.check(config.read(path), path)
 
 
 def test_conda_and_pip_have_the_same_pins():

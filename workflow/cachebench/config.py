@@ -23,17 +23,23 @@ def read(path):
 
 
 def load(path):
-    """The checked config at `path`, with defaults."""
-    return check(read(path), path)
+    """The config at `path` with defaults, its keys checked: for a job, after the workflow has checked the rest."""
+    return fill(read(path), path)
 
 
-def check(config, source="config"):
-    """The same mapping with defaults filled in. ConfigError names `source`, the key and what is allowed."""
+def fill(config, source="config"):
+    """The mapping with defaults filled in. ConfigError names `source`, the key and what is allowed."""
     config = dict(config)
     schema = yaml.safe_load((store.ROOT / "workflow/schemas/config.schema.yaml").read_text())
     error = next(iter(sorted(_validator(schema).iter_errors(config), key=lambda e: list(map(str, e.path)))), None)
     if error:
         raise ConfigError(f"{source}: {_explain(error)}")
+    return config
+
+
+def check(config, source="config"):
+    """`fill`, and everything that keys refer to: runs, methods, parameters, weights with their checksums, statistics."""
+    config = fill(config, source)
     for step in (_check_runs, _check_methods, _check_weights, _check_reference):
         try:
             step(config)

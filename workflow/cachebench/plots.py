@@ -7,14 +7,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import numpy as np  # noqa: E402
-import seaborn as sns  # noqa: E402
-from matplotlib import colors, pyplot, ticker  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
-from matplotlib.patches import Patch  # noqa: E402
-from scipy.optimize import isotonic_regression  # noqa: E402
+import numpy as np
+import seaborn as sns
+from matplotlib import colors, pyplot, ticker
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from scipy.optimize import isotonic_regression
 
-from cachebench import method, store  # noqa: E402
+from cachebench import method, store
 
 # Seaborn's colour-blind palette without its yellow and pale pink, which are lost on white.
 COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#ca9161", "#949494")
@@ -103,6 +103,7 @@ def against_cost(frame, run, key, ylabel, log=False):
         front = rows.iloc[pareto_front(rows[cost].to_numpy(), rows[key].to_numpy())]
         axis.plot(front[cost], front[key], drawstyle="steps-post", color="#999999", lw=5, alpha=0.35, zorder=1)
         axis.set_xlabel(xlabel)
+    axes[0].axvline(100, color="#bbbbbb", lw=0.8, ls=":", zorder=0)  # the full run's cost, so that the axis reaches it
     first = rows.iloc[0]
     axes[0].set_ylabel(ylabel.format(extractor=first.extractor, count=f"{first['count']:.0f}"))
     figure.suptitle(f"{run}: {'closeness to the full run' if log else 'quality'} against cost", fontsize=12)

@@ -189,7 +189,7 @@ def about(rows):
 
 def line(row, index, columns, best, shown, reasons):
     """The Row of a results row; a reason that is new gets the next number in `reasons`, {(name, text): budgets}."""
-    control = row.kind == "control"
+    control = row.kind == "control" and row.method != "full"
     if row.status != "ok":
         key = (row["name"], f"{row.status}. {row.reason}".strip())
         reasons.setdefault(key, []).append(f"{row.budget:g}")
