@@ -1,0 +1,168 @@
+"""One self-contained HTML page of a results folder: what ran, what came out, tables and figures. No torch here."""
+
+import base64
+import os
+from datetime import datetime
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from cachebench import store, tables
+
+REPORT = store.ROOT / "workflow/report"  # the template, and the captions that Snakemake's own report uses too
+FIGURES = {
+    "pareto": "Quality against cost",
+    "fidelity": "Closeness to the full run against cost",
+    "samples": "Samples",
+    "schedules": "What is computed",
+    "routers": "Router scores",
+    "fits": "Fits",
+}
+FD = tables.Column("fd", "FD", digits=4, interval="half")
+DIFFERENCE = tables.Column("fd_minus_full", "FD − full", interval="bounds")
+LATENT = tables.Column("latent_mse", "latent MSE", interval="half")
+
+
+def compare(row, other, key):
+    """-1, 0 or 1: `row` below, tied with or above `other` in `key`; a tie where the 95 % intervals overlap or are unknown."""
+    if row[f"{key}_high"] < other[f"{key}_low"]:
+        return -1
+    return int(row[f"{key}_low"] > other[f"{key}_high"])
+
+
+def fewer_steps(rows, full_nfe):
+    """The step-reduction control among rows of one budget: a control with fewer evaluations than the full run; else None."""
+    found = rows[(rows.kind == "control") & (rows.nfe < full_nfe) & rows.fd.notna()].sort_values("fd")
+    return found.iloc[0] if len(found) else None
+
+
+def fd_key(rows):
+    """What FDs are compared by: the paired difference to the full run, which is sharper, where every row has its interval."""
+    return "fd_minus_full" if rows.fd_minus_full_low.notna().all() and rows.fd_minus_full_high.notna().all() else "fd"
+
+
+def phrase(row, column):
+    return f"{tables.number(row[column.key], column.digits)} {tables.spread(row, column)}".strip()
+
+
+def summary(frame, run):
+    """Plain sentences: (those about all budgets, [(budget, sentences)])."""
+    rows = frame[(frame.run == run) & (frame.status == "ok")]
+    full = rows[rows.method == "full"]
+    full_nfe = full.nfe.iloc[0] if len(full) else np.inf
+    verdicts, per_budget = {-1: [], 0: [], 1: []}, []
+    for budget, group in sorted(frame[(frame.run == run) & (frame.method != "full")].groupby("budget"), reverse=True):
+        good = group[group.status == "ok"]
+        control = fewer_steps(good, full_nfe)
+        sentences = [closest(good), lowest(good, control)]
+        missing = len(group) - len(good)
+        sentences += [f"{missing} of {len(group)} methods have no number here; the table says why."] if missing else []
+        per_budget.append((f"{budget:g}", [s for s in sentences if s]))
+        for _, row in good[(good.kind != "control") & good.fd.notna()].iterrows():
+            if control is not None:
+                verdicts[compare(row, control, fd_key(good))].append((row["name"], f"{budget:g}"))
+    return overall(verdicts), per_budget
+
+
+def overall(verdicts):
+    """The sentences about all budgets from {-1, 0, 1: [(method, budget)]}: the count first, then who."""
+    count = sum(map(len, verdicts.values()))
+    if not count:
+        return ["No method could be compared with fewer steps at the same budget."]
+    lower, tied, higher = (len(verdicts[sign]) for sign in (-1, 0, 1))
+    sentences = [
+        f"Against fewer steps at the same budget, FD is lower in {lower} of {count} cases, higher in {higher}, a tie in {tied}."
+    ]
+    for sign, word in ((-1, "Lower"), (1, "Higher"), (0, "Tie")):
+        names = dict.fromkeys(name for name, _ in verdicts[sign])
+        who = [f"{name} at {', '.join(b for n, b in verdicts[sign] if n == name)}" for name in names]
+        sentences += [f"{word}: {'; '.join(who)}."] if who else []
+    return sentences
+
+
+def closest(rows):
+    """Which row is closest to the full run's own images, and which cannot be told from it."""
+    known = rows[rows.latent_mse.notna()].sort_values("latent_mse")
+    if known.empty:
+        return ""
+    best, others = known.iloc[0], [row for _, row in known.iloc[1:].iterrows()]
+    text = f"Closest to the full run's images: {best['name']}, latent MSE {phrase(best, LATENT)}"
+    tied = [row["name"] for row in others if not compare(best, row, "latent_mse")]
+    if tied:
+        return f"{text}, a tie with {', '.join(tied)}."
+    return f"{text}; next {others[0]['name']}, {phrase(others[0], LATENT)}." if others else f"{text}."
+
+
+def lowest(rows, control):
+    """Which row has the lowest FD, and whether that differs from fewer steps."""
+    known = rows[rows.fd.notna()].sort_values("fd")
+    if known.empty:
+        return "No FD was measured."
+    best = known.iloc[0]
+    text = f"Lowest FD: {best['name']}, {phrase(best, FD)}"
+    if control is None:
+        return f"{text}. No step-reduction control ran at this budget."
+    key = fd_key(known)
+    if best["method"] == control["method"]:
+        tied = [row["name"] for _, row in known.iloc[1:].iterrows() if not compare(best, row, key)]
+        return f"{text}, which is the step-reduction control itself" + (f"; a tie with {', '.join(tied)}." if tied else ".")
+    column = DIFFERENCE if key == DIFFERENCE.key else FD
+    verdict = "lower beyond the intervals" if compare(best, control, key) else "a tie"
+    return f"{text}. {column.title} {phrase(best, column)} against {phrase(control, column)} of {control['name']}: {verdict}."
+
+
+def facts(cfg, frame, config_path):
+    """[(what, text)] of what was run, on what."""
+    good = frame[frame.status == "ok"]
+
+    def listed(column, form=str):
+        found = [value for value in good[column].dropna().unique() if value != ""]
+        return ", ".join(form(value) for value in found) or "nothing measured"
+
+    date = datetime.fromtimestamp(Path(config_path).stat().st_mtime)
+    return [
+        ("Images per setting", listed("count", lambda c: f"{c:.0f}") + f", {cfg['samples']['labels']} labels"),
+        ("Budgets", ", ".join(f"{b:g}" for b in cfg["budgets"]) + f", met within {cfg['tolerance']:g}"),
+        ("Rows", f"{len(good)} of {len(frame)} measured"),
+        ("Extractor", cfg["extractor"]["name"]),
+        ("Reference", cfg["reference"]),
+        ("Sampled on", listed("device")),
+        ("Timed on", listed("latency_device") + f", batches of {cfg['latency']['batch_size']}"),
+        ("Configuration", f"{cfg['name']}, of {date:%Y-%m-%d %H:%M}"),
+    ]
+
+
+def embed(path):
+    """The image file as a data URI."""
+    kind = {".svg": "svg+xml", ".png": "png"}[Path(path).suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+
+
+def caption(name):
+    """The figure's caption, the same text as in Snakemake's report."""
+    return " ".join((REPORT / f"{name}.rst").read_text().split())
+
+
+def figures(paths, run, folder):
+    """Context of the run's figures in page order: vector graphics, but pixels for the samples."""
+    found = {Path(p).stem: Path(p) for p in sorted(paths) if Path(p).parent.name == run and Path(p).suffix == ".png"}
+    found |= {p.stem: p for p in map(Path, paths) if p.parent.name == run and p.suffix == ".svg" and p.stem != "samples"}
+    chosen = [(name, title, found[name]) for name, title in FIGURES.items() if name in found]
+    return [
+        {"name": name, "title": title, "caption": caption(name), "data": embed(path), "link": os.path.relpath(path, folder)}
+        for name, title, path in chosen
+    ]
+
+
+def render(cfg, frame, config_path, paths, folder):
+    """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv."""
+    runs = []
+    for run in cfg["runs"]:
+        lead, budgets = summary(frame, run)
+        table, drawn = tables.build(frame, run), figures(paths, run, folder)
+        runs.append({"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": drawn})
+    loader = jinja2.FileSystemLoader(REPORT)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"direction": tables.direction, "DASH": tables.DASH}
+    return environment.get_template("page.html.j2").render(name=cfg["name"], facts=facts(cfg, frame, config_path), runs=runs)

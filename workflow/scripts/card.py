@@ -1,0 +1,33 @@
+"""Draws a model card's figure: the training loss, and FD against steps with its interval (results of config/steps.yaml)."""
+
+from _cli import arguments
+
+args = arguments(__doc__, "curve", "results", "out")
+
+import pandas as pd  # noqa: E402
+from matplotlib import pyplot  # noqa: E402
+
+from cachebench import plots  # noqa: E402  (chooses matplotlib's backend)
+
+loss, table = pd.read_csv(args.curve), pd.read_csv(args.results)
+full = table[table.method == "full"]
+rows = pd.concat([full, table[(table.method == "ddim") & (table.status == "ok")]]).sort_values("nfe")
+figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2))
+left.plot(loss.step, loss.loss, color="0.8", lw=1)
+left.plot(loss.step, loss.loss.rolling(10, center=True).median(), color=plots.INK)
+left.set(
+    xlabel="training step",
+    ylabel="loss (noise MSE)",
+    title="Training loss",
+    ylim=(loss.loss.min() * 0.95, loss.loss.quantile(0.97)),
+)
+error = [rows.fd - rows.fd_low, rows.fd_high - rows.fd]
+right.errorbar(rows.nfe, rows.fd, yerr=error, marker="o", color=plots.INK, capsize=3)
+right.set(
+    xlabel="DDIM steps",
+    ylabel=f"FD ({rows.extractor.iloc[0]}, n = {rows['count'].iloc[0]:.0f})",
+    title="Quality falls as steps go",
+)
+right.set_xticks(rows.nfe)
+figure.tight_layout()
+plots.save(figure, [args.out])

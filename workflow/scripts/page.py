@@ -1,0 +1,12 @@
+"""Writes the self-contained HTML page of a results folder from results.csv and the figures of all runs."""
+
+from pathlib import Path
+
+from _cli import arguments
+
+args = arguments(__doc__, "config", "results", "figures+", "out")
+
+from cachebench import config, page, store, tables  # noqa: E402
+
+cfg, frame = config.load(args.config), tables.read(args.results)
+store.write_text(args.out, page.render(cfg, frame, args.config, args.figures, Path(args.out).parent))
