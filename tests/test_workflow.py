@@ -69,7 +69,7 @@ def finished(tmp_path_factory):
 
 def test_smoke_run_fills_every_row(finished):
     table = results(finished)
-    assert set(table.index) == {(m, 1.0 if m == "full" else 0.6) for m in table.index.get_level_values(0)}
+    assert set(table.index) == {(m, 1.0 if m == "full" else 0.65) for m in table.index.get_level_values(0)}
     ran = table[table.status == "ok"]
     assert {"full", "ddim", "random_skip", "fora_spread", "l2c"} <= set(ran.index.get_level_values(0))
     assert (ran.macs_per_image == ran.macs_counted_per_image).all()
@@ -81,7 +81,7 @@ def test_smoke_run_fills_every_row(finished):
 
 
 def test_unreachable_budget_shows_its_nearest_cost(finished):
-    row = results(finished).loc[("fora", 0.6)]
+    row = results(finished).loc[("fora", 0.65)]
     assert row.status == "unreachable" and f"{row.achieved:.3f}" in row.reason
     assert pd.isna(row.fd)
 
@@ -121,12 +121,12 @@ def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     after = results(finished)
     pd.testing.assert_frame_equal(before, after.loc[before.index])
-    assert after.loc[("early", 0.6), "status"] == "ok"
+    assert after.loc[("early", 0.65), "status"] == "ok"
     reasons = after[after.status == "failed"].reason
-    assert "out of luck" in reasons["raises", 0.6]
-    assert "NaN" in reasons["nan", 0.6]
-    assert "shape" in reasons["shape", 0.6]
-    assert "SyntaxError" in reasons["unreadable", 0.6]
+    assert "out of luck" in reasons["raises", 0.65]
+    assert "NaN" in reasons["nan", 0.65]
+    assert "shape" in reasons["shape", 0.65]
+    assert "SyntaxError" in reasons["unreadable", 0.65]
 
 
 def broken_plugin(line):
@@ -143,7 +143,7 @@ class Wrong(Session):
 
 class Broken(Method):
     name = "Broken"
-    params = {{"refreshes": [6]}}
+    params = {{"refreshes": [12]}}
     knob = "refreshes"
     def schedule(self, spec, state=None):
         return Schedule.refresh(spec, range(self.refreshes))

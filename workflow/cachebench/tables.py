@@ -184,7 +184,7 @@ def about(rows):
     """One line: backbone, sampler, steps, guidance, precision."""
     first = rows.iloc[0]
     steps = f"{first.sampler}, {first.num_steps:.0f} steps, cfg_scale {first.cfg_scale:g}"
-    return f"{first.backbone}, {steps}, {first.precision_dtype}"
+    return ", ".join(filter(None, [first.backbone, steps, first.precision_dtype]))
 
 
 def line(row, index, columns, best, shown, reasons):
@@ -211,7 +211,8 @@ def general_remarks(rows):
     if where:
         batch = ", ".join(f"{b:.0f}" for b in rows.latency_batch_size.dropna().unique())
         remarks.append(f"Latency: median on {where}, batches of {batch}. The full run is timed against itself.")
-    for (name, seconds), fit in rows[rows.fit_s > 0].groupby(["name", "fit_s"], sort=False):
+    fitted = rows[rows.fit_s > 0].sort_values("budget", ascending=False)
+    for (name, seconds), fit in fitted.groupby(["name", "fit_s"], sort=False):
         repaid = [f"after {n:.0f} images" if math.isfinite(n) else "never" for n in fit.images_to_repay_fit]
         budgets = ", ".join(f"{r} at budget {b:g}" for r, b in zip(repaid, fit.budget, strict=True))
         remarks.append(f"{name}: the fit took {number(seconds)} s. The time saved repays it: {budgets}.")

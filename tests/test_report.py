@@ -1,0 +1,257 @@
+"""Figures and the page from a small synthetic results frame and a run's files: written, complete, safe to open."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_tables import example, missing, row
+
+from cachebench import page, plots, plots_run, store, tables
+from cachebench.spec import Arch, Spec
+
+CONFIG = {
+    "name": "tiny & co",
+    "runs": {"r_1": {}},
+    "budgets": [0.8, 0.5],
+    "params": {"l2c": {"lambda": [0.1], "iterations": [5], "lr": [1.0], "batch_size": [2]}},
+    "samples": {"first_seed": 0, "labels": "balanced"},
+    "tolerance": 0.02,
+    "latency": {"batch_size": 8},
+    "extractor": {"name": "tiny_cnn"},
+    "reference": "some-test-set",
+}
+NAMES = {"full": "Full", "ddim": "Fewer steps", "fora": "FORA", "l2c": "L2C"}
+FIT = "lambda=0.1,iterations=5,lr=1.0,batch_size=2"
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return example()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """plots_run.Files of a run of three methods: two that ran (one with routers), one that could not reach its budget."""
+    fit = CONFIG["params"]["l2c"]
+    chosen = {
+        "full": [{"budget": 1.0, "params": {}, "achieved": 1.0}],
+        "ddim": [{"budget": b, "params": {"num_steps": round(6 * b)}, "achieved": b} for b in CONFIG["budgets"]],
+        "fora": [{"budget": b, "status": "unreachable", "reason": "no"} for b in CONFIG["budgets"]],
+        "l2c": [
+            {"budget": b, "params": {"threshold": b} | {k: v[0] for k, v in fit.items()}, "achieved": b} for b in CONFIG["budgets"]
+        ],
+    }
+    for name, entries in chosen.items():
+        store.write_json(tmp_path / "r_1" / name / "settings.json", entries)
+    out = plots_run.Files.__new__(plots_run.Files)
+    out.cfg, out.run, out.folder, out.names = CONFIG, "r_1", tmp_path / "r_1", NAMES
+    out.spec = Spec(Arch("dit", 4, 2, 1, 32, depth=2, heads=2, num_classes=10), "ddim", num_steps=6)
+    return out
+
+
+def write_fit(files):
+    import torch
+
+    here = files.folder / "l2c/fit"
+    logits = torch.linspace(-4, 4, 24).reshape(6, 4)
+    store.write_tensors(here / f"{FIT}.safetensors", {"routers": logits})
+    rows = [{"step": i, "evaluation": 1.0, "mse": 10.0**-i, "scores_sum": 3.0} for i in range(1, 6)]
+    store.write_csv(here / f"{FIT}.csv", rows)
+    store.write_json(here / f"{FIT}.json", {"reason": None})
+
+
+def write_images(files, name, budget, count, shards=1):
+    import torch
+
+    for shard in range(shards):
+        images = torch.full((count, 1, 28, 28), 10 * (shard + 1), dtype=torch.uint8)
+        store.write_tensors(files.folder / name / str(budget) / f"shard-{shard}.safetensors", {"images": images})
+
+
+def words(figure):
+    """Everything that is written in a figure."""
+    figure.canvas.draw()
+    return " ".join(t.get_text() for t in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+def test_pareto_front_of_a_hand_made_example():
+    cost = np.array([1.0, 0.5, 0.7, 0.5, 0.9, 0.2, np.nan, 0.6])
+    value = np.array([1.0, 3.0, 2.0, 4.0, 2.0, np.nan, 0.0, 3.0])
+    assert plots.pareto_front(cost, value) == [1, 2, 0]
+    assert plots.pareto_front(np.array([]), np.array([])) == []
+
+
+def test_labels_are_spread_but_stay_inside_and_in_order():
+    heights = np.array([0.5, 0.51, 0.49, 0.98, 1.4])
+    placed = plots.spread_out(heights, gap=0.1)
+    assert (np.diff(np.sort(placed)) >= 0.1 - 1e-9).all() and placed.min() >= 0 and placed.max() <= 1
+    assert (np.argsort(placed) == np.argsort(heights)).all()
+    assert plots.spread_out(np.array([0.2, 0.8])) == pytest.approx([0.2, 0.8])
+
+
+def test_a_method_keeps_its_colour():
+    assert plots.style("l2c") == plots.style("l2c") != plots.style("fora")
+    assert plots.style("full")[0] == plots.INK
+    assert plots.style("not_a_file") == plots.style("not_a_file")
+
+
+@pytest.mark.parametrize("name", ["pareto", "fidelity"])
+def test_cost_figures_are_written_and_name_every_method_that_ran(name, frame, tmp_path):
+    figure = getattr(plots, name)(frame, "r_1")
+    text = words(figure)
+    assert "L2C" in text and "RANDOM_SKIP" in text and "FORA" not in text
+    assert ("n = 500" in text) and ("tiny_cnn" in text or name == "fidelity")
+    paths = [tmp_path / f"{name}.png", tmp_path / f"{name}.svg"]
+    plots.save(figure, paths)
+    assert paths[0].read_bytes().startswith(b"\x89PNG") and paths[0].stat().st_size > 5000
+    assert "<svg" in paths[1].read_text()[:1000]
+    assert sorted(tmp_path.iterdir()) == paths  # no temporary file is left
+
+
+def test_the_same_figure_is_the_same_bytes(frame, tmp_path):
+    for name in "ab":
+        plots.save(plots.fidelity(frame, "r_1"), [tmp_path / f"{name}.svg"])
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_figures_of_a_run_without_numbers_say_so(files):
+    frame = tables.tidy(pd.DataFrame([missing("full", 1.0, "failed", "no luck")]))
+    assert "No setting" in words(plots.pareto(frame, "r_1"))
+    write_fit(files)
+    (files.folder / f"l2c/fit/{FIT}.csv").write_text("\n")
+    store.write_tensors(files.folder / f"l2c/fit/{FIT}.safetensors", {})
+    assert "No method" in words(plots_run.routers(files))
+    assert "No method" in words(plots_run.fits(files))
+    assert "No images" in words(plots_run.samples(files))
+
+
+def test_masks_and_words_stand_where_they_belong(files):
+    write_fit(files)
+    ddim, l2c = (files.entries(name)[0] for name in ("ddim", "l2c"))
+    assert files.mask("ddim", ddim).shape == (5, 2, 2) and files.mask("ddim", ddim).all()
+    mask = files.mask("l2c", l2c)
+    assert mask.shape == (6, 2, 2) and mask[::2].all() and not mask[1::2].all()
+    assert files.mask("fora", files.entries("fora")[0]) == "unreachable"
+    figure = plots_run.schedules(files)
+    text = words(figure)
+    assert "unreachable" in text and "budget 0.8" in text and f"{100 * mask.mean():.0f} % of 24 cells" in text
+    assert len([axis for axis in figure.axes if axis.images]) == 4
+
+
+def test_router_scores_are_those_of_the_cached_evaluations(files):
+    write_fit(files)
+    figure = plots_run.routers(files)
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    logits = np.linspace(-4, 4, 24, dtype=np.float32).reshape(6, 4)
+    assert shown == pytest.approx((1 / (1 + np.exp(-logits[[4, 2, 0]]))).T, rel=1e-6)  # evaluations 1, 3, 5
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "3", "5"]
+
+
+def test_curves_have_a_panel_per_measured_column(files):
+    write_fit(files)
+    figure = plots_run.fits(files)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["mse", "scores sum"]
+    assert figure.axes[0].get_yscale() == "log" and figure.axes[1].get_yscale() == "linear"
+
+
+def test_samples_are_a_row_per_setting_with_full_on_top(files):
+    write_images(files, "full", 1.0, 6, shards=2)
+    write_images(files, "ddim", 0.8, 12)
+    write_images(files, "l2c", 0.5, 3)
+    assert plots_run.images(files, "full", 1.0).shape == (10, 28, 28, 1)
+    assert plots_run.images(files, "full", 1.0)[[5, 6], 0, 0, 0].tolist() == [10, 20]
+    axis = plots_run.samples(files).axes[0]
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == ["Full run", "Fewer steps\nbudget 0.8 (80.0 %)", "L2C\nbudget 0.5 (50.0 %)"]
+    canvas = np.asarray(axis.images[0].get_array())
+    assert canvas.shape == (3 * 30 - 2, 10 * 30 - 2) and (canvas[60:, 90:] == 255).all()
+
+
+class Resources(HTMLParser):
+    """Collects what a page loads or runs, and what it links to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.loaded, self.links, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.tags.append(tag)
+        self.loaded += [values[key] for key in ("src", "srcset", "data", "poster") if key in values]
+        if tag == "a":
+            self.links.append(values["href"])
+        elif "href" in values:
+            self.loaded.append(values["href"])
+
+
+@pytest.fixture(scope="module")
+def html(frame, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "config.yaml").write_text(json.dumps(CONFIG))
+    paths = [folder / f"figures/r_1/{name}.{ending}" for name in ("pareto", "fidelity") for ending in ("png", "svg")]
+    for name in ("pareto", "fidelity"):
+        plots.save(getattr(plots, name)(frame, "r_1"), [path for path in paths if path.stem == name])
+    return page.render(CONFIG, frame, folder / "config.yaml", paths, folder)
+
+
+def test_page_shows_every_reason_escaped(html, frame):
+    for reason in frame.reason[frame.status != "ok"]:
+        assert reason.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in html
+    assert html.count("<script>") == 1 and "alert(1)</script>" not in html
+    assert "tiny &amp; co" in html
+
+
+def test_page_loads_nothing_from_elsewhere(html):
+    found = Resources(html)
+    assert found.loaded and all(source.startswith("data:image/svg+xml;base64,") for source in found.loaded)
+    assert not re.search(r"@import|url\(|fetch\(|https?://", html)
+    assert "link" not in found.tags and "iframe" not in found.tags
+    assert b"<svg" in base64.b64decode(found.loaded[0].partition(",")[2])
+    links = {"results.csv", "config.yaml", "tables/r_1.csv", "tables/r_1.md", "tables/r_1.tex", "figures/r_1/pareto.svg"}
+    assert links <= set(found.links)
+
+
+def test_page_has_both_colour_schemes_and_a_phone_width(html):
+    assert "prefers-color-scheme: dark" in html and 'name="viewport"' in html
+
+
+def test_summary_says_tie_where_the_intervals_overlap(frame):
+    lead, budgets = page.summary(frame, "r_1")
+    assert lead[0] == "Against fewer steps at the same budget, FD is lower in 0 of 1 cases, higher in 0, a tie in 1."
+    assert lead[1:] == ["Tie: L2C at 0.5."]
+    sentences = dict(budgets)["0.5"]
+    assert sentences[0].startswith("Closest to the full run's images: L2C, latent MSE 0.00400 ± 0.000100; next DDIM")
+    assert sentences[1].startswith("Lowest FD: L2C, 6.000 ± 0.300.") and sentences[1].endswith("of DDIM: a tie.")
+    assert "No step-reduction control" in dict(budgets)["0.8"][1]
+
+
+def summarised(*rows):
+    full = row("full", 1.0, "control", fd=(5.0, 0.1), fd_minus_full=(np.nan, np.nan))
+    lead, budgets = page.summary(tables.tidy(pd.DataFrame([full, *rows])), "r_1")
+    return lead, " ".join(budgets[0][1])
+
+
+def test_summary_compares_paired_differences():
+    """Wide intervals of FD itself, narrow ones of the difference to full: not a tie."""
+    control = row("ddim", 0.5, "control", nfe=10, fd=(6.0, 1.0), fd_minus_full=(1.0, 0.1))
+    lead, text = summarised(control, row("l2c", 0.5, fd=(5.5, 1.0), fd_minus_full=(0.5, 0.1)))
+    assert "lower in 1 of 1" in lead[0] and lead[1] == "Lower: L2C at 0.5."
+    assert "FD − full 0.500 [0.400, 0.600] against 1.00 [0.900, 1.10] of DDIM: lower beyond the intervals." in text
+
+
+def test_summary_falls_back_to_fd_and_names_the_control_when_it_wins():
+    nothing = (np.nan, np.nan)
+    control = row("ddim", 0.5, "control", nfe=10, fd=(6.0, 0.1), fd_minus_full=nothing, latent_mse=nothing)
+    lead, text = summarised(control, row("l2c", 0.5, fd=(7.0, 0.1), fd_minus_full=nothing, latent_mse=nothing))
+    assert "higher in 1" in lead[0] and "which is the step-reduction control itself." in text
+    assert "Closest" not in text
+
+
+def test_every_caption_exists():
+    for name in page.FIGURES:
+        assert page.caption(name).endswith(".")
