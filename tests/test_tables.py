@@ -181,12 +181,10 @@ def test_a_run_in_which_nothing_worked_still_has_its_table():
     assert "no luck" in tables.latex(table) and len(tables.numbers(frame, "r_1")) == 2
 
 
-def test_script_writes_what_out_names_and_refuses_an_unknown_run(tmp_path, frame):
+def test_script_writes_what_out_names(tmp_path, frame):
     frame.to_csv(tmp_path / "results.csv", index=False)
     script = Path(tables.__file__).parents[1] / "scripts/tables.py"
-    command = [sys.executable, script, "--results", tmp_path / "results.csv", "--out"]
-    subprocess.run([*command, tmp_path / "t/r_1.md", tmp_path / "t/r_1.tex"], check=True)
+    out = [tmp_path / "t/r_1.md", tmp_path / "t/r_1.tex"]
+    subprocess.run([sys.executable, script, "--results", tmp_path / "results.csv", "--out", *out], check=True)
     assert (tmp_path / "t/r_1.md").read_text() == tables.markdown(tables.build(frame, "r_1"))
     assert "booktabs" in (tmp_path / "t/r_1.tex").read_text()
-    refused = subprocess.run([*command, tmp_path / "other.md"], capture_output=True, text=True)
-    assert refused.returncode and "no run 'other'; it has: r_1" in refused.stderr

@@ -23,7 +23,7 @@ def describe(device):
         if info.exists()
         else []
     )
-    return f"CPU: {models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
+    return f"CPU: {models[0] if models else platform.processor()}, {torch.get_num_threads()} thread(s)"
 
 
 def synchronize(device):

@@ -153,7 +153,7 @@ def label_lines(figure, axis, rows, key):
     left, right = axis.get_xlim()
     axis.set_xlim(left - (edge + 0.04) / (0.96 - edge) * (right - left), right)
     axis.xaxis.set_major_locator(ticker.FixedLocator([t for t in axis.get_xticks() if left <= t <= right]))
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     heights = axis.transAxes.inverted().transform(axis.transData.transform(ends[["share", key]].to_numpy(float)))[:, 1]
     for (name, end), height in zip(ends.iterrows(), spread_out(heights), strict=True):
         colour = style(name)[0]
@@ -165,7 +165,7 @@ def label_lines(figure, axis, rows, key):
 
 def label_width(figure, axis, names):
     """Width of the widest name as a share of the axis."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     widths = []
     for name in names:
         text = axis.text(0, 0, name, fontsize=9)

@@ -40,6 +40,10 @@ class Files:
             return []
         return [self.folder / name / f"fit/{label}.{suffix}" for label in labels]
 
+    def fitted(self, name):
+        """State files of the fits that succeeded; that of a failed one holds nothing."""
+        return [path for path in self.fits(name) if not store.read_json(path.with_suffix(".json")).get("reason")]
+
     def mask(self, name, entry):
         """Compute mask bool [evaluations, blocks, branches] of a setting, or a few words why there is none."""
         if entry.get("status"):
@@ -110,7 +114,7 @@ def block_ticks(axis, blocks):
 
 def routers(files):
     """Scores (sigmoid of the logits) of every fit that holds a 2-D tensor `routers`: cached evaluation x (block, branch)."""
-    found = [(name, path, store.read_tensors(path, "np")[0]) for name in files.methods() for path in files.fits(name)]
+    found = [(name, path, store.read_tensors(path, "np")[0]) for name in files.methods() for path in files.fitted(name)]
     found = [(n, path, state["routers"]) for n, path, state in found if "routers" in state and state["routers"].ndim == 2]
     if not found:
         return empty(f"No method of {files.run} has trained routers.")

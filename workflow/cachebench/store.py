@@ -52,7 +52,7 @@ def write_tensors(path, tensors, metadata=None):
     """Torch tensors to safetensors; `metadata` values are written as JSON."""
     from safetensors.torch import save_file
 
-    metadata = {key: json.dumps(value) for key, value in (metadata or {}).items()}
+    metadata = {key: json.dumps(value) for key, value in (metadata or {}).items()} or None
     with atomic(path) as temporary:
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
 

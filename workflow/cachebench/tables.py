@@ -14,7 +14,7 @@ TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "se
 TEXT += ("latency_device", "extractor", "reference_stats", "precision_dtype", "device")
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", "↓": r"$\downarrow$", "↑": r"$\uparrow$"}
-TEX |= {"<": "$<$", ">": "$>$", "λ": r"$\lambda$", "θ": r"$\theta$"}
+TEX |= {"<": "$<$", ">": "$>$", "λ": r"$\lambda$", "θ": r"$\theta$", "Δ": r"$\Delta$"}
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,8 @@ def general_remarks(rows):
 
 
 def escape_tex(text):
-    return "".join(TEX.get(character, character) for character in text)
+    """`text` for LaTeX; a question mark for what pdflatex would stop at."""
+    return "".join(TEX.get(c, c if ord(c) < 0x250 else "?") for c in text)
 
 
 def escape_md(text):

@@ -21,7 +21,7 @@ CONFIGFILE = f"{RESULTS}/config.yaml"
 METHODS = settings.method_ids(CONFIG)
 FILES = method.available()
 PACKAGE = store.ROOT / "workflow/cachebench"
-REPORTING = ("results.py", "tables.py", "plots.py", "page.py")  # changing these re-runs no job that computes
+REPORTING = ("results.py", "tables.py", "plots.py", "plots_run.py", "page.py")  # changing these re-runs no job that computes
 ENGINE = store.digest(
     p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
 )

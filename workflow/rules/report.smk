@@ -17,7 +17,7 @@ rule collect:
 
 
 # What the tables, figures and the page are made by, besides their inputs.
-DRAWING = store.digest([PACKAGE / name for name in (*REPORTING, "plots_run.py")])
+DRAWING = store.digest([PACKAGE / name for name in REPORTING])
 TEMPLATE = store.digest([store.ROOT / "workflow/report/page.html.j2"])
 FIGURES = ("pareto", "fidelity", "schedules", "routers", "fits", "samples")
 
