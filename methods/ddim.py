@@ -12,7 +12,7 @@ class FewerSteps(Method):
 
     @classmethod
     def grid(cls, spec):
-        return {"num_steps": list(range(spec.num_steps, 0, -1))}
+        return {"num_steps": list(range(spec.num_steps, 1, -1))}
 
     def supports(self, spec):
         if spec.sampler != "ddim":

@@ -32,5 +32,7 @@ class L2C(Method):
         roles = spec.plan.roles
         if state is None:  # nothing trained yet: nothing is reused
             return Schedule.full(spec)
+        if state["routers"].shape != (expected := (len(roles), 2 * spec.arch.depth)):
+            raise ValueError(f"routers have shape {state['routers'].shape}, the run needs {expected}")
         logits = {key: state["routers"][key] for key in router_keys(roles).values()}
         return Schedule.from_routers(logits, self.threshold, roles)

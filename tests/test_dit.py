@@ -82,6 +82,12 @@ def test_bare_session_and_none_are_the_same_bits(model, golden):
     assert torch.equal(model(*args), model(*args, Session()))
 
 
+def test_every_norm_has_the_released_epsilon(model):
+    """Too small to see in the golden outputs; diffusers has 1e-5 before the MLP (l2c.md 6.6)."""
+    epsilons = [m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)]
+    assert epsilons == [1e-6] * (2 * 4 + 1)
+
+
 def test_image_order_of_patches_and_pixels(small_arch):
     """A patch of the image is a patch of the output, not transposed: identity weights give the image back."""
     network = dit.build(small_arch).eval()

@@ -90,6 +90,15 @@ def test_resumed_training_equals_uninterrupted(problem, monkeypatch, killed_at):
     assert torch.equal(found, expected) and curve == expected_curve
 
 
+def test_a_finished_training_is_not_resumed_by_another(problem, monkeypatch):
+    """A fit that is repeated because something changed must start anew, though its path is the same."""
+    monkeypatch.setattr(router, "optimise", partial(loop.optimise, save_every=4))
+    expected, _ = train(replace(problem, checkpoint=problem.checkpoint.with_name("fresh")), lambda_=1.0)
+    train(problem, lambda_=0.0)
+    found, _ = train(problem, lambda_=1.0)
+    assert torch.equal(found, expected)
+
+
 def test_odd_num_steps_is_refused_in_words(problem):
     with pytest.raises(ValueError, match="num_steps: L2C pairs evaluations, so it needs an even number of steps, not 5"):
         train(replace(problem, spec=problem.spec.with_steps(5)))

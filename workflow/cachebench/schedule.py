@@ -31,7 +31,7 @@ class Schedule:
     def refresh(cls, spec, evaluations):
         """Everything is computed at `evaluations` (indices or a boolean row), nothing elsewhere."""
         mask = np.zeros(spec.mask_shape, bool)
-        mask[evaluations] = True
+        mask[evaluations if isinstance(evaluations, slice) else np.asarray(evaluations)] = True
         return cls(mask)
 
     @classmethod
@@ -51,9 +51,10 @@ class Schedule:
     def from_json(cls, text, spec):
         """Reads SmoothCache's form: {"attn-0": [1, 0, ...], ...}, or {"attn": [...]} for all blocks; absent = computed."""
         mask = np.ones(spec.mask_shape, bool)
+        allowed = {*BRANCHES, *(f"{name}-{block}" for name in BRANCHES for block in range(mask.shape[1]))}
         for key, row in json.loads(text).items():
             name, _, block = key.partition("-")
-            if name not in BRANCHES or (block and not (block.isdigit() and int(block) < mask.shape[1])):
+            if key not in allowed:
                 raise ValueError(f"schedule: key {key!r}; allowed are attn, mlp, attn-0 to mlp-{mask.shape[1] - 1}")
             if len(row) != mask.shape[0]:
                 raise ValueError(f"schedule: {key!r} has {len(row)} evaluations, the run has {mask.shape[0]}")

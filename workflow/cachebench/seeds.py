@@ -13,12 +13,12 @@ def generator(*key):
 
 def noise(seeds, shape):
     """Initial latents [n, *shape] float32 on the CPU; row i depends on seeds[i] alone, not on batch, shard or device."""
-    return torch.stack([torch.randn(shape, generator=generator("noise", seed)) for seed in seeds])
+    return torch.stack([torch.randn(shape, generator=generator("noise", int(seed))) for seed in seeds])
 
 
 def labels(seeds, num_classes, mode="balanced"):
     """Class labels [n] of the samples: seed modulo the classes, or drawn uniformly from the seed's own generator."""
     if mode == "balanced":
-        return torch.tensor([seed % num_classes for seed in seeds])
-    draw = [torch.randint(num_classes, (), generator=generator("label", seed)) for seed in seeds]
+        return torch.tensor([int(seed) % num_classes for seed in seeds])
+    draw = [torch.randint(num_classes, (), generator=generator("label", int(seed))) for seed in seeds]
     return torch.stack(draw)

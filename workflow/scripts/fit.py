@@ -1,5 +1,7 @@
 """Fits one method on the calibration set of a run: state (safetensors), loss curve (csv), time or reason of failure (json)."""
 
+from pathlib import Path
+
 from _cli import arguments
 
 args = arguments(__doc__, "config", "run", "method", "fit", "state", "curve", "report", "threads?")
@@ -32,3 +34,4 @@ report |= {"seconds": device.clock(where) - start, "device": device.describe(whe
 store.write_tensors(args.state, state)
 store.write_csv(args.curve, curve)
 store.write_json(args.report, report)
+Path(f"{args.state}.partial").unlink(missing_ok=True)

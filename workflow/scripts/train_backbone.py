@@ -1,6 +1,7 @@
 """Trains a backbone of the config on the training images; writes its EMA weights (float32) and loss curve."""
 
 import time
+from pathlib import Path
 
 from _cli import arguments
 
@@ -25,3 +26,4 @@ store.write_tensors(
     weights,
     {"arch": entry["arch"], "train": entry["train"], "device": device.describe(where), "seconds": time.perf_counter() - start},
 )
+Path(f"{args.weights}.partial").unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Trains the embedded feature extractor on the training images; writes weights (float16), loss curve, test accuracy."""
 
 import time
+from pathlib import Path
 
 from _cli import arguments
 
@@ -24,3 +25,4 @@ store.write_csv(args.curve, curve)
 metadata = {"train": entry["train"], "device": device.describe(where), "seconds": seconds, "test_accuracy": correct}
 store.write_tensors(args.weights, weights, metadata)
 print(f"test accuracy {correct:.4f}")
+Path(f"{args.weights}.partial").unlink(missing_ok=True)

@@ -45,7 +45,7 @@ def train_backbone(model, images, labels, settings, checkpoint, device):
         return {"loss": loss.detach()}
 
     modules = {"model": model, "ema": ema}
-    curve = optimise(step, settings["steps"], modules, optimizer, checkpoint, desc="backbone")
+    curve = optimise(step, settings["steps"], modules, optimizer, checkpoint, settings, desc="backbone")
     return ema.state_dict(), curve
 
 

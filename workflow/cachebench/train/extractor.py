@@ -31,7 +31,7 @@ def train_extractor(images, labels, settings, checkpoint, device):
         optimizer.step()
         return {"loss": loss.detach()}
 
-    curve = optimise(step, settings["steps"], {"model": model}, optimizer, checkpoint, desc="extractor")
+    curve = optimise(step, settings["steps"], {"model": model}, optimizer, checkpoint, settings, desc="extractor")
     return model.eval(), curve
 
 

@@ -4,32 +4,33 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cachebench.store import read_tensors, write_tensors
+from cachebench.store import read_metadata, read_tensors, write_tensors
 
 
-def optimise(step, steps, modules, optimizer, checkpoint, save_every=250, log_every=50, desc="training"):
+def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=250, log_every=50, desc="training"):
     """Runs step(i) -> {name: number} for i < steps and returns the curve, one row each `log_every` steps.
 
-    `modules` ({name: Module}) and the optimiser are saved to `checkpoint` each `save_every` steps; if that file exists,
-    training goes on from there. `step` must draw its randomness from i alone, so that a resumed run is the same run."""
+    `modules` ({name: Module}) and the optimiser are saved to `checkpoint` each `save_every` steps. If that file exists and
+    was written under the same `key` (settings, as JSON values), training goes on from there. `step` must draw its
+    randomness from i alone, so that a resumed run is the same run."""
     checkpoint = Path(checkpoint)
     start, curve = 0, []
-    if checkpoint.exists():
+    if checkpoint.exists() and read_metadata(checkpoint)["key"] == key:
         start, curve = _restore(checkpoint, modules, optimizer)
     for i in tqdm(range(start, steps), desc=desc, initial=start, total=steps, mininterval=2):
         row = step(i)
         if (i + 1) % log_every == 0 or i + 1 == steps:
             curve.append({"step": i + 1} | {key: float(value) for key, value in row.items()})
         if (i + 1) % save_every == 0 and i + 1 < steps:
-            _save(checkpoint, modules, optimizer, i + 1, curve)
+            _save(checkpoint, modules, optimizer, {"step": i + 1, "curve": curve, "key": key})
     return curve
 
 
-def _save(path, modules, optimizer, step, curve):
+def _save(path, modules, optimizer, metadata):
     tensors = {f"{name}/{key}": value for name, m in modules.items() for key, value in m.state_dict().items()}
     state = optimizer.state_dict()["state"]
     tensors |= {f"optimizer/{i}/{key}": value for i, moments in state.items() for key, value in moments.items()}
-    write_tensors(path, tensors, {"step": step, "curve": curve})
+    write_tensors(path, tensors, metadata)
 
 
 def _restore(path, modules, optimizer):

@@ -79,5 +79,7 @@ def train_routers(problem, lambda_, iterations, lr=1e-3, batch_size=64, label_dr
             routers[key].clamp_(-5, 5)
         return {"evaluation": evaluation, "mse": mse.detach(), "scores_sum": l1.detach()}
 
-    curve = optimise(step, iterations, {"routers": routers}, optimizer, problem.checkpoint, log_every=1, desc="routers")
+    weights = sum(p.double().sum().item() for p in model.parameters())
+    key = [lambda_, iterations, lr, batch_size, label_dropout, seed, len(problem.latents), weights]
+    curve = optimise(step, iterations, {"routers": routers}, optimizer, problem.checkpoint, key, log_every=1, desc="routers")
     return {"routers": torch.stack(list(routers)).detach()}, curve
