@@ -26,6 +26,7 @@ ENGINE = store.digest(
     p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
 )
 METRICS = store.digest([PACKAGE / "metrics"])
+EXTRACTORS = store.digest([PACKAGE / "metrics/extractors.py"])
 GPU = int(shutil.which("nvidia-smi") is not None)
 
 # Every shell command is `$PYTHON $SCRIPTS/<rule>.py`: this interpreter's, unless conda brings another.

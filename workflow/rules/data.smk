@@ -44,7 +44,7 @@ rule reference:
         "../../environment.yml"
     params:
         config=CONFIGFILE,
-        metrics=METRICS,
+        extractor=EXTRACTORS,
     shell:
         "$PYTHON $SCRIPTS/reference.py --config {params.config} --images {input.images} --labels {input.labels} "
         "--out {output} > {log} 2>&1"

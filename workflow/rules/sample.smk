@@ -18,7 +18,7 @@ rule sample:
         config=CONFIGFILE,
         identity=identity,
         samples=CONFIG["samples"],
-        extractor=[digest_of(CONFIG["extractor"]["weights"]), METRICS],
+        extractor=[digest_of(CONFIG["extractor"]["weights"]), EXTRACTORS],
     shell:
         "$PYTHON $SCRIPTS/sample.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--budget {wildcards.budget} --settings {input.settings} --states {input.states:q} --shard {wildcards.shard} "

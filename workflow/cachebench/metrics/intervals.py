@@ -5,9 +5,11 @@ from scipy import stats
 
 
 def leave_out(count, groups):
-    """Index arrays of the delete-group jackknife: the g-th leaves out every sample i with i % groups == g."""
-    index = np.arange(count)
-    return [index[index % groups != g] for g in range(min(groups, count))]
+    """Index arrays of the delete-group jackknife: the g-th leaves out the g-th block of consecutive samples.
+
+    Blocks, not every n-th sample: balanced labels repeat, so every n-th sample would be of one class."""
+    blocks = np.array_split(np.arange(count), min(groups, count))
+    return [np.concatenate(blocks[:g] + blocks[g + 1 :]) for g in range(len(blocks))]
 
 
 def jackknife(replicates, values):
