@@ -88,7 +88,7 @@ def columns(extractor, count):
 
 def read(path):
     """results.csv as a frame with every column of `results.COLUMNS`."""
-    return tidy(pd.read_csv(path, dtype=dict.fromkeys(TEXT, str)))
+    return tidy(pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""]))
 
 
 def tidy(frame):
