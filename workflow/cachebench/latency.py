@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from cachebench.device import PeakMemory, clock, synchronize
+from cachebench.device import PeakMemory, clock
 
 STABLE = 0.05  # warm-up ends when three times in a row lie within this share of each other
 MAX_WARMUP = 6
@@ -36,7 +36,6 @@ def timed(run, device):
 
 def warm_up(run, device):
     """Runs until three times in a row agree within STABLE, at least three and at most MAX_WARMUP times."""
-    synchronize(device)
     times = []
     while len(times) < MAX_WARMUP:
         times.append(timed(run, device))

@@ -12,7 +12,7 @@ def candidates(cls, spec, states, overrides=None, measure=None):
     found = []
     for params in settings(grid):
         method = cls(**params)
-        state = states.get(label({key: params[key] for key in cls.fit_params}))
+        state = states.get(cls.fit_label(params))
         if cls.has_fit() and state is None:
             continue
         rows = static_rows(method, spec, state) if cls.is_static() else measure(method, state)

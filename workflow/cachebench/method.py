@@ -68,6 +68,11 @@ class Method:
         return cls.params
 
     @classmethod
+    def fit_label(cls, params):
+        """Label of the fit that a setting with `params` uses."""
+        return label({key: params[key] for key in cls.fit_params})
+
+    @classmethod
     def is_static(cls):
         return cls.session is Method.session
 

@@ -53,8 +53,7 @@ class Files:
             return "decided\nwhile running"
         chosen, state = cls(**entry["params"]), None
         if cls.has_fit():
-            label = method.label({key: entry["params"][key] for key in cls.fit_params})
-            state = read_states(self.fits(name)).get(label)
+            state = read_states(self.fits(name)).get(cls.fit_label(entry["params"]))
         return chosen.schedule(chosen.sampler(self.spec), state).compute
 
 

@@ -79,7 +79,6 @@ def repayment(here, entry, timed):
     cls = method.load(method.available()[here.name])
     if not cls.has_fit():
         return {"fit_s": 0.0, "images_to_repay_fit": 0}
-    fit = method.label({key: entry["params"][key] for key in cls.fit_params})
-    seconds = store.read_json(here / f"fit/{fit}.json")["seconds"]
+    seconds = store.read_json(here / f"fit/{cls.fit_label(entry['params'])}.json")["seconds"]
     saved = (timed["speed_up"] - 1) / timed["images_per_s"]  # seconds an image saves against full
     return {"fit_s": seconds, "images_to_repay_fit": round(seconds / saved) if saved > 0 else None}

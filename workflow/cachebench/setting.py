@@ -78,8 +78,7 @@ def open_setting(cfg, run, name, budget, settings, states, device):
     if entry.get("status"):
         return Setting(entry)
     chosen = plugin(name)(**entry["params"])
-    fit = method.label({key: entry["params"][key] for key in chosen.fit_params})
-    state = read_states(states).get(fit) if chosen.has_fit() else None
+    state = read_states(states).get(chosen.fit_label(entry["params"])) if chosen.has_fit() else None
     model = chosen.prepare(run_model(cfg, run, device), state)
     return Setting(entry, chosen, state, chosen.sampler(config.spec(cfg, run)), model)
 
