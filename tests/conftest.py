@@ -7,8 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from cachebench.backbones import dit
-from cachebench.samplers import ddim
-from cachebench.spec import Arch, Spec
+from cachebench.spec import NOISE, Arch, Spec
 
 torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
 
@@ -71,7 +70,7 @@ def small_model(small_arch):
             if p.requires_grad:
                 p.normal_(std=p[0].numel() ** -0.5 if p.dim() > 1 and "table" not in name else 0.3, generator=g)
     centres = torch.randn(small_arch.num_classes, *small_arch.sample_shape, generator=g)
-    abar = torch.tensor(ddim.alphas_bar(), dtype=torch.float32)
+    abar = torch.tensor(NOISE["dit"].alphas_bar(), dtype=torch.float32)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=3e-3)
     for _ in range(300):
         y, t = torch.randint(small_arch.num_classes, (64,), generator=g), torch.randint(1000, (64,), generator=g)

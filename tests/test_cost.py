@@ -33,7 +33,7 @@ def dit(size, side):
 @pytest.mark.parametrize("key", FORWARD)
 def test_forward(key):
     spec = Spec(dit(*key), "ddim", 1)
-    found = tuple(cost.site_macs(spec.arch, convention).total(cost.full_rows(spec)) for convention in ("true", "paper"))
+    found = tuple(cost.total(spec.arch, cost.full_rows(spec), convention) for convention in ("true", "paper"))
     assert found == FORWARD[key]
 
 
@@ -42,14 +42,14 @@ def test_forward(key):
 )
 def test_linears_of_the_smaller_sizes(size, depth, width, linears):
     spec = Spec(dit(size, 32), "ddim", 1)
-    assert cost.site_macs(spec.arch).total(cost.full_rows(spec)) == linears + depth * 2 * 256**2 * width
+    assert cost.total(spec.arch, cost.full_rows(spec)) == linears + depth * 2 * 256**2 * width
 
 
 def test_sites_of_xl2(xl):
     true, paper = cost.site_macs(xl), cost.site_macs(xl, "paper")
-    assert (paper.attn, paper.mlp) == (1_358_954_496, 2_717_908_992)
-    assert (true.attn, true.mlp, true.block) == (1_358_954_496 + 150_994_944, 2_717_908_992, 7_962_624)
-    assert true.fixed == 4_718_592 + 1_622_016 + 2_654_208 + 9_437_184
+    assert (paper["attn"], paper["mlp"]) == (1_358_954_496, 2_717_908_992)
+    assert (true["attn"], true["mlp"], true["block-27"]) == (1_358_954_496 + 150_994_944, 2_717_908_992, 7_962_624)
+    assert true["fixed"] == 4_718_592 + 1_622_016 + 2_654_208 + 9_437_184
 
 
 @pytest.mark.parametrize("key", PAPER)
@@ -63,7 +63,7 @@ def test_published_rows(key):
 def test_published_l2c(shared, xl, num_steps):
     spec = Spec(xl, "ddim", num_steps, cfg_scale=1.5)
     logits = read_router_file(shared(f"l2c_official/DDIM{num_steps}_router.pt"))
-    rows = cost.schedule_rows(Schedule.from_routers(logits, 0.1, spec.plan.roles))
+    rows = cost.mask_rows(Schedule.from_routers(logits, 0.1, spec.plan.roles).compute)
     paper, true = L2C[num_steps]
     assert cost.image_macs(spec, rows, "paper") / 1e12 == pytest.approx(paper, abs=5e-4)
     assert cost.image_macs(spec, rows) / 1e12 == pytest.approx(2 * true, abs=1e-3)
@@ -77,7 +77,7 @@ def test_a_guided_image_costs_two_rows_but_one_in_the_papers(xl):
 
 
 def test_full_schedule_is_the_full_run(spec):
-    assert cost.schedule_rows(Schedule.full(spec)) == cost.full_rows(spec)
+    assert cost.mask_rows(Schedule.full(spec).compute) == cost.full_rows(spec)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -86,7 +86,7 @@ def test_analytic_equals_counted(small_model, small_spec, seed, cfg_scale):
     spec = replace(small_spec, cfg_scale=cfg_scale)
     schedule = random_schedule(spec.mask_shape, seed, share=0.3 * seed)
     counted = cost.count_macs(lambda: sample(small_model, spec, ScheduledSession(schedule), n=3))
-    assert counted == 3 * cost.image_macs(spec, cost.schedule_rows(schedule))
+    assert counted == 3 * cost.image_macs(spec, cost.mask_rows(schedule.compute))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cachebench.samplers import ddim
+from cachebench.samplers.noise import Noise
 from helpers import relative
 
 diffusers = pytest.importorskip("diffusers")
@@ -74,7 +75,7 @@ def test_ddim_step_equals_diffusers_scheduler(evaluation):
     scheduler.set_timesteps(9)
     g = torch.Generator().manual_seed(evaluation)
     x, eps = torch.randn(2, 3, 4, 4, 4, generator=g)
-    plan = ddim.plan(10)
+    plan = ddim.plan(10, Noise("linear", 0))
     found = ddim.step(x, eps, plan.alphas[evaluation], plan.alphas[evaluation + 1])
     expected = scheduler.step(eps, plan.timesteps[evaluation], x).prev_sample
     assert relative(found, expected) < 1e-5

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cachebench.backbones import checkpoints, dit
+from cachebench.backbones import checkpoints, dit, layers
 from cachebench.cache import Session
 from cachebench.spec import Arch
 from helpers import relative, sample
@@ -71,7 +71,7 @@ def test_position_table_holds_the_column_first_sines_first():
 
 
 def test_timestep_embedding_cosines_first_denominator_128():
-    entry = dit.timestep_embedding(torch.tensor([7]), 256)[0]
+    entry = layers.timestep_embedding(torch.tensor([7]), 256)[0]
     freqs = [math.exp(-math.log(10000) * k / 128) for k in range(128)]
     expected = [math.cos(7 * w) for w in freqs] + [math.sin(7 * w) for w in freqs]
     assert np.allclose(entry, expected, atol=1e-5)
@@ -90,9 +90,8 @@ def test_every_norm_has_the_released_epsilon(model):
 
 def test_image_order_of_patches_and_pixels(small_arch):
     """A patch of the image is a patch of the output, not transposed: identity weights give the image back."""
-    network = dit.build(small_arch).eval()
     h = torch.arange(4 * 16.0).view(1, 4, 16)  # token = row * side + column; in a token: (p_row, p_column, channel)
-    out = network.unpatchify(h)
+    out = layers.unpatchify(h, small_arch, small_arch.out_channels)
     assert out.shape == (1, 4, 4, 4)
     assert out[0, 3, 2, 1] == h[0, 2, 1 * 4 + 3]  # pixel (2, 1): token (1, 0), inside it (0, 1)
 

@@ -19,7 +19,7 @@ SHARES = (0.521, 0.361, 0.282, 0.222, 0.202, 0.162, 0.122)  # of the full run's 
 
 
 def schedule(xl, num_steps, **params):
-    cls = method.load(method.available()["fora"])
+    cls = method.plugin("fora")
     return cls(**params).schedule(Spec(xl, "ddim", num_steps))
 
 
@@ -70,5 +70,5 @@ def test_smoothcache_file_of_fora(shared, xl, num_steps):
 def test_share_of_the_full_run(xl):
     spec = Spec(xl, "ddim", 50, cfg_scale=1.5)
     full = cost.image_macs(spec, cost.full_rows(spec))
-    found = [cost.image_macs(spec, cost.schedule_rows(schedule(xl, 50, interval=n))) / full for n in INTERVALS]
+    found = [cost.image_macs(spec, cost.mask_rows(schedule(xl, 50, interval=n).compute)) / full for n in INTERVALS]
     assert found == pytest.approx(SHARES, abs=6e-4)

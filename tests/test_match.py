@@ -12,7 +12,7 @@ SPEC = Spec(XL, "ddim", 20, 1.5, 3)
 
 
 def matched(name, budgets, tolerance=0.02, states=None, **overrides):
-    cls = method.load(method.available()[name])
+    cls = method.plugin(name)
     return match(cls, SPEC, budgets, tolerance, candidates(cls, SPEC, states or {}, overrides))
 
 
@@ -26,7 +26,7 @@ def test_step_reduction_hits_every_budget_exactly(budget, steps):
 
 def test_nearest_cost_is_chosen_by_exhaustive_comparison():
     entries = matched("random_skip", [0.85, 0.7, 0.55])
-    cls = method.load(method.available()["random_skip"])
+    cls = method.plugin("random_skip")
     for entry in entries:
         every = [share(SPEC, cls(**params), rows)[1] for params, rows in candidates(cls, SPEC, {})]
         assert abs(entry["achieved"] - entry["budget"]) == min(abs(a - entry["budget"]) for a in every)
@@ -48,7 +48,7 @@ def test_l2c_cannot_go_below_one_half():
 
 
 def test_a_fit_that_is_missing_is_left_out():
-    cls = method.load(method.available()["l2c"])
+    cls = method.plugin("l2c")
     assert candidates(cls, SPEC, {}) == []
 
 
@@ -59,4 +59,4 @@ def test_config_overrides_replace_the_grid():
 
 def test_budget_is_a_share_of_the_guided_full_run():
     (entry,) = matched("ddim", [0.5])
-    assert entry["macs"] == 10 * 2 * cost.site_macs(XL).total({"fixed": 1, "block": 28, "attn": 28, "mlp": 28})
+    assert entry["macs"] == 10 * 2 * cost.total(XL, cost.full_rows(Spec(XL, "ddim", 1)))

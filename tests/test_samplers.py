@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from cachebench.samplers import ddim
+from cachebench.samplers.noise import Noise
+
+LINEAR = Noise("linear", first_time=0)
 
 # The timesteps of the released sampler (l2c.md 6.5).
 TIMESTEPS = {
@@ -18,24 +21,24 @@ TIMESTEPS = {
 
 @pytest.mark.parametrize("num_steps", TIMESTEPS)
 def test_respaced_timesteps(num_steps):
-    assert ddim.respaced_timesteps(num_steps) == [int(t) for t in TIMESTEPS[num_steps].split()]
+    assert ddim.respaced(num_steps) == [int(t) for t in TIMESTEPS[num_steps].split()]
 
 
 def test_respaced_timesteps_of_250():
     """Steps of 4, and of 5 after 164, 497 and 830."""
     expected = [*range(0, 165, 4), *range(169, 498, 4), *range(502, 831, 4), *range(835, 1000, 4)]
     assert len(expected) == 250
-    assert ddim.respaced_timesteps(250) == expected
+    assert ddim.respaced(250) == expected
 
 
 @pytest.mark.parametrize("num_steps", [0, -1, 1001])
 def test_impossible_number_of_steps_names_the_range(num_steps):
     with pytest.raises(ValueError, match=f"num_steps: {num_steps} is outside 1 to 1000"):
-        ddim.plan(num_steps)
+        ddim.plan(num_steps, LINEAR)
 
 
 def test_plan_runs_from_noise_to_data():
-    plan = ddim.plan(10)
+    plan = ddim.plan(10, LINEAR)
     assert plan.timesteps == (999, 888, 777, 666, 555, 444, 333, 222, 111, 0)
     assert plan.roles == ("step",) * 10
     assert list(plan.alphas) == sorted(plan.alphas)
@@ -46,7 +49,7 @@ def test_plan_runs_from_noise_to_data():
 
 def solve(score_eps, num_steps, x):
     """DDIM with the exact noise `score_eps(x, abar)` of a known data distribution."""
-    plan = ddim.plan(num_steps)
+    plan = ddim.plan(num_steps, LINEAR)
     return ddim.sample(lambda x, evaluation: score_eps(x, plan.alphas[evaluation]), x, plan)
 
 
@@ -60,8 +63,8 @@ def test_exact_on_a_point_mass(num_steps):
 
 def test_first_order_on_a_gaussian():
     """Data N(0, 0.5^2): the exact map of x at t=999 is a scaling; halving the step halves the error."""
-    deviation, x = 0.5, torch.ones(1, dtype=torch.float64)
-    a = ddim.plan(2).alphas[0]
+    deviation, x = 0.5, torch.ones(1, 1, dtype=torch.float64)
+    a = ddim.plan(2, LINEAR).alphas[0]
     exact = deviation / (a * deviation**2 + 1 - a) ** 0.5
     eps = lambda x, a: (1 - a) ** 0.5 * x / (a * deviation**2 + 1 - a)  # noqa: E731
     errors = [abs(solve(eps, n, x).item() - exact) for n in (20, 40, 80, 160)]

@@ -145,12 +145,12 @@ class Measured(ScheduledSession):
 
 @pytest.mark.parametrize("history", [1, 2])
 @pytest.mark.parametrize("seed", range(8))
-def test_store_holds_what_store_bytes_says(small_model, small_spec, seed, history):
+def test_store_holds_what_store_values_says(small_model, small_spec, seed, history):
     schedule = random_schedule(small_spec.mask_shape, seed, share=0.1 + 0.1 * seed)
     session = Measured(schedule, history=history)
     sample(small_model, small_spec, session)
     assert session.most > 0
-    assert schedule.store_bytes(10, history) == 10 * session.most
+    assert schedule.store_values(history) == session.most
 
 
 @pytest.mark.parametrize("history", [1, 2])
@@ -161,9 +161,9 @@ def test_store_is_empty_at_the_end(small_model, small_spec, history):
 
 
 def test_full_schedule_stores_nothing(spec):
-    assert Schedule.full(spec).store_bytes(1000) == 0
+    assert Schedule.full(spec).store_values() == 0
 
 
 def test_interval_two_stores_every_branch_once(spec):
     """8 branches, each held from the full evaluation to its reuse."""
-    assert Schedule.refresh(spec, range(0, 10, 2)).store_bytes(1000) == 8000
+    assert Schedule.refresh(spec, range(0, 10, 2)).store_values() == 8

@@ -63,7 +63,7 @@ class ScheduledSession(Session):
 
 
 class Counted(Session):
-    """Wraps any session and counts the rows that each door really computed: {"block": n, "attn": n, "mlp": n, "fixed": n}."""
+    """Wraps any session and counts the rows that each site really computed, {site: rows}; sites as in `cachebench.cost`."""
 
     def __init__(self, session):
         self.session, self.rows = session, Counter()
@@ -74,7 +74,7 @@ class Counted(Session):
         return self.session.trunk(h, run)
 
     def block(self, i, h, run):
-        return self.session.block(i, h, self._counting("block", run))
+        return self.session.block(i, h, self._counting(f"block-{i}", run))
 
     def branch(self, i, name, h, run):
         return self.session.branch(i, name, h, self._counting(name, run))

@@ -51,17 +51,19 @@ def check(config, source="config"):
 def method_ids(config):
     """Ids of the methods to run, `full` first."""
     chosen = list(method.available()) if config["methods"] == "all" else config["methods"]
-    return ["full"] + [m for m in chosen if m != "full"]
+    known = method.available()
+    expanded = [one for name in chosen for one in (method.ids(name) if name in known else [name])]
+    return ["full"] + [m for m in dict.fromkeys(expanded) if m != "full"]
 
 
 def overrides(config, cls):
-    """Grid values that the config gives instead of the method's own."""
-    return config["params"].get(cls.id(), {})
+    """Grid values that the config gives instead of the method's own, for its file and for its id."""
+    return config["params"].get(cls.id().partition(".")[0], {}) | config["params"].get(cls.id(), {})
 
 
 def fits(config, cls):
     """The distinct fit parameters of a method's grid, one mapping per fit; [] for a method without one."""
-    grid = dict(cls.params) | overrides(config, cls)
+    grid = dict(cls.params) | overrides(config, cls) | {name: [value] for name, value in cls.fixed.items()}
     return method.settings({key: grid[key] for key in cls.fit_params}) if cls.has_fit() else []
 
 
@@ -129,11 +131,13 @@ def _check_runs(config):
 def _check_methods(config):
     known = method.available()
     for name in [*method_ids(config), *config["params"]]:
-        if name not in known:
+        if name.partition(".")[0] not in known:
             raise ValueError(f"methods: unknown {name!r}; allowed: all, {', '.join(known)}")
+        if "." in name and name not in method.ids(name.partition(".")[0]):
+            raise ValueError(f"methods: unknown {name!r}; allowed: {', '.join(method.ids(name.partition('.')[0]))}")
     for name, values in config["params"].items():
         try:
-            cls = method.load(known[name])
+            cls = method.load(method.file_of(name))
         except Exception:  # its own rows will say why
             continue
         for key in values:

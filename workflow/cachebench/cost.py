@@ -1,59 +1,72 @@
-"""MACs: analytic per site, and counted while running. 1 MAC = 2 FLOPs; the autoencoder is not included."""
+"""MACs: analytic per site, and counted while running. 1 MAC = 2 FLOPs; the autoencoder is not included.
 
-from dataclasses import dataclass
+A site is "fixed" (what every network call computes), "block-i" (what block i computes besides its branches when it is
+entered: DiT's modulation, U-ViT's skip linear), "attn" and "mlp" (a computed branch). Counts are {site: network rows}."""
+
+import numpy as np
 
 CONVENTIONS = ("true", "paper")
 
 
-@dataclass(frozen=True)
-class Macs:
-    """MACs of one network row: always (`fixed`), for a block that is entered (`block`), for each branch computed."""
-
-    fixed: int
-    block: int
-    attn: int
-    mlp: int
-
-    def total(self, rows):
-        """MACs of the counts in `rows`, {"fixed": calls, "block": ..., "attn": ..., "mlp": ...}."""
-        return sum(count * getattr(self, site) for site, count in rows.items())
-
-
 def site_macs(arch, convention="true"):
-    """Macs of a backbone. "true" counts every product, attention's too. "paper" is what L2C prints: no attention
-    products, and 2 operations per element for each LayerNorm, whether its branch runs or not (l2c section 4)."""
-    if arch.kind != "dit":
-        raise ValueError(f"arch.kind: {arch.kind!r} has no cost formula; allowed: dit")
+    """{site: MACs of one network row}. "true" counts every product, attention's too. "paper" is what L2C prints: no
+    attention products, and for each LayerNorm 2 operations per element (4 where it is affine), whether its branch runs
+    or not (l2c section 4)."""
+    if arch.kind not in _OTHERS:
+        raise ValueError(f"arch.kind: {arch.kind!r} has no cost formula; allowed: {', '.join(_OTHERS)}")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention: {convention!r}; allowed: {', '.join(CONVENTIONS)}")
-    T, D, p2 = arch.tokens, arch.width, arch.patch_size**2
-    norm = 2 * T * D if convention == "paper" else 0
+    T, D = arch.tokens, arch.width
     products = 2 * T * T * D if convention == "true" else 0
-    patch = p2 * arch.channels * T * D
-    head = p2 * arch.out_channels * T * D + 2 * D * D
-    return Macs(
-        fixed=patch + 256 * D + D * D + head + norm,
-        block=6 * D * D + 2 * norm,
-        attn=4 * T * D * D + products,
-        mlp=2 * arch.mlp_ratio * T * D * D,
-    )
+    fixed, blocks = _OTHERS[arch.kind](arch, T * D if convention == "paper" else 0)
+    sites = {"fixed": fixed, "attn": 4 * T * D * D + products, "mlp": 2 * arch.mlp_ratio * T * D * D}
+    return sites | {f"block-{i}": macs for i, macs in enumerate(blocks)}
 
 
-def schedule_rows(schedule):
-    """Counts of a schedule for one row: what `cache.Counted` would count."""
-    evaluations, blocks, _ = schedule.compute.shape
-    attn, mlp = schedule.compute.sum(axis=(0, 1)).tolist()
-    return {"fixed": evaluations, "block": evaluations * blocks, "attn": attn, "mlp": mlp}
+def _dit(arch, elements):
+    """(fixed, per block); `elements` of a LayerNorm's input, 0 if norms are not charged."""
+    T, D, p2 = arch.tokens, arch.width, arch.patch_size**2
+    ends = p2 * (arch.channels + arch.out_channels) * T * D + 2 * D * D  # patches, final linear and its modulation
+    time = 256 * D + D * D
+    return ends + time + 2 * elements, [6 * D * D + 4 * elements] * arch.blocks
+
+
+def _uvit(arch, elements):
+    T, D, p2, C = arch.tokens, arch.width, arch.patch_size**2, arch.channels
+    ends = p2 * C * (T - arch.extra_tokens) * D + p2 * C * T * D  # patches; the decoder reads all tokens
+    if arch.final_conv:
+        ends += 9 * C * C * arch.input_size**2
+    skips = [2 * T * D * D if i > arch.depth // 2 else 0 for i in range(arch.blocks)]
+    return ends + 4 * elements, [skip + 8 * elements for skip in skips]
+
+
+_OTHERS = {"dit": _dit, "uvit": _uvit}
+
+
+def total(arch, rows, convention="true"):
+    """MACs of the counts `rows`."""
+    macs = site_macs(arch, convention)
+    return sum(count * macs[site] for site, count in rows.items())
+
+
+def mask_rows(compute, entered=None):
+    """Counts of one row for a compute mask [evaluations, blocks, branches]: what `cache.Counted` would count.
+
+    `entered` [evaluations, blocks] says which blocks are entered at all (default: all)."""
+    evaluations, blocks, _ = compute.shape
+    attn, mlp = compute.sum(axis=(0, 1)).tolist()
+    visits = [evaluations] * blocks if entered is None else entered.sum(axis=0).tolist()
+    return {"fixed": evaluations, "attn": attn, "mlp": mlp} | {f"block-{i}": n for i, n in enumerate(visits)}
 
 
 def full_rows(spec):
-    evaluations, blocks, _ = spec.mask_shape
-    return {"fixed": evaluations} | dict.fromkeys(("block", "attn", "mlp"), evaluations * blocks)
+    """Counts of one row of the full run."""
+    return mask_rows(np.ones(spec.mask_shape, bool))
 
 
 def image_macs(spec, rows, convention="true"):
     """MACs of one image, given the counts of one row. "true" includes both halves of a guided pair, "paper" one."""
-    return site_macs(spec.arch, convention).total(rows) * (spec.rows if convention == "true" else 1)
+    return total(spec.arch, rows, convention) * (spec.rows if convention == "true" else 1)
 
 
 def count_macs(run):

@@ -26,6 +26,12 @@ def describe(device):
     return f"CPU: {models[0] if models else platform.processor()}, {torch.get_num_threads()} thread(s)"
 
 
+def fast_dtype(device):
+    """bfloat16 where the device computes in it, else float32 (a CPU without it emulates, ten times slower)."""
+    native = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
 def synchronize(device):
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,22 +1,21 @@
 """Budget matching: for each budget the setting whose exact cost is closest. A budget is a share of the full run's MACs."""
 
 from cachebench import cost
-from cachebench.method import label, settings, static_rows
+from cachebench.method import label, settings
 
 
 def candidates(cls, spec, states, overrides=None, measure=None):
     """[(params, counts of one row)] over the method's grid. `states`: {label of the fit parameters: state}.
 
     `overrides` replaces values of the grid. `measure(method, state)` counts what a run-time method computes."""
-    grid = dict(cls.grid(spec)) | (overrides or {})
     found = []
-    for params in settings(grid):
+    for params in settings(cls.sweep(spec, overrides)):
         method = cls(**params)
         state = states.get(cls.fit_label(params))
         if cls.has_fit() and state is None:
             continue
-        rows = static_rows(method, spec, state) if cls.is_static() else measure(method, state)
-        found.append((params, rows))
+        rows = method.rows(method.sampler(spec), state)
+        found.append((params, measure(method, state) if rows is None else rows))
     return found
 
 

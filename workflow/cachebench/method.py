@@ -15,7 +15,8 @@ class Method:
     """What a method may say, from simple to powerful; everything has a default, and the default is the full model.
 
     `params`: {name: values} that are swept; the values of `knob` run from saving nothing to saving most, for the others
-    the first value is the default. `fit_params`: names that `fit` depends on. A parameter is an attribute."""
+    the first value is the default. `fit_params`: names that `fit` depends on. A parameter is an attribute. `variants`: a
+    parameter whose every value is a method of its own, with the id stem.value and rows of its own."""
 
     name = ""  # as printed in tables
     reference = ""  # paper
@@ -23,18 +24,22 @@ class Method:
     params = {}
     knob = None
     fit_params = ()
+    variants = None
+    fixed = {}  # set by `plugin` for one of the variants
     history = 1  # how many computed values `predict` sees
     batch_dependent = False  # True, with a comment that says why, if the result depends on what else is in the batch
 
     def __init__(self, **values):
+        defaults = {name: options[0] for name, options in self.params.items()} | self.fixed
         for name in self.params:
-            setattr(self, name, values.pop(name) if name in values else self.params[name][0])
+            setattr(self, name, values.pop(name, defaults[name]))
         if values:
             raise ValueError(f"{self.id()}: unknown parameter {', '.join(values)}; allowed: {', '.join(self.params) or 'none'}")
 
     @classmethod
     def id(cls):
-        return cls.__module__.rpartition(".")[2]
+        """The file's stem, and for one of its variants the value after a dot."""
+        return ".".join([cls.__module__.rpartition(".")[2], *map(str, cls.fixed.values())])
 
     def supports(self, spec):
         """None, or the reason (a sentence) why this method cannot run on `spec`."""
@@ -54,6 +59,14 @@ class Method:
         """The static compute mask; `state` is {name: numpy array} as `fit` returned it."""
         return Schedule.full(spec)
 
+    def rows(self, spec, state=None):
+        """Counts of one network row by site (see `cachebench.cost`) on the method's own trajectory; None: only a run tells."""
+        return cost.mask_rows(self.schedule(spec, state).compute) if self.is_static() else None
+
+    def store_values(self, spec, state=None):
+        """Token tensors [tokens, width] that the cache holds at its fullest, for one row; None: only a run tells."""
+        return self.schedule(spec, state).store_values(self.history) if self.is_static() else None
+
     predict = None  # predict(self, history, site, evaluation): the stand-in for a skipped value; default: the last one
 
     def session(self, model, spec, state=None):
@@ -66,6 +79,11 @@ class Method:
     def grid(cls, spec):
         """{name: values} for this run; override it where the values depend on the run."""
         return cls.params
+
+    @classmethod
+    def sweep(cls, spec, overrides=None):
+        """The grid that is swept: `grid`, with the config's `overrides` and a variant's own value."""
+        return dict(cls.grid(spec)) | (overrides or {}) | {name: [value] for name, value in cls.fixed.items()}
 
     @classmethod
     def fit_label(cls, params):
@@ -91,14 +109,35 @@ def label(params):
     return ",".join(f"{key}={value}" for key, value in params.items()) or "default"
 
 
-def static_rows(method, spec, state=None):
-    """Counts of one row for a static method on `spec` (its own trajectory, its own mask)."""
-    return cost.schedule_rows(method.schedule(method.sampler(spec), state))
-
-
 def available(folder=FOLDER):
-    """{id: path} of every plug-in file."""
+    """{stem: path} of every plug-in file."""
     return {path.stem: path for path in sorted(Path(folder).glob("*.py"))}
+
+
+def ids(stem):
+    """Ids of the methods in a file: its stem, or one for each of its variants. A file that fails to load is its stem."""
+    try:
+        cls = load(available()[stem])
+    except Exception:  # its rows will say why
+        return [stem]
+    return [f"{stem}.{value}" for value in cls.params[cls.variants]] if cls.variants else [stem]
+
+
+def file_of(name):
+    """The file that a method's id stands for."""
+    return available()[name.partition(".")[0]]
+
+
+def plugin(name):
+    """The Method subclass with the id `name`. ValueError if its file does not define exactly one, or has no such variant."""
+    cls, variant = load(file_of(name)), name.partition(".")[2]
+    known = {str(value): value for value in cls.params[cls.variants]} if cls.variants else {"": None}
+    if variant not in known:
+        raise ValueError(f"method {name!r}: allowed are {', '.join(ids(name.partition('.')[0]))}")
+    if not cls.variants:
+        return cls
+    named = {"name": f"{cls.name}, {variant}", "fixed": {cls.variants: known[variant]}, "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), named)
 
 
 def load(path):

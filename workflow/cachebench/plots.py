@@ -46,7 +46,7 @@ def style(name):
     """(colour, marker) of a method: fixed by its place among all plug-in files, so the same in every figure."""
     if name == "full":
         return INK, "*"
-    known = sorted(method.available().keys() - {"full"})
+    known = [one for stem in sorted(method.available().keys() - {"full"}) for one in method.ids(stem)]
     index = known.index(name) if name in known else zlib.crc32(name.encode())
     return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
 

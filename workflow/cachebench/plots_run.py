@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from cachebench import config, method, store
 from cachebench.plots import INK, PALE, empty, style, wrap
 from cachebench.schedule import router_keys
-from cachebench.setting import plugin, read_states
+from cachebench.setting import read_states
 from cachebench.spec import BRANCHES
 
 MASK_COLOURS = ListedColormap([PALE, "#1f3b57"])
@@ -35,7 +35,7 @@ class Files:
     def fits(self, name, suffix="safetensors"):
         """Files of the fits that the config asks for; older ones may lie beside them. None for a plug-in that does not load."""
         try:
-            labels = [method.label(params) for params in config.fits(self.cfg, plugin(name))]
+            labels = [method.label(params) for params in config.fits(self.cfg, method.plugin(name))]
         except Exception:  # its rows say why
             return []
         return [self.folder / name / f"fit/{label}.{suffix}" for label in labels]
@@ -48,7 +48,7 @@ class Files:
         """Compute mask bool [evaluations, blocks, branches] of a setting, or a few words why there is none."""
         if entry.get("status"):
             return entry["status"]
-        cls = plugin(name)
+        cls = method.plugin(name)
         if not cls.is_static():
             return "decided\nwhile running"
         chosen, state = cls(**entry["params"]), None

@@ -49,7 +49,7 @@ def describe(cfg, run, name):
     about = {"run": run, "method": name} | {key: entry[key] for key in ("backbone", "sampler", "num_steps", "cfg_scale")}
     about |= {"extractor": cfg["extractor"]["name"], "reference_stats": cfg["reference"], "precision_dtype": entry["precision"]}
     try:
-        cls = method.load(method.available()[name])
+        cls = method.plugin(name)
     except Exception:  # the row's reason says why
         return about | {"name": name}
     return about | {"name": cls.name or name, "kind": cls.kind, "reference": cls.reference}
@@ -57,7 +57,7 @@ def describe(cfg, run, name):
 
 def costs(cfg, run, name, entry):
     """Cost columns that are known before anything runs."""
-    spec = method.load(method.available()[name])(**entry["params"]).sampler(config.spec(cfg, run))
+    spec = method.plugin(name)(**entry["params"]).sampler(config.spec(cfg, run))
     return {
         "setting": method.label(entry["params"]),
         "nfe": spec.num_evaluations,
@@ -76,7 +76,7 @@ def difference(values, base, name):
 
 def repayment(here, entry, timed):
     """Seconds that the setting's fit took, and the images after which the time it saves has paid for them."""
-    cls = method.load(method.available()[here.name])
+    cls = method.plugin(here.name)
     if not cls.has_fit():
         return {"fit_s": 0.0, "images_to_repay_fit": 0}
     seconds = store.read_json(here / f"fit/{cls.fit_label(entry['params'])}.json")["seconds"]

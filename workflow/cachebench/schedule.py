@@ -85,8 +85,8 @@ class Schedule:
                 reads[[] if computed else newest, b, j] = evaluation
         return reads
 
-    def store_bytes(self, value_bytes, history=1):
-        """Peak bytes of the feature store when one branch value takes `value_bytes`; known before anything runs."""
+    def store_values(self, history=1):
+        """How many branch values the feature store holds at its fullest; known before anything runs."""
         reads = self.last_reads(history)
         live, peak, held = 0, 0, {}
         for evaluation, b, j in np.ndindex(self.compute.shape):
@@ -97,7 +97,7 @@ class Schedule:
             live += len(kept) - len(held[b, j]) + (reads[evaluation, b, j] > evaluation)
             held[b, j] = kept
             peak = max(peak, live)
-        return int(peak) * value_bytes
+        return int(peak)
 
 
 def router_keys(roles):

@@ -11,11 +11,6 @@ from cachebench.spec import Spec
 MEASURED_IMAGES = 8  # images on which the cost of a run-time method is measured for matching
 
 
-def plugin(name):
-    """The Method subclass called `name`."""
-    return method.load(method.available()[name])
-
-
 def reason(error):
     """One line for the row of a method that failed; the traceback goes to the log."""
     traceback.print_exception(error, file=sys.stderr)
@@ -65,11 +60,9 @@ class Setting:
 
     def store_bytes(self):
         """Predicted peak bytes of the feature store for an image; None for a method that decides at run time."""
-        if not self.method.is_static():
-            return None
         arch, weight = self.spec.arch, next(self.model.parameters())
-        value = arch.tokens * arch.width * weight.element_size() * self.spec.rows
-        return self.method.schedule(self.spec, self.state).store_bytes(value, self.method.history)
+        values = self.method.store_values(self.spec, self.state)
+        return None if values is None else values * arch.tokens * arch.width * weight.element_size() * self.spec.rows
 
 
 def open_setting(cfg, run, name, budget, settings, states, device):
@@ -77,7 +70,7 @@ def open_setting(cfg, run, name, budget, settings, states, device):
     entry = next(e for e in store.read_json(settings) if e["budget"] == budget)
     if entry.get("status"):
         return Setting(entry)
-    chosen = plugin(name)(**entry["params"])
+    chosen = method.plugin(name)(**entry["params"])
     state = read_states(states).get(chosen.fit_label(entry["params"])) if chosen.has_fit() else None
     model = chosen.prepare(run_model(cfg, run, device), state)
     return Setting(entry, chosen, state, chosen.sampler(config.spec(cfg, run)), model)
@@ -135,7 +128,7 @@ def sample_shard(samples, setting, extractor, shard):
         batch_values = (features, logits, x[:kept].cpu(), images[:kept].cpu())
         for values, value in zip(parts.values(), batch_values, strict=True):
             values.append(value)
-    macs = cost.site_macs(setting.spec.arch).total(session.rows) / len(indices)
+    macs = cost.total(setting.spec.arch, session.rows) / len(indices)
     return {name: torch.cat(values) for name, values in parts.items()}, macs
 
 

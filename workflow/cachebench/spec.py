@@ -3,10 +3,16 @@
 from dataclasses import dataclass, replace
 from importlib import import_module
 
+from cachebench.samplers.noise import Noise
+
 BRANCHES = ("attn", "mlp")
 
-# depth, width, heads of the published sizes (DiT, arXiv:2212.09748, Table 1).
-DIT_SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
+# depth, width, heads of the published sizes (DiT, arXiv:2212.09748, Table 1; U-ViT, arXiv:2209.12152, Table 1).
+SIZES = {
+    "dit": {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)},
+    "uvit": {"S": (12, 512, 8), "M": (16, 768, 12), "L": (20, 1024, 16), "H": (28, 1152, 16)},
+}
+NOISE = {"dit": Noise("linear", 0), "uvit": Noise("scaled_linear", 1)}  # what each kind is trained under
 
 
 @dataclass(frozen=True)
@@ -18,11 +24,12 @@ class Arch:
     patch_size: int
     channels: int
     width: int
-    depth: int
+    depth: int  # even for U-ViT, whose middle block comes on top
     heads: int
     num_classes: int  # label `num_classes` is the null class
-    learn_sigma: bool = True
+    learn_sigma: bool = True  # DiT only
     mlp_ratio: int = 4
+    final_conv: bool = False  # U-ViT only: the 3x3 convolution at the end, which the size H does without
 
     @classmethod
     def from_config(cls, values):
@@ -30,13 +37,25 @@ class Arch:
         values = dict(values)
         if "size" in values:
             size, patch = values.pop("size").split("/")
-            depth, width, heads = DIT_SIZES[size]
+            depth, width, heads = SIZES[values["kind"]][size]
             values = {"depth": depth, "width": width, "heads": heads, "patch_size": int(patch)} | values
+        if values["kind"] == "uvit":
+            values = {"learn_sigma": False} | values
         return cls(**values)
 
     @property
+    def blocks(self):
+        """Blocks in the order of execution: U-ViT's are depth/2 in-blocks, the middle one, depth/2 out-blocks."""
+        return self.depth + (self.kind == "uvit")
+
+    @property
+    def extra_tokens(self):
+        """Tokens before the patches: U-ViT's label and time."""
+        return 2 if self.kind == "uvit" else 0
+
+    @property
     def tokens(self):
-        return (self.input_size // self.patch_size) ** 2
+        return (self.input_size // self.patch_size) ** 2 + self.extra_tokens
 
     @property
     def out_channels(self):
@@ -64,9 +83,14 @@ class Spec:
         return replace(self, num_steps=num_steps)
 
     @property
+    def solver(self):
+        """The sampler's module (see `cachebench.samplers`)."""
+        return import_module(f"cachebench.samplers.{self.sampler}")
+
+    @property
     def plan(self):
-        """The sampler's plan of evaluations (see `cachebench.samplers`)."""
-        return import_module(f"cachebench.samplers.{self.sampler}").plan(self.num_steps)
+        """The sampler's plan of evaluations, under the noise that the backbone was trained with."""
+        return self.solver.plan(self.num_steps, NOISE[self.arch.kind])
 
     @property
     def num_evaluations(self):
@@ -75,7 +99,7 @@ class Spec:
     @property
     def mask_shape(self):
         """(evaluations, blocks, branches), the shape of a compute mask."""
-        return (self.num_evaluations, self.arch.depth, len(BRANCHES))
+        return (self.num_evaluations, self.arch.blocks, len(BRANCHES))
 
     @property
     def rows(self):

@@ -1,7 +1,5 @@
 """One trajectory: a network, a sampler's plan, guidance and a session, put together."""
 
-from importlib import import_module
-
 import torch
 
 
@@ -13,21 +11,28 @@ def guide(out, scale, channels=None):
     return guided if channels is None else torch.cat([guided, cond[:, channels:]], dim=1)
 
 
-@torch.inference_mode()
-def run(model, spec, session, noise, labels):
-    """Samples [B, C, H, W] float32 from noise [B, C, H, W] and labels [B], on the model's device and in its dtype."""
-    weight = next(model.parameters())
-    plan, channels = spec.plan, spec.arch.channels
-    x, y = noise.to(weight.device), labels.to(weight.device)
+def denoiser(model, spec, session, labels):
+    """denoise(x, evaluation) for the run's sampler: the network's output [B, out_channels, H, W] float32, guided if the
+    spec says so. The variance channels that some networks have are never guided."""
+    weight, plan = next(model.parameters()), spec.plan
+    y = labels.to(weight.device)
     if spec.rows == 2:
         y = torch.cat([y, torch.full_like(y, spec.arch.num_classes)])  # the null class
-    session.reset()
 
     def denoise(x, evaluation):
         session.begin(evaluation)
         t = torch.full((len(y),), plan.timesteps[evaluation], device=weight.device)
-        rows = x.to(weight.dtype)
-        out = model(torch.cat([rows] * spec.rows), t, y, session)[:, :channels].float()
-        return out if spec.rows == 1 else guide(out, spec.cfg_scale, spec.cfg_channels)
+        out = model(torch.cat([x.to(weight.dtype)] * spec.rows), t, y, session).float()  # (rows * B, C', H, W)
+        return out if spec.rows == 1 else guide(out, spec.cfg_scale, spec.cfg_channels or spec.arch.channels)
 
-    return import_module(f"cachebench.samplers.{spec.sampler}").sample(denoise, x, plan)
+    return denoise
+
+
+@torch.inference_mode()
+def run(model, spec, session, noise, labels, draw=None):
+    """Samples [B, C, H, W] float32 from noise [B, C, H, W] and labels [B], on the model's device and in its dtype.
+
+    `draw(evaluation)` gives fresh noise [B, C, H, W] to a stochastic sampler."""
+    session.reset()
+    x = noise.to(next(model.parameters()).device)
+    return spec.solver.sample(denoiser(model, spec, session, labels), x, spec.plan, draw)

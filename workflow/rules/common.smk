@@ -1,5 +1,6 @@
 # What the rules share: the checked config, the plug-ins' fits, and digests that make a changed file re-run its rows.
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -19,7 +20,6 @@ RESULTS = f"results/{CONFIG['name']}"
 CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 CONFIGFILE = f"{RESULTS}/config.yaml"
 METHODS = settings.method_ids(CONFIG)
-FILES = method.available()
 PACKAGE = store.ROOT / "workflow/cachebench"
 REPORTING = ("results.py", "tables.py", "plots.py", "plots_run.py", "page.py")  # changing these re-runs no job that computes
 ENGINE = store.digest(
@@ -40,7 +40,7 @@ if not os.path.exists(CONFIGFILE) or open(CONFIGFILE).read() != text:
 
 wildcard_constraints:
     run="|".join(CONFIG["runs"]),
-    method="|".join(METHODS),
+    method="|".join(map(re.escape, METHODS)),
     budget=r"[0-9.]+",
     shard=r"\d+",
 
@@ -48,7 +48,7 @@ wildcard_constraints:
 def fit_labels(name):
     """Labels of a method's fits; none if its file does not load (its rows will say why)."""
     try:
-        cls = method.load(FILES[name])
+        cls = method.plugin(name)
     except Exception:
         return []
     return [method.label(params) for params in settings.fits(CONFIG, cls)]
@@ -74,7 +74,7 @@ def shards(run, name):
 
 
 def plugin_file(wildcards):
-    return str(FILES[wildcards.method])
+    return str(method.file_of(wildcards.method))
 
 
 def backbone(wildcards):

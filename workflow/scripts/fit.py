@@ -9,7 +9,7 @@ args = arguments(__doc__, "config", "run", "method", "fit", "state", "curve", "r
 import torch  # noqa: E402
 
 from cachebench import config, device, method, store  # noqa: E402
-from cachebench.setting import calibration, plugin, reason, run_model  # noqa: E402
+from cachebench.setting import calibration, reason, run_model  # noqa: E402
 from cachebench.train.problem import Problem  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
@@ -17,7 +17,7 @@ cfg = config.load(args.config)
 where, state, curve, report = device.pick(), {}, [], {}
 start = device.clock(where)
 try:
-    cls = plugin(args.method)
+    cls = method.plugin(args.method)
     params = next(p for p in config.fits(cfg, cls) if method.label(p) == args.fit)
     chosen = cls(**params)
     spec = config.spec(cfg, args.run)

@@ -4,15 +4,15 @@ from _cli import arguments
 
 args = arguments(__doc__, "config", "run", "method", "budgets+", "states*", "out")
 
-from cachebench import config, store  # noqa: E402
+from cachebench import config, method, store  # noqa: E402
 from cachebench.match import candidates, match  # noqa: E402
-from cachebench.setting import measured_rows, plugin, read_states, reason  # noqa: E402
+from cachebench.setting import measured_rows, read_states, reason  # noqa: E402
 
 cfg = config.load(args.config)
 spec = config.spec(cfg, args.run)
 budgets = [float(b) for b in args.budgets]
 try:
-    cls = plugin(args.method)
+    cls = method.plugin(args.method)
     refusal = cls().supports(spec)
     if refusal:
         entries = [{"budget": b, "status": "unsupported", "reason": refusal} for b in budgets]

@@ -10,14 +10,14 @@ args = arguments(__doc__, "config", "backbone", "images", "labels", "weights", "
 import torch  # noqa: E402
 
 from cachebench import config, data, device, store  # noqa: E402
-from cachebench.backbones import dit  # noqa: E402
+from cachebench.backbones import checkpoints  # noqa: E402
 from cachebench.spec import Arch  # noqa: E402
 from cachebench.train.backbone import train_backbone  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 where = device.pick()
 entry = config.read(args.config)["backbones"][args.backbone]
-model = dit.build(Arch.from_config(entry["arch"]))
+model = checkpoints.build(Arch.from_config(entry["arch"]))
 start = time.perf_counter()
 weights, curve = train_backbone(model, *data.load(args.images, args.labels), entry["train"], f"{args.weights}.partial", where)
 store.write_csv(args.curve, curve)

@@ -10,10 +10,15 @@ from cachebench.seeds import generator
 from cachebench.spec import Arch
 
 
+def build(arch):
+    """The network of an Arch, with the layers' default weights."""
+    return import_module(f"cachebench.backbones.{arch.kind}").build(arch)
+
+
 def load(entry, device="cpu", precision="float32"):
     """The network of a config's backbone entry, frozen, in eval mode. ValueError if the weights do not fit the arch."""
     arch = Arch.from_config(entry["arch"])
-    model = import_module(f"cachebench.backbones.{arch.kind}").build(arch)
+    model = build(arch)
     source = entry["weights"]
     if source.startswith(RANDOM):
         randomize(model, int(source.removeprefix(RANDOM)))

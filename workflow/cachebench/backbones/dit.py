@@ -1,25 +1,17 @@
 """DiT (Peebles & Xie, arXiv:2212.09748), weight compatible with the released checkpoints, with three doors for caching."""
 
-import math
 from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from cachebench.backbones.layers import Attention, Mlp, PatchEmbed, timestep_embedding, unpatchify
 from cachebench.cache import BARE
 
 
 def modulate(x, shift, scale):
     return x * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
-
-
-def timestep_embedding(t, dim):
-    """Sinusoids of `t` [B], cosines first: [B, dim]."""
-    freqs = torch.exp(-math.log(10000) * torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2))
-    angles = t.float()[:, None] * freqs
-    return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 def position_table(width, side):
@@ -29,15 +21,6 @@ def position_table(width, side):
     axis = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # (side, D/2)
     column, row = np.tile(axis, (side, 1)), np.repeat(axis, side, axis=0)
     return torch.tensor(np.concatenate([column, row], axis=1), dtype=torch.float32)[None]
-
-
-class PatchEmbed(nn.Module):
-    def __init__(self, arch):
-        super().__init__()
-        self.proj = nn.Conv2d(arch.channels, arch.width, arch.patch_size, stride=arch.patch_size)
-
-    def forward(self, x):
-        return self.proj(x).flatten(2).transpose(1, 2)  # (B, T, D), row-major
 
 
 class TimestepEmbedder(nn.Module):
@@ -59,36 +42,13 @@ class LabelEmbedder(nn.Module):
         return self.embedding_table(labels)  # (B, D)
 
 
-class Attention(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x):
-        B, T, D = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H) each
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, T, D))
-
-
-class Mlp(nn.Module):
-    def __init__(self, width, hidden):
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x):
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
-
-
 class Block(nn.Module):
     def __init__(self, arch):
         super().__init__()
         self.norm1 = nn.LayerNorm(arch.width, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(arch.width, arch.heads)
         self.norm2 = nn.LayerNorm(arch.width, elementwise_affine=False, eps=1e-6)
-        self.mlp = Mlp(arch.width, arch.mlp_ratio * arch.width)
+        self.mlp = Mlp(arch.width, arch.mlp_ratio * arch.width, gelu="tanh")
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(arch.width, 6 * arch.width))
 
     def forward(self, h, c, branch):
@@ -130,17 +90,12 @@ class DiT(nn.Module):
         h = self.x_embedder(x) + self.pos_embed  # (B, T, D)
         c = self.t_embedder(t) + self.y_embedder(y)  # (B, D)
         h = session.trunk(h, lambda h: self.trunk(h, c, session))  # (B, T, D)
-        return self.unpatchify(self.final_layer(h, c))  # (B, C', H, W)
+        return unpatchify(self.final_layer(h, c), self.arch, self.arch.out_channels)  # (B, C', H, W)
 
     def trunk(self, h, c, session):
         for i, block in enumerate(self.blocks):
             h = session.block(i, h, partial(block, c=c, branch=partial(session.branch, i)))
         return h
-
-    def unpatchify(self, h):
-        side, p = self.arch.input_size // self.arch.patch_size, self.arch.patch_size
-        h = h.view(-1, side, side, p, p, self.arch.out_channels)  # (B, row, column, p_row, p_column, C')
-        return h.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.arch.out_channels, side * p, side * p)
 
     def initialize(self, generator):
         """DiT's own initialisation (adaLN-Zero), drawn from `generator`."""

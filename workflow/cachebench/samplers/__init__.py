@@ -1,9 +1,10 @@
 """Samplers: pure functions of (denoiser, x, plan). They know nothing of networks and nothing of caching.
 
-A module in this package has `plan(num_steps) -> Plan` and `sample(denoise, x, plan) -> x`, where `denoise(x, evaluation)`
-is the noise predicted at the plan's evaluation."""
+A module in this package has `plan(num_steps, noise) -> Plan` and `sample(denoise, x, plan, draw=None) -> x`, where
+`denoise(x, evaluation)` is the (guided) network output at the plan's evaluation, noise prediction first, and
+`draw(evaluation)` is fresh noise, for the stochastic ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -13,3 +14,12 @@ class Plan:
     timesteps: tuple  # model time of each evaluation
     roles: tuple  # what each evaluation is to the solver: "step", or "outer" and "mid"
     alphas: tuple  # abar at each evaluation, then abar of the final sample
+
+    def segment(self, first, last):
+        """The part of the trajectory that takes evaluations first to last-1, ending where evaluation `last` begins."""
+        return replace(
+            self,
+            timesteps=self.timesteps[first:last],
+            roles=self.roles[first:last],
+            alphas=self.alphas[first : last + 1],
+        )

@@ -1,4 +1,4 @@
-"""Training of a class-conditional DiT with DiT's recipe (arXiv:2212.09748, section 4): eps loss, label dropout, EMA, AdamW."""
+"""Training of a class-conditional backbone with DiT's recipe (arXiv:2212.09748, section 4): eps loss, label dropout, EMA."""
 
 import copy
 import math
@@ -8,8 +8,10 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cachebench.data import to_model
-from cachebench.samplers.ddim import TRAIN_STEPS, alphas_bar
+from cachebench.device import fast_dtype
+from cachebench.samplers.noise import TRAIN_STEPS
 from cachebench.seeds import generator
+from cachebench.spec import NOISE
 from cachebench.train.loop import optimise
 
 
@@ -21,7 +23,8 @@ def train_backbone(model, images, labels, settings, checkpoint, device):
     model.initialize(generator("init", settings["seed"])).to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0, weight_decay=0.0)
-    abar = torch.tensor(alphas_bar(), dtype=torch.float32)
+    noise, dtype = NOISE[model.arch.kind], fast_dtype(device)
+    abar = torch.tensor(noise.alphas_bar(), dtype=torch.float32)
     null = model.arch.num_classes
 
     def step(i):
@@ -30,8 +33,8 @@ def train_backbone(model, images, labels, settings, checkpoint, device):
         x = (a.sqrt() * x0 + (1 - a).sqrt() * eps).to(device)
         # Measured on a CPU: the fused attention's bfloat16 backward is ten times slower than the plain form.
         backend = SDPBackend.MATH if device == "cpu" else SDPBackend.FLASH_ATTENTION
-        with torch.autocast(device, torch.bfloat16), sdpa_kernel(backend):
-            out = model(x, t.to(device), y.to(device))[:, : x.shape[1]]
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32), sdpa_kernel(backend):
+            out = model(x, (t + noise.first_time).to(device), y.to(device))[:, : x.shape[1]]
         loss = F.mse_loss(out.float(), eps.to(device))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(i, settings)

@@ -1,0 +1,54 @@
+"""What DiT and U-ViT are both built of."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def timestep_embedding(t, dim):
+    """Sinusoids of `t` [B], cosines first: [B, dim]."""
+    freqs = torch.exp(-math.log(10000) * torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2))
+    angles = t.float()[:, None] * freqs
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, arch):
+        super().__init__()
+        self.proj = nn.Conv2d(arch.channels, arch.width, arch.patch_size, stride=arch.patch_size)
+
+    def forward(self, x):
+        return self.proj(x).flatten(2).transpose(1, 2)  # (B, T, D), row-major
+
+
+class Attention(nn.Module):
+    def __init__(self, width, heads, qkv_bias=True):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x):
+        B, T, D = x.shape
+        q, k, v = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H) each
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, T, D))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width, hidden, gelu):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+        self.gelu = gelu  # "tanh" or "none" (exact)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x), approximate=self.gelu))
+
+
+def unpatchify(h, arch, channels):
+    """Tokens [B, T, p*p*channels], in each (p_row, p_column, channel), to an image [B, channels, H, W]."""
+    side, p = arch.input_size // arch.patch_size, arch.patch_size
+    h = h.view(-1, side, side, p, p, channels)  # (B, row, column, p_row, p_column, C)
+    return h.permute(0, 5, 1, 3, 2, 4).reshape(-1, channels, side * p, side * p)
