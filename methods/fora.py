@@ -9,8 +9,12 @@ from cachebench.schedule import Schedule
 class FORA(Method):
     name = "FORA"
     reference = "arXiv:2407.01425"
-    params = {"interval": list(range(1, 11)), "anchor": ["descending"]}  # or "ascending+last", "ascending"
+    params = {"interval": list(range(1, 11)), "anchor": ["descending"]}  # or as in `rules`
     knob = "interval"
+
+    @classmethod
+    def grid(cls, spec):
+        return cls.params | {"anchor": ["shifted" if "mid" in spec.plan.roles else "descending"]}
 
     def schedule(self, spec, state=None):
         from_start = np.arange(spec.num_evaluations)
@@ -19,6 +23,8 @@ class FORA(Method):
             "descending": (from_end % self.interval == 0) | (from_start == 0),  # the released code
             "ascending+last": (from_start % self.interval == 0) | (from_end == 0),
             "ascending": from_start % self.interval == 0,  # the paper's formula, read literally
+            # DPM-Solver-2: the midpoints, which carry its update, before the rest (L2C, arXiv:2406.01733, appendix B.1)
+            "shifted": ((from_start - 1) % self.interval == 0) | (from_start == 0),
         }
         if self.anchor not in rules:
             raise ValueError(f"anchor: unknown {self.anchor!r}; allowed: {', '.join(rules)}")

@@ -17,4 +17,6 @@ class SpreadFORA(Method):
         return {"refreshes": list(range(spec.num_evaluations, 1, -1))}
 
     def schedule(self, spec, state=None):
-        return Schedule.refresh(spec, np.linspace(0, spec.num_evaluations - 1, self.refreshes).round().astype(int))
+        first = int("mid" in spec.plan.roles)  # as in FORA's anchor "shifted"
+        spread = np.linspace(first, spec.num_evaluations - 1, self.refreshes - first).round().astype(int)
+        return Schedule.refresh(spec, [0, *spread])

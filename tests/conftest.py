@@ -1,12 +1,14 @@
-"""Fixtures that the whole suite shares: the golden network, a smaller one, and public data beside the checkout."""
+"""Fixtures that the whole suite shares: the golden networks, smaller ones, and public data beside the checkout."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from cachebench.backbones import dit
+from cachebench.backbones import checkpoints
 from cachebench.spec import NOISE, Arch, Spec
 
 torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
@@ -42,10 +44,7 @@ def arch():
 @pytest.fixture(scope="session")
 def model(arch, golden):
     """The golden network, frozen."""
-    network = dit.build(arch)
-    weights = {key.removeprefix("weights/"): value for key, value in golden.items() if key.startswith("weights/")}
-    network.load_state_dict(weights)
-    return network.eval().requires_grad_(False)
+    return frozen(arch, golden)
 
 
 @pytest.fixture(scope="session")
@@ -55,39 +54,79 @@ def spec(arch):
 
 
 @pytest.fixture(scope="session")
-def small_arch():
-    return Arch("dit", input_size=4, patch_size=2, channels=2, width=32, depth=2, heads=2, num_classes=3)
+def golden_uvit():
+    """What the released programs compute on a tiny U-ViT: {name: tensor}."""
+    return load_file(HERE / "golden/uvit_tiny.safetensors")
 
 
 @pytest.fixture(scope="session")
-def small_model(small_arch):
+def uvit_spec():
+    """Four guided steps of DPM-Solver-2, as in the golden file."""
+    arch = {"kind": "uvit", "input_size": 8, "patch_size": 2, "channels": 4, "width": 96, "depth": 4, "heads": 4}
+    return Spec(Arch.from_config(arch | {"num_classes": 10}), "dpm_solver2", num_steps=4, cfg_scale=1.4)
+
+
+@pytest.fixture(scope="session")
+def uvit(uvit_spec, golden_uvit):
+    """The golden U-ViT, frozen."""
+    return frozen(uvit_spec.arch, golden_uvit)
+
+
+def frozen(arch, golden):
+    network = checkpoints.build(arch)
+    weights = {key.removeprefix("weights/"): value for key, value in golden.items() if key.startswith("weights/")}
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
+
+
+def trained(arch):
     """A network trained briefly from open gates, so that its samples stay of order one and every reuse shows.
 
     (With random weights samples grow to hundreds, and a reuse after the first evaluations is lost in the rounding.)"""
-    network, g = dit.build(small_arch), torch.Generator().manual_seed(0)
+    network, g, noise = checkpoints.build(arch), torch.Generator().manual_seed(0), NOISE[arch.kind]
     with torch.no_grad():
         for name, p in network.named_parameters():
-            if p.requires_grad:
+            if p.requires_grad and not re.search(r"norm\d?\.weight", name):
                 p.normal_(std=p[0].numel() ** -0.5 if p.dim() > 1 and "table" not in name else 0.3, generator=g)
-    centres = torch.randn(small_arch.num_classes, *small_arch.sample_shape, generator=g)
-    abar = torch.tensor(NOISE["dit"].alphas_bar(), dtype=torch.float32)
+    centres = torch.randn(arch.num_classes, *arch.sample_shape, generator=g)
+    abar = torch.tensor(noise.alphas_bar(), dtype=torch.float32)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=3e-3)
     for _ in range(300):
-        y, t = torch.randint(small_arch.num_classes, (64,), generator=g), torch.randint(1000, (64,), generator=g)
-        x0 = centres[y] + 0.5 * torch.randn(64, *small_arch.sample_shape, generator=g)
+        y, t = torch.randint(arch.num_classes, (64,), generator=g), torch.randint(1000, (64,), generator=g)
+        x0 = centres[y] + 0.5 * torch.randn(64, *arch.sample_shape, generator=g)
         eps, a = torch.randn(x0.shape, generator=g), abar[t].view(-1, 1, 1, 1)
-        y = torch.where(torch.rand(64, generator=g) < 0.1, small_arch.num_classes, y)
-        loss = (network(a.sqrt() * x0 + (1 - a).sqrt() * eps, t, y)[:, : small_arch.channels] - eps).square().mean()
+        y = torch.where(torch.rand(64, generator=g) < 0.1, arch.num_classes, y)
+        found = network(a.sqrt() * x0 + (1 - a).sqrt() * eps, t + noise.first_time, y)[:, : arch.channels]
         optimizer.zero_grad()
-        loss.backward()
+        (found - eps).square().mean().backward()
         optimizer.step()
     optimizer.zero_grad()
     return network.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")
+def small_arch():
+    return Arch("dit", input_size=4, patch_size=2, channels=2, width=32, depth=2, heads=2, num_classes=3)
+
+
+@pytest.fixture(scope="session")
+def small_model(small_arch):
+    return trained(small_arch)
+
+
+@pytest.fixture(scope="session")
 def small_spec(small_arch):
     return Spec(small_arch, "ddim", num_steps=6, cfg_scale=1.5)
+
+
+@pytest.fixture(scope="session")
+def small_uvit(small_uvit_spec):
+    return trained(small_uvit_spec.arch)
+
+
+@pytest.fixture(scope="session")
+def small_uvit_spec(small_arch):
+    return Spec(replace(small_arch, kind="uvit", learn_sigma=False), "dpm_solver2", num_steps=4, cfg_scale=1.5)
 
 
 @pytest.fixture(scope="session")

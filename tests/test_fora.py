@@ -1,11 +1,13 @@
 """FORA: the released rule, its counts, and the other two readings of the formula."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cachebench import cost, method
 from cachebench.schedule import Schedule
-from cachebench.spec import Spec
+from cachebench.spec import Arch, Spec
 
 INTERVALS = (2, 3, 4, 5, 6, 7, 10)
 FULL = {  # steps: evaluations computed in full per interval (methods_a.md 2.2)
@@ -18,9 +20,10 @@ FULL = {  # steps: evaluations computed in full per interval (methods_a.md 2.2)
 SHARES = (0.521, 0.361, 0.282, 0.222, 0.202, 0.162, 0.122)  # of the full run's MACs at 50 steps (methods_a.md 2.5)
 
 
-def schedule(xl, num_steps, **params):
-    cls = method.plugin("fora")
-    return cls(**params).schedule(Spec(xl, "ddim", num_steps))
+def schedule(xl, num_steps, stem="fora", sampler="ddim", **params):
+    """On a DiT, or on a U-ViT, whose masks have a block more."""
+    arch = xl if sampler == "ddim" else replace(xl, kind="uvit", learn_sigma=False)
+    return method.plugin(stem)(**params).schedule(Spec(arch, sampler, num_steps))
 
 
 def refreshed(found):
@@ -72,3 +75,80 @@ def test_share_of_the_full_run(xl):
     full = cost.image_macs(spec, cost.full_rows(spec))
     found = [cost.image_macs(spec, cost.mask_rows(schedule(xl, 50, interval=n).compute)) / full for n in INTERVALS]
     assert found == pytest.approx(SHARES, abs=6e-4)
+
+
+# Evaluations computed in full, written out by hand: NFE and interval.
+DESCENDING = {
+    (20, 2): [0, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19],
+    (20, 3): [0, 1, 4, 7, 10, 13, 16, 19],
+    (20, 4): [0, 3, 7, 11, 15, 19],
+    (50, 5): [0, 4, 9, 14, 19, 24, 29, 34, 39, 44, 49],
+    (50, 10): [0, 9, 19, 29, 39, 49],
+}
+SHIFTED = {
+    (20, 2): [0, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19],
+    (20, 3): [0, 1, 4, 7, 10, 13, 16, 19],
+    (20, 4): [0, 1, 5, 9, 13, 17],
+    (50, 2): [0, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43, 45, 47, 49],
+    (50, 5): [0, 1, 6, 11, 16, 21, 26, 31, 36, 41, 46],
+    (50, 10): [0, 1, 11, 21, 31, 41],
+}
+
+
+@pytest.mark.parametrize(("steps", "interval"), DESCENDING)
+def test_masks_on_ddim(xl, steps, interval):
+    assert refreshed(schedule(xl, steps, interval=interval)) == DESCENDING[steps, interval]
+
+
+@pytest.mark.parametrize(("evaluations", "interval"), SHIFTED)
+def test_masks_on_dpm_solver2(xl, evaluations, interval):
+    """Evaluations count, not steps; at interval 2 the midpoints are what is computed (methods_a.md 2.8)."""
+    found = schedule(xl, evaluations // 2, sampler="dpm_solver2", interval=interval, anchor="shifted")
+    assert found.compute.shape == (evaluations, 29, 2)
+    assert refreshed(found) == SHIFTED[evaluations, interval]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "anchor"), [("ddim", "descending"), ("dpm_solver2", "shifted"), ("dpm_solver_2m", "descending")]
+)
+def test_the_sampler_chooses_the_anchor(xl, sampler, anchor):
+    assert method.plugin("fora").grid(Spec(xl, sampler, 10))["anchor"] == [anchor]
+
+
+def test_unknown_anchor_names_the_allowed(xl):
+    with pytest.raises(ValueError, match="anchor: unknown 'middle'; allowed: descending, ascending.last, ascending, shifted"):
+        schedule(xl, 10, anchor="middle")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "refreshes", "expected"),
+    [
+        ("ddim", 2, [0, 19]),
+        ("ddim", 5, [0, 5, 10, 14, 19]),
+        ("ddim", 20, [*range(20)]),
+        ("dpm_solver2", 2, [0, 1]),
+        ("dpm_solver2", 5, [0, 1, 7, 13, 19]),
+        ("dpm_solver2", 11, [0, *range(1, 20, 2)]),
+        ("dpm_solver2", 20, [*range(20)]),
+    ],
+)
+def test_spread_masks_at_20_evaluations(xl, sampler, refreshes, expected):
+    """Under DPM-Solver-2 evaluations 0 and 1 are computed, and the rest is spread from 1 on."""
+    steps = 20 if sampler == "ddim" else 10
+    assert refreshed(schedule(xl, steps, "fora_spread", sampler, refreshes=refreshes)) == expected
+
+
+@pytest.mark.parametrize(("sampler", "num_steps"), [("ddim", 50), ("dpm_solver2", 25)])
+def test_spread_reaches_every_count(xl, sampler, num_steps):
+    counts = [len(refreshed(schedule(xl, num_steps, "fora_spread", sampler, refreshes=n))) for n in range(2, 51)]
+    assert counts == list(range(2, 51))
+
+
+def test_share_of_the_full_run_on_uvit():
+    """At NFE 50, in the papers' convention; skip linears always run (methods_a.md 2.8)."""
+    arch = Arch.from_config({"kind": "uvit", "size": "H/2", "input_size": 32, "channels": 4, "num_classes": 1000})
+    spec = Spec(arch, "dpm_solver2", 25)
+    full = cost.image_macs(spec, cost.full_rows(spec), "paper")
+    for interval, expected in ((2, 0.556), (3, 0.408), (5, 0.278)):
+        rows = cost.mask_rows(method.plugin("fora")(interval=interval, anchor="shifted").schedule(spec).compute)
+        assert cost.image_macs(spec, rows, "paper") / full == pytest.approx(expected, abs=6e-4)

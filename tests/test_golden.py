@@ -1,4 +1,4 @@
-"""Agreement with the released L2C program on a tiny DiT with random weights (tests/golden/dit_tiny.safetensors)."""
+"""Agreement with the released L2C programs on a tiny DiT and a tiny U-ViT with random weights (tests/golden)."""
 
 import pytest
 import torch
@@ -6,10 +6,7 @@ import torch
 from cachebench import trajectory
 from cachebench.cache import ScheduledSession, Session
 from cachebench.schedule import Schedule
-from cachebench.train.router import pair_loss
 from helpers import relative
-
-LAMBDA = 5e-6
 
 
 def routers(golden):
@@ -53,13 +50,24 @@ def test_ddim_all_reused(model, spec, golden):
     assert relative(out, golden["ddim10/all_reused"]) < 1e-5
 
 
-@pytest.mark.parametrize("n", [0, 2, 4])
-def test_trainer_losses_and_gradient(model, spec, golden, n):
-    logits = golden["router/prob"][2 * n].clone().requires_grad_()
-    y = torch.where(golden["train/drop"].bool(), 10, golden["train/y"])
-    cached = spec.num_steps - 1 - 2 * n  # evaluation of spaced index 2n
-    mse, l1 = pair_loss(model, spec.plan, cached, logits, golden["train/x0"], y, golden["train/eps"])
-    (mse + LAMBDA * l1).backward()
-    assert relative(mse.detach(), golden[f"train/n{n}/mse"]) < 1e-4
-    assert relative(l1.detach(), golden[f"train/n{n}/l1"]) < 1e-4
-    assert relative(logits.grad, golden[f"train/n{n}/router_grad"]) < 1e-4
+def test_dpm_solver_full(uvit, uvit_spec, golden_uvit):
+    out = trajectory.run(uvit, uvit_spec, Session(), golden_uvit["sample/z"], golden_uvit["sample/y"])
+    assert relative(out, golden_uvit["dpm8/full"]) < 1e-5
+    assert relative(torch.tensor(uvit_spec.plan.timesteps[::2]), golden_uvit["dpm8/outer_times"][:-1]) < 1e-6
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
+def test_dpm_solver_with_router(uvit, uvit_spec, golden_uvit, threshold):
+    schedule = Schedule.from_routers(routers(golden_uvit), threshold, uvit_spec.plan.roles)
+    assert not schedule.compute.all()
+    out = trajectory.run(uvit, uvit_spec, ScheduledSession(schedule), golden_uvit["sample/z"], golden_uvit["sample/y"])
+    expected, full = golden_uvit[f"dpm8/l2c_threshold_{threshold}"], golden_uvit["dpm8/full"]
+    assert relative(out, expected) < 1e-5
+    assert relative(out - full, expected - full) < 0.01
+
+
+def test_dpm_solver_all_reused(uvit, uvit_spec, golden_uvit):
+    """The outer evaluations from the second step on."""
+    schedule = Schedule.refresh(uvit_spec, [0, 1, 3, 5, 7])
+    out = trajectory.run(uvit, uvit_spec, ScheduledSession(schedule), golden_uvit["sample/z"], golden_uvit["sample/y"])
+    assert relative(out, golden_uvit["dpm8/all_reused"]) < 1e-5

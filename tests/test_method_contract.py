@@ -1,5 +1,6 @@
 """What every file in methods/ gets for free: the contract of a plug-in (methods/README.md)."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from cachebench.train.problem import Problem
 from helpers import Spy, inputs, random_state, relative, sample
 
 # For methods that train; so violent that L2C's scores reach the ends of their range.
-QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0}
+QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "samples": 4}
 
 
 @pytest.fixture(scope="module", params=[one for stem in method.available() for one in method.ids(stem)])
@@ -19,13 +20,21 @@ def cls(request):
     return method.plugin(request.param)
 
 
+@pytest.fixture(scope="module", params=["dit", "uvit"])
+def backbone(request):
+    """(model, spec): a small DiT under DDIM, a small U-ViT under DPM-Solver-2."""
+    names = {"dit": ("small_model", "small_spec"), "uvit": ("small_uvit", "small_uvit_spec")}[request.param]
+    return tuple(request.getfixturevalue(name) for name in names)
+
+
 @pytest.fixture(scope="module")
-def run(cls, small_model, small_spec, tmp_path_factory):
+def run(cls, backbone, tmp_path_factory):
     """run(place) -> Run: the method with its knob at 0 (no saving) to 1 (most), others at their defaults, fitted if need be."""
-    if reason := cls().supports(small_spec):
+    model, spec = backbone
+    if reason := cls().supports(spec):
         pytest.skip(reason)
-    state = fit(cls, small_model, small_spec, tmp_path_factory.mktemp("fit")) if cls.has_fit() else None
-    return lambda place, spec=small_spec: Run(chosen(cls, spec, place), spec, small_model, state)
+    fitted = functools.cache(lambda spec: fit(cls, model, spec, tmp_path_factory.mktemp("fit")) if cls.has_fit() else None)
+    return lambda place, spec=spec: Run(chosen(cls, spec, place), spec, model, fitted(spec))
 
 
 class Run:
@@ -95,9 +104,10 @@ def test_a_file_without_exactly_one_method_is_named(tmp_path, count):
         method.load(path)
 
 
-def test_grid_varies_known_parameters(cls, small_spec):
-    assert cls.grid(small_spec).keys() == cls.params.keys()
-    labels = [method.label(params) for params in method.settings(cls.grid(small_spec))]
+def test_grid_varies_known_parameters(cls, backbone):
+    _, spec = backbone
+    assert cls.grid(spec).keys() == cls.params.keys()
+    labels = [method.label(params) for params in method.settings(cls.grid(spec))]
     assert len(set(labels)) == len(labels) > 0
 
 
@@ -107,16 +117,17 @@ def test_evaluation_0_is_computed_in_full(run, place):
     spy = Spy(setting.session())
     setting.sample(spy)
     first = [(block, name) for evaluation, block, name in spy.computed if evaluation == 0]
-    assert first == [(block, name) for block in range(setting.spec.arch.depth) for name in ("attn", "mlp")]
+    assert first == [(block, name) for block in range(setting.spec.arch.blocks) for name in ("attn", "mlp")]
 
 
-def test_no_saving_equals_full_bit_for_bit(run, small_model, small_spec):
-    assert torch.equal(run(0).sample(), sample(small_model, small_spec, n=3))
+def test_no_saving_equals_full_bit_for_bit(run, backbone):
+    assert torch.equal(run(0).sample(), sample(*backbone, n=3))
 
 
-def test_cost_falls_along_the_knob(cls, run, small_spec):
-    full = cost.image_macs(small_spec, cost.full_rows(small_spec))
-    known = run(0).method.rows(small_spec, run(0).state) is not None  # else a run must tell
+def test_cost_falls_along_the_knob(cls, run, backbone):
+    _, spec = backbone
+    full = cost.image_macs(spec, cost.full_rows(spec))
+    known = run(0).method.rows(spec, run(0).state) is not None  # else a run must tell
     places = [0] if cls.knob is None else [i / 100 for i in range(101)] if known else [0, 0.25, 0.5, 0.75, 1]
     costs = [run(place).macs() for place in places]
     assert costs[0] == full
@@ -150,29 +161,32 @@ def test_counted_macs_equal_analytic(run, place):
     assert counted == setting.macs()
 
 
-def test_global_random_state_is_untouched(cls, run, small_model, small_spec, tmp_path):
+def test_global_random_state_is_untouched(cls, run, backbone, tmp_path):
     before = random_state()
     if cls.has_fit():
-        fit(cls, small_model, small_spec, tmp_path)
+        fit(cls, *backbone, tmp_path)
     run(0.5).sample()
     assert random_state() == before
 
 
-def test_the_model_is_not_altered(cls, run, small_model):
-    before = {key: value.clone() for key, value in small_model.state_dict().items()}
+def test_the_model_is_not_altered(run, backbone):
+    model, _ = backbone
+    before = {key: value.clone() for key, value in model.state_dict().items()}
     run(0.5).sample()
-    assert all(torch.equal(value, before[key]) for key, value in small_model.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("change", [{"sampler": "euler"}, {"num_steps": 5}, {"num_steps": 1}, {"cfg_scale": 1.0}], ids=str)
-def test_supports_says_why_not_in_a_sentence(cls, small_spec, change):
-    reason = cls().supports(replace(small_spec, **change))
+def test_supports_says_why_not_in_a_sentence(cls, backbone, change):
+    _, spec = backbone
+    reason = cls().supports(replace(spec, **change))
     assert reason is None or (reason[0].isupper() and reason.endswith(".") and len(reason.split()) > 3)
 
 
-def test_what_is_supported_runs(cls, run, small_spec):
+def test_what_is_supported_runs(cls, run, backbone):
     """An odd number of steps, without guidance."""
-    odd = replace(small_spec, num_steps=5, cfg_scale=1.0)
+    _, spec = backbone
+    odd = replace(spec, num_steps=5, cfg_scale=1.0)
     if reason := cls().supports(odd):
         pytest.skip(reason)
     setting = run(0.5, odd)

@@ -93,6 +93,21 @@ def test_features_that_are_not_finite_are_refused():
         scores.score_setting(sample, sample, None, 2, 1)
 
 
+def test_seed_blocks_report_their_mean_and_a_narrower_interval():
+    g = torch.Generator().manual_seed(0)
+    reference = scores.Reference(torch.randn(2000, 4, generator=g), 50)
+    latents, images = torch.zeros(600, 1, 2, 2), torch.zeros(600, 1, 2, 2, dtype=torch.uint8)
+    sample = {"features": torch.randn(600, 4, generator=g) + 0.3, "logits": torch.randn(600, 3, generator=g)}
+    sample |= {"latents": latents, "images": images}
+    found, replicates = scores.score_setting(sample, sample, reference, groups=20, kid_subsets=1, blocks=3)
+    parts = [scores.frechet(part, reference) for part in sample["features"].split(200)]
+    assert found["fd"] == pytest.approx(sum(parts) / 3) and found["fd"] > min(parts)
+    assert (found["count"], found["seed_blocks"], len(replicates)) == (200, 3, 60)
+    one = {key: value[:200] for key, value in sample.items()}
+    single, _ = scores.score_setting(one, one, reference, groups=20, kid_subsets=1)
+    assert found["fd_high"] - found["fd_low"] < 0.85 * (single["fd_high"] - single["fd_low"])
+
+
 def test_jackknife_of_a_mean_is_the_classical_interval():
     values = np.random.default_rng(0).normal(size=100)
     replicates = [{"m": values[rows].mean()} for rows in leave_out(100, 100)]

@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cachebench import page, plots, plots_run, store, tables
+from cachebench import config, method, page, plots, plots_run, store, tables
 from cachebench.spec import Arch, Spec
 from test_tables import example, missing, row
 
+ARCH = Arch("dit", 4, 2, 1, 32, depth=2, heads=2, num_classes=10)
 CONFIG = {
     "name": "tiny & co",
-    "runs": {"r_1": {}},
+    "backbones": {"b": {"arch": vars(ARCH)}},
+    "runs": {"r_1": {"backbone": "b", "sampler": "ddim", "num_steps": 6, "cfg_scale": 1.0, "cfg_channels": None}},
     "budgets": [0.8, 0.5],
     "params": {"l2c": {"lambda": [0.1], "iterations": [5], "lr": [1.0], "batch_size": [2]}},
     "samples": {"first_seed": 0, "labels": "balanced"},
@@ -25,7 +27,8 @@ CONFIG = {
     "reference": "some-test-set",
 }
 NAMES = {"full": "Full", "ddim": "Fewer steps", "fora": "FORA", "l2c": "L2C"}
-FIT = "lambda=0.1,iterations=5,lr=1.0,batch_size=2"
+(FITTED,) = config.fits(CONFIG, method.plugin("l2c"), "r_1")
+FIT = method.label(FITTED)
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +39,17 @@ def frame():
 @pytest.fixture
 def files(tmp_path):
     """plots_run.Files of a run of three methods: two that ran (one with routers), one that could not reach its budget."""
-    fit = CONFIG["params"]["l2c"]
     chosen = {
         "full": [{"budget": 1.0, "params": {}, "achieved": 1.0}],
         "ddim": [{"budget": b, "params": {"num_steps": round(6 * b)}, "achieved": b} for b in CONFIG["budgets"]],
         "fora": [{"budget": b, "status": "unreachable", "reason": "no"} for b in CONFIG["budgets"]],
-        "l2c": [
-            {"budget": b, "params": {"threshold": b} | {k: v[0] for k, v in fit.items()}, "achieved": b}
-            for b in CONFIG["budgets"]
-        ],
+        "l2c": [{"budget": b, "params": {"threshold": b} | FITTED, "achieved": b} for b in CONFIG["budgets"]],
     }
     for name, entries in chosen.items():
         store.write_json(tmp_path / "r_1" / name / "settings.json", entries)
     out = plots_run.Files.__new__(plots_run.Files)
     out.cfg, out.run, out.folder, out.names = CONFIG, "r_1", tmp_path / "r_1", NAMES
-    out.spec = Spec(Arch("dit", 4, 2, 1, 32, depth=2, heads=2, num_classes=10), "ddim", num_steps=6)
+    out.spec = Spec(ARCH, "ddim", num_steps=6)
     return out
 
 
@@ -257,6 +256,14 @@ def test_summary_falls_back_to_fd_and_names_the_control_when_it_wins():
     lead, text = summarised(control, row("l2c", 0.5, fd=(7.0, 0.1), fd_minus_full=nothing, latent_mse=nothing))
     assert "higher in 1" in lead[0] and "which is the step-reduction control itself." in text
     assert "Closest" not in text
+
+
+def test_summary_names_what_does_not_beat_a_random_choice():
+    random = row("random_skip", 0.5, "control", latent_mse=(2e-3, 1e-4))
+    near, far = row("l2c", 0.5, latent_mse=(1e-3, 1e-4)), row("fora", 0.5, latent_mse=(5e-3, 1e-4))
+    _, text = summarised(random, near, far)
+    assert "Not closer to the full run than RANDOM_SKIP: FORA (2.50 times its latent MSE)." in text
+    assert "Not closer" not in summarised(random, near)[1]
 
 
 def test_every_caption_exists():

@@ -1,6 +1,7 @@
 """Schedules: the mask, its JSON form, L2C's routers, and the size of the feature store."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -51,15 +52,21 @@ def test_json_key_of_one_block(spec):
     assert compute.sum() == compute.size - 6
 
 
-@pytest.mark.parametrize("key", ["attn1", "attn-4", "mlp--1", "mlp-x", "ffn-0"])
+@pytest.mark.parametrize("key", ["attn1", "mlp--1", "mlp-x", "ffn-0"])
 def test_json_with_an_unknown_key_names_the_allowed(spec, key):
     with pytest.raises(ValueError, match=f"'{key}'; allowed are attn, mlp, attn-0 to mlp-3"):
         Schedule.from_json(json.dumps({key: [1] * 10}), spec)
 
 
-def test_json_of_another_length_names_both(spec):
-    with pytest.raises(ValueError, match="'attn' has 9 evaluations, the run has 10"):
-        Schedule.from_json(json.dumps({"attn": [1] * 9}), spec)
+@pytest.mark.parametrize(
+    ("key", "length", "shape"), [("attn", 9, (9, 4, 2)), ("attn-4", 10, (10, 5, 2)), ("mlp-0", 10, (10, 1, 2))]
+)
+def test_json_of_another_network_or_length_names_both_shapes(spec, key, length, shape):
+    with pytest.raises(
+        ValueError, match=re.escape(f"some.json: its shape (evaluations, blocks, branches) is {shape}")
+    ) as error:
+        Schedule.from_json(json.dumps({key: [1] * length}), spec, "some.json")
+    assert str(error.value).endswith("the run's (10, 4, 2)")
 
 
 def test_evaluation_0_must_be_computed(spec):
@@ -117,6 +124,43 @@ def test_router_keys_of_dpm_solver():
     assert router_keys(("outer", "mid") * 4) == {2: 1, 4: 2, 6: 3}
 
 
+def test_router_keys_of_dpm_solver_unshifted():
+    """The mid evaluation of every step, which reuses the outer one of the same step (l2c.md 1.7)."""
+    assert router_keys(("outer", "mid") * 3, "unshifted") == {1: 0, 3: 1, 5: 2}
+
+
+def test_ddim_has_one_pairing():
+    assert router_keys(("step",) * 6, "unshifted") == router_keys(("step",) * 6, "shifted")
+
+
+def test_an_unknown_pairing_names_the_allowed():
+    with pytest.raises(ValueError, match="pairing: 'late'; allowed: shifted, unshifted"):
+        router_keys(("outer", "mid"), "late")
+
+
+@pytest.mark.parametrize(("pairing", "cached"), [("shifted", [2, 4]), ("unshifted", [1, 3, 5])])
+def test_routers_decide_at_the_cached_evaluations_alone(pairing, cached):
+    logits = np.full((6, 6), -9.0)
+    logits[:, 3] = 9.0
+    compute = Schedule.from_routers(dict(enumerate(logits)), 0.5, ("outer", "mid") * 3, pairing).compute
+    assert [e for e in range(6) if not compute[e].all()] == cached
+    assert compute[cached].reshape(-1, 6).tolist() == [[False, False, False, True, False, False]] * len(cached)
+
+
+@pytest.mark.parametrize(("threshold", "computed"), [(0, True), (0.0, True), (1, False), (1.0, False)])
+def test_the_ends_of_the_threshold_hold_for_any_logit(threshold, computed):
+    """Also where a float32 sigmoid rounds to 0 or 1 (U-ViT's logits are not clamped)."""
+    logits = {0: [-1e4, -200.0, 0.0, 17.0, 40.0, 1e4]}
+    compute = Schedule.from_routers(logits, threshold, ("step",) * 2).compute
+    assert (compute[1] == computed).all()
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1])
+def test_a_threshold_that_no_score_can_have_is_refused(threshold):
+    with pytest.raises(ValueError, match=f"threshold: {threshold} is outside 0 to 1"):
+        Schedule.from_routers({0: [0.0, 0.0]}, threshold, ("step",) * 2)
+
+
 def test_odd_number_of_ddim_steps_is_refused():
     with pytest.raises(ValueError, match="num_steps: .*even number of steps, not 5"):
         router_keys(("step",) * 5)
@@ -162,6 +206,14 @@ def test_store_is_empty_at_the_end(small_model, small_spec, history):
 
 def test_full_schedule_stores_nothing(spec):
     assert Schedule.full(spec).store_values() == 0
+
+
+def test_without_history_nothing_is_stored(small_model, small_spec):
+    """As the methods need that put nothing in a skipped value's place."""
+    schedule = random_schedule(small_spec.mask_shape, seed=0)
+    session = Measured(schedule, lambda values, site, evaluation: 0.0, history=0)
+    sample(small_model, small_spec, session)
+    assert session.most == schedule.store_values(history=0) == 0
 
 
 def test_interval_two_stores_every_branch_once(spec):

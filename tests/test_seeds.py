@@ -33,6 +33,13 @@ def test_noise_of_seed_zero_is_what_it_always_was():
     assert seeds.noise([0], (16,))[0, :3].tolist() == pytest.approx(FIRST, abs=1e-5)
 
 
+def test_fresh_noise_depends_on_seed_and_evaluation_alone():
+    fresh = [seeds.noise(range(5), SHAPE, evaluation) for evaluation in range(3)]
+    rows = torch.cat([seeds.noise(range(5), SHAPE), *fresh]).flatten(1)
+    assert torch.corrcoef(rows).fill_diagonal_(0).abs().max() < 0.35
+    assert torch.equal(seeds.noise([3], SHAPE, 1)[0], fresh[1][3])
+
+
 def test_balanced_labels_repeat_the_classes():
     assert seeds.labels(range(7), 3).tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert seeds.labels([5, 1], 3).tolist() == [2, 1]

@@ -45,15 +45,15 @@ def shrink(folder, **changes):
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
 
 
-def results(folder):
+def results(folder, run="tiny-ddim20"):
     table = pd.read_csv(folder / "results/smoke/results.csv", keep_default_na=False, na_values=[""])
-    return table.set_index(["method", "budget"])
+    return table[table.run == run].set_index(["method", "budget"])
 
 
 def texts(folder):
     """The results as they are written, so that equal means equal to the last digit."""
     table = pd.read_csv(folder / "results/smoke/results.csv", dtype=str, keep_default_na=False)
-    return table.set_index(["method", "budget"])
+    return table.set_index(["run", "method", "budget"])
 
 
 def rules_to_run(output):
@@ -85,6 +85,39 @@ def test_smoke_run_fills_every_row(finished):
     assert (ran.drop(("full", 1.0)).latent_mse > 0).all()
     for metric in ("fd", "inception_score", "kid", "precision", "recall"):
         assert (ran[f"{metric}_low"] <= ran[metric]).all() and (ran[metric] <= ran[f"{metric}_high"]).all()
+
+
+def test_smoke_run_of_the_second_backbone(finished):
+    table = results(finished, "tiny-dpm20")
+    assert set(table.index.get_level_values(0)) == {
+        "full",
+        "dpm_solver",
+        "deepcache",
+        "alternate.outer",
+        "alternate.mid",
+        "l2c",
+    }
+    ran = table[table.status == "ok"]
+    assert {"dpm_solver", "deepcache", "alternate.outer", "alternate.mid"} <= set(ran.index.get_level_values(0))
+    assert (ran.macs_per_image == ran.macs_counted_per_image).all()
+    assert ran.loc[("full", 1.0), "nfe"] == 20
+    page = (finished / "results/smoke/index.html").read_text()
+    assert "half of a solver" in page and "dpm_solver2" in page
+
+
+def test_schedules_are_exported_and_come_back(finished):
+    """What `snakemake schedules` writes is what `schedule_file` reads: the same cost, the same samples."""
+    import numpy as np
+
+    from cachebench import config
+    from cachebench.schedule import Schedule
+
+    assert "Nothing to be done" in smoke(finished, "-n", "schedules").stdout + smoke(finished, "-n", "schedules").stderr
+    exported = sorted((finished / "results/smoke/schedules/tiny-ddim20").glob("*.json"))
+    assert {path.name for path in exported} >= {"random_skip-0.65.json", "smoothcache-0.65.json"}
+    spec = config.spec(config.load(finished / "config/smoke.yaml"), "tiny-ddim20")
+    mask = Schedule.from_json(exported[0].read_text(), spec).compute
+    assert 0.5 < mask.mean() < 0.8 and np.array_equal(mask[0], np.ones_like(mask[0]))
 
 
 def test_unreachable_budget_shows_its_nearest_cost(finished):
@@ -124,6 +157,8 @@ def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
     for name, line in BROKEN.items():
         (finished / f"methods/{name}.py").write_text(broken_plugin(line))
     (finished / "methods/unreadable.py").write_text("def (:")
+    listed = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["methods"]
+    shrink(finished, methods=[*listed, "early", *BROKEN, "unreadable"])
     run = smoke(finished)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     pd.testing.assert_frame_equal(before, texts(finished).loc[before.index])
@@ -167,7 +202,8 @@ class Broken(Method):
 def test_killed_run_resumes_to_the_same_numbers(tmp_path, finished):
     """SIGKILL to the whole process group, three times, then a plain second call: every number that is not a time agrees."""
     folder = copy_checkout(tmp_path)
-    shrink(folder, methods=["ddim", "l2c"])
+    runs = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["runs"]
+    shrink(folder, methods=["ddim", "l2c"], runs={"tiny-ddim20": runs["tiny-ddim20"]})
     killed = 0
     for seconds in (6, 9, 12):
         process = subprocess.Popen(
@@ -190,6 +226,15 @@ def test_killed_run_resumes_to_the_same_numbers(tmp_path, finished):
 BAD = {
     "unknown key": (dict(bugets=[0.5]), r"unknown key 'bugets'; did you mean 'budgets'\? Allowed: .*budgets"),
     "unknown method": (dict(methods=["fora", "flora"]), r"methods: unknown 'flora'; allowed: all, .*fora"),
+    "unknown variant": (dict(methods=["alternate.both"]), r"unknown 'alternate.both'; allowed: alternate.outer, alternate.mid"),
+    "unknown parameter of a run": (
+        dict(runs={"r": dict(backbone="dit-tiny", sampler="ddim", num_steps=8, params={"fora": {"n": [2]}})}),
+        r"runs.r.params.fora: unknown 'n'; allowed: interval",
+    ),
+    "budget of a run": (
+        dict(runs={"r": dict(backbone="dit-tiny", sampler="ddim", num_steps=8, budgets=[0])}),
+        r"runs.r.budgets.0: budget 0 is outside \(0, 1\]",
+    ),
     "unknown parameter": (dict(params={"fora": {"intervall": [2]}}), r"params.fora: unknown 'intervall'; allowed: interval"),
     "budget": (dict(budgets=[1.5]), r"budget 1.5 is outside \(0, 1\]"),
     "unknown backbone": (
@@ -250,6 +295,20 @@ def test_every_configuration_passes_its_check():
 
     for path in sorted((ROOT / "config").glob("*.yaml")):
         config.check(config.read(path), path)
+
+
+def test_all_methods_are_planned_on_every_run(tmp_path):
+    """`methods: all` names every file and variant; a method that a run cannot carry still gets its row."""
+    from cachebench import method
+
+    folder = copy_checkout(tmp_path)
+    runs = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["runs"]
+    shrink(folder, methods="all", runs={name: {k: v for k, v in run.items() if k != "methods"} for name, run in runs.items()})
+    plan = smoke(folder, "-n", "results/smoke/results.csv")
+    assert plan.returncode == 0, plan.stderr[-3000:]
+    found = set(re.findall(r"method=([\w.]+), run=tiny-dpm20|run=tiny-dpm20, method=([\w.]+)", plan.stdout + plan.stderr))
+    known = {one for stem in method.available() for one in method.ids(stem)}
+    assert {a or b for a, b in found} == known
 
 
 def test_conda_and_pip_have_the_same_pins():

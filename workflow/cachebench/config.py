@@ -48,23 +48,32 @@ def check(config, source="config"):
     return config
 
 
-def method_ids(config):
-    """Ids of the methods to run, `full` first."""
-    chosen = list(method.available()) if config["methods"] == "all" else config["methods"]
-    known = method.available()
+def method_ids(config, run=None):
+    """Ids of the methods of a run (its own `methods`, or those of all runs), `full` first; without a run those of any."""
+    if run is None:
+        return list(dict.fromkeys(name for run in config["runs"] for name in method_ids(config, run)))
+    wanted, known = config["runs"][run].get("methods") or config["methods"], method.available()
+    chosen = list(known) if wanted == "all" else wanted
     expanded = [one for name in chosen for one in (method.ids(name) if name in known else [name])]
     return ["full"] + [m for m in dict.fromkeys(expanded) if m != "full"]
 
 
-def overrides(config, cls):
-    """Grid values that the config gives instead of the method's own, for its file and for its id."""
-    return config["params"].get(cls.id().partition(".")[0], {}) | config["params"].get(cls.id(), {})
+def overrides(config, cls, run):
+    """Grid values that the config gives instead of the method's own: for its file or its id, for all runs or for this one."""
+    given = [config["params"], config["runs"][run].get("params", {})]
+    merged = {}
+    for values in given:
+        for name in (cls.id().partition(".")[0], cls.id()):
+            merged |= values.get(name, {})
+    return merged
 
 
-def fits(config, cls):
-    """The distinct fit parameters of a method's grid, one mapping per fit; [] for a method without one."""
-    grid = dict(cls.params) | overrides(config, cls) | {name: [value] for name, value in cls.fixed.items()}
-    return method.settings({key: grid[key] for key in cls.fit_params}) if cls.has_fit() else []
+def fits(config, cls, run):
+    """The distinct fit parameters of a method's sweep on a run, one mapping per fit; [] for a method without one."""
+    if not cls.has_fit():
+        return []
+    swept = cls.sweep(spec(config, run), overrides(config, cls, run))
+    return method.settings({key: swept[key] for key in cls.fit_params})
 
 
 def spec(config, run):
@@ -74,10 +83,19 @@ def spec(config, run):
     return Spec(arch, entry["sampler"], entry["num_steps"], entry["cfg_scale"], entry["cfg_channels"])
 
 
+def budgets(config, run):
+    """The budgets of a run: its own, or those of all runs."""
+    return config["runs"][run].get("budgets") or config["budgets"]
+
+
 def shards(config):
     """Number of shards of a setting."""
-    samples = config["samples"]
-    return -(-samples["count"] // samples["shard_size"])
+    return -(-total(config["samples"]) // config["samples"]["shard_size"])
+
+
+def total(samples):
+    """Images of a setting: `count` in each of its seed blocks."""
+    return samples["count"] * samples["blocks"]
 
 
 def manifest():
@@ -109,7 +127,7 @@ def _explain(error):
         return f"unknown key {'.'.join(filter(None, [where, str(unknown)]))!r}{guess} Allowed: {', '.join(allowed)}"
     if error.validator == "required":
         return f"key missing under {where or 'the top'!r}: {error.message}"
-    if error.validator in ("exclusiveMinimum", "maximum", "minimum") and where.startswith("budgets"):
+    if error.validator in ("exclusiveMinimum", "maximum", "minimum") and "budgets." in where:
         return f"{where}: budget {error.instance} is outside (0, 1]"
     return f"{where}: {error.message}"
 
@@ -123,6 +141,10 @@ def _check_runs(config):
             arch = Arch.from_config(backbone["arch"])
         except TypeError as error:
             raise ValueError(f"backbones.{name}.arch: {error}; give size, or patch_size, width, depth and heads") from None
+        except ValueError as error:
+            raise ValueError(f"backbones.{name}.arch.{error}") from None
+        if arch.kind == "uvit" and arch.depth % 2:
+            raise ValueError(f"backbones.{name}.arch.depth: {arch.depth} is odd; U-ViT has as many in-blocks as out-blocks")
         for large, small in (("input_size", "patch_size"), ("width", "heads")):
             if getattr(arch, large) % getattr(arch, small):
                 raise ValueError(f"backbones.{name}.arch: {large} {getattr(arch, large)} is not a multiple of {small}")
@@ -130,23 +152,27 @@ def _check_runs(config):
 
 def _check_methods(config):
     known = method.available()
-    for name in [*method_ids(config), *config["params"]]:
+    given = {"params": config["params"]} | {
+        f"runs.{name}.params": run.get("params", {}) for name, run in config["runs"].items()
+    }
+    for name in [*method_ids(config), *(name for values in given.values() for name in values)]:
         if name.partition(".")[0] not in known:
             raise ValueError(f"methods: unknown {name!r}; allowed: all, {', '.join(known)}")
         if "." in name and name not in method.ids(name.partition(".")[0]):
             raise ValueError(f"methods: unknown {name!r}; allowed: {', '.join(method.ids(name.partition('.')[0]))}")
-    for name, values in config["params"].items():
-        try:
-            cls = method.load(method.file_of(name))
-        except Exception:  # its own rows will say why
-            continue
-        for key in values:
-            if key not in cls.params:
-                raise ValueError(f"params.{name}: unknown {key!r}; allowed: {', '.join(cls.params) or 'none'}")
-    if "l2c" in method_ids(config):
-        for name, run in config["runs"].items():
-            if run["sampler"] == "ddim" and run["num_steps"] % 2 and config["methods"] != "all":
-                raise ValueError(f"runs.{name}.num_steps: l2c pairs steps, so an even number is needed, not {run['num_steps']}")
+    for where, of_method in given.items():
+        for name, values in of_method.items():
+            try:
+                cls = method.load(method.file_of(name))
+            except Exception:  # its own rows will say why
+                continue
+            for key in values:
+                if key not in cls.params:
+                    raise ValueError(f"{where}.{name}: unknown {key!r}; allowed: {', '.join(cls.params) or 'none'}")
+    for name, run in config["runs"].items():
+        odd = run["sampler"] == "ddim" and run["num_steps"] % 2
+        if odd and "l2c" in (run.get("methods") or config["methods"]):
+            raise ValueError(f"runs.{name}.num_steps: l2c pairs steps, so an even number is needed, not {run['num_steps']}")
 
 
 def _check_weights(config):

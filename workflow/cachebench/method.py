@@ -30,9 +30,8 @@ class Method:
     batch_dependent = False  # True, with a comment that says why, if the result depends on what else is in the batch
 
     def __init__(self, **values):
-        defaults = {name: options[0] for name, options in self.params.items()} | self.fixed
         for name in self.params:
-            setattr(self, name, values.pop(name, defaults[name]))
+            setattr(self, name, values.pop(name) if name in values else self.params[name][0])
         if values:
             raise ValueError(f"{self.id()}: unknown parameter {', '.join(values)}; allowed: {', '.join(self.params) or 'none'}")
 
@@ -40,6 +39,11 @@ class Method:
     def id(cls):
         """The file's stem, and for one of its variants the value after a dot."""
         return ".".join([cls.__module__.rpartition(".")[2], *map(str, cls.fixed.values())])
+
+    @classmethod
+    def name_on(cls, spec):
+        """`name` as printed for a run; override it where what runs on a backbone is another method than the paper's."""
+        return cls.name
 
     def supports(self, spec):
         """None, or the reason (a sentence) why this method cannot run on `spec`."""
@@ -69,11 +73,15 @@ class Method:
 
     predict = None  # predict(self, history, site, evaluation): the stand-in for a skipped value; default: the last one
 
+    def predictor(self, model, state):
+        """`predict`, or what a stand-in that needs the fitted `state` is made of: a function (history, site, evaluation)."""
+        return self.predict
+
     def session(self, model, spec, state=None):
         """Who decides at the doors. Override it to decide at run time."""
         from cachebench.cache import ScheduledSession
 
-        return ScheduledSession(self.schedule(spec, state), self.predict, self.history)
+        return ScheduledSession(self.schedule(spec, state), self.predictor(model, state), self.history)
 
     @classmethod
     def grid(cls, spec):
@@ -136,8 +144,8 @@ def plugin(name):
         raise ValueError(f"method {name!r}: allowed are {', '.join(ids(name.partition('.')[0]))}")
     if not cls.variants:
         return cls
-    named = {"name": f"{cls.name}, {variant}", "fixed": {cls.variants: known[variant]}, "__module__": cls.__module__}
-    return type(cls.__name__, (cls,), named)
+    own = {"name": f"{cls.name}, {variant}", "fixed": {cls.variants: known[variant]}, "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), own | {"params": cls.params | {cls.variants: [known[variant]]}})
 
 
 def load(path):

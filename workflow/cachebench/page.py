@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from cachebench import store, tables
+from cachebench import config, solvers, store, tables
 
 REPORT = store.ROOT / "workflow/report"  # the template, and the captions that Snakemake's own report uses too
 FIGURES = {
@@ -18,10 +18,9 @@ FIGURES = {
     "schedules": "What is computed",
     "routers": "Router scores",
     "fits": "Fits",
+    "solvers": "Which half of a solver's evaluations can be reused",
 }
-FD = tables.Column("fd", "FD", digits=4, interval="half")
-DIFFERENCE = tables.Column("fd_minus_full", "FD − full", interval="bounds")
-LATENT = tables.Column("latent_mse", "latent MSE", interval="half")
+FD, DIFFERENCE, LATENT = (tables.column(key) for key in ("fd", "fd_minus_full", "latent_mse"))
 
 
 def compare(row, other, key):
@@ -42,10 +41,6 @@ def fd_key(rows):
     return "fd_minus_full" if rows.fd_minus_full_low.notna().all() and rows.fd_minus_full_high.notna().all() else "fd"
 
 
-def phrase(row, column):
-    return f"{tables.number(row[column.key], column.digits)} {tables.spread(row, column)}".strip()
-
-
 def summary(frame, run):
     """Plain sentences: (those about all budgets, [(budget, sentences)])."""
     rows = frame[(frame.run == run) & (frame.status == "ok")]
@@ -55,7 +50,7 @@ def summary(frame, run):
     for budget, group in sorted(frame[(frame.run == run) & (frame.method != "full")].groupby("budget"), reverse=True):
         good = group[group.status == "ok"]
         control = fewer_steps(good, full_nfe)
-        sentences = [closest(good), lowest(good, control)]
+        sentences = [closest(good), lowest(good, control), not_beyond_random(good)]
         missing = len(group) - len(good)
         sentences += [f"{missing} of {len(group)} methods have no number here; the table says why."] if missing else []
         per_budget.append((f"{budget:g}", [s for s in sentences if s]))
@@ -87,11 +82,11 @@ def closest(rows):
     if known.empty:
         return ""
     best, others = known.iloc[0], [row for _, row in known.iloc[1:].iterrows()]
-    text = f"Closest to the full run's images: {best['name']}, latent MSE {phrase(best, LATENT)}"
+    text = f"Closest to the full run's images: {best['name']}, latent MSE {tables.phrase(best, LATENT)}"
     tied = [row["name"] for row in others if not compare(best, row, "latent_mse")]
     if tied:
         return f"{text}, a tie with {', '.join(tied)}."
-    return f"{text}; next {others[0]['name']}, {phrase(others[0], LATENT)}." if others else f"{text}."
+    return f"{text}; next {others[0]['name']}, {tables.phrase(others[0], LATENT)}." if others else f"{text}."
 
 
 def lowest(rows, control):
@@ -100,7 +95,7 @@ def lowest(rows, control):
     if known.empty:
         return "No FD was measured."
     best = known.iloc[0]
-    text = f"Lowest FD: {best['name']}, {phrase(best, FD)}"
+    text = f"Lowest FD: {best['name']}, {tables.phrase(best, FD)}"
     if control is None:
         return f"{text}. No step-reduction control ran at this budget."
     key = fd_key(known)
@@ -109,7 +104,21 @@ def lowest(rows, control):
         return f"{text}, which is the step-reduction control itself" + (f"; a tie with {', '.join(tied)}." if tied else ".")
     column = DIFFERENCE if key == DIFFERENCE.key else FD
     verdict = "lower beyond the intervals" if compare(best, control, key) else "a tie"
-    return f"{text}. {column.title} {phrase(best, column)} against {phrase(control, column)} of {control['name']}: {verdict}."
+    values = f"{tables.phrase(best, column)} against {tables.phrase(control, column)} of {control['name']}"
+    return f"{text}. {column.title} {values}: {verdict}."
+
+
+def not_beyond_random(rows):
+    """Which methods do not come closer to the full run than a random choice of the same cost, and by how much."""
+    known = rows[rows.latent_mse.notna()]
+    random = known[known.method == "random_skip"]
+    if random.empty:
+        return ""
+    random, texts = random.iloc[0], []
+    for _, row in known[known.kind != "control"].iterrows():
+        if compare(row, random, "latent_mse") != -1:
+            texts.append(f"{row['name']} ({tables.number(row.latent_mse / random.latent_mse)} times its latent MSE)")
+    return f"Not closer to the full run than {random['name']}: {', '.join(texts)}." if texts else ""
 
 
 def facts(cfg, frame, config_path):
@@ -123,7 +132,7 @@ def facts(cfg, frame, config_path):
     date = datetime.fromtimestamp(Path(config_path).stat().st_mtime)
     return [
         ("Images per setting", listed("count", lambda c: f"{c:.0f}") + f", {cfg['samples']['labels']} labels"),
-        ("Budgets", ", ".join(f"{b:g}" for b in cfg["budgets"]) + f", met within {cfg['tolerance']:g}"),
+        ("Budgets", listed_budgets(cfg)),
         ("Rows", f"{len(good)} of {len(frame)} measured"),
         ("Extractor", cfg["extractor"]["name"]),
         ("Reference", cfg["reference"]),
@@ -131,6 +140,14 @@ def facts(cfg, frame, config_path):
         ("Timed on", listed("latency_device") + f", batches of {cfg['latency']['batch_size']}"),
         ("Configuration", f"{cfg['name']}, of {date:%Y-%m-%d %H:%M}"),
     ]
+
+
+def listed_budgets(cfg):
+    """The budgets of every run, in a line; the run is named where they differ."""
+    of_run = {run: ", ".join(f"{b:g}" for b in config.budgets(cfg, run)) for run in cfg["runs"]}
+    same = len(set(of_run.values())) == 1
+    shown = next(iter(of_run.values())) if same else "; ".join(f"{run}: {budgets}" for run, budgets in of_run.items())
+    return f"{shown}, met within {cfg['tolerance']:g}"
 
 
 def embed(path):
@@ -145,7 +162,7 @@ def caption(name):
 
 
 def figures(paths, run, folder):
-    """Context of the run's figures in page order: vector graphics, but pixels for the samples."""
+    """Context of the figures in the folder called `run`, in page order: vector graphics, but pixels for the samples."""
     found = {Path(p).stem: Path(p) for p in sorted(paths) if Path(p).parent.name == run and Path(p).suffix == ".png"}
     found |= {p.stem: p for p in map(Path, paths) if p.parent.name == run and p.suffix == ".svg" and p.stem != "samples"}
     chosen = [(name, title, found[name]) for name, title in FIGURES.items() if name in found]
@@ -162,7 +179,10 @@ def render(cfg, frame, config_path, paths, folder):
         lead, budgets = summary(frame, run)
         table, drawn = tables.build(frame, run), figures(paths, run, folder)
         runs.append({"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": drawn})
+    halves = {"rows": solvers.rows(frame), "figures": figures(paths, "figures", folder)}
     loader = jinja2.FileSystemLoader(REPORT)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"direction": tables.direction, "DASH": tables.DASH}
-    return environment.get_template("page.html.j2").render(name=cfg["name"], facts=facts(cfg, frame, config_path), runs=runs)
+    return environment.get_template("page.html.j2").render(
+        name=cfg["name"], facts=facts(cfg, frame, config_path), runs=runs, halves=halves
+    )

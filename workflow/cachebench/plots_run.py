@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from cachebench import config, method, store
 from cachebench.plots import INK, PALE, empty, style, wrap
-from cachebench.schedule import router_keys
+from cachebench.schedule import PAIRINGS, router_keys
 from cachebench.setting import read_states
 from cachebench.spec import BRANCHES
 
@@ -35,7 +35,7 @@ class Files:
     def fits(self, name, suffix="safetensors"):
         """Files of the fits that the config asks for; older ones may lie beside them. None for a plug-in that does not load."""
         try:
-            labels = [method.label(params) for params in config.fits(self.cfg, method.plugin(name))]
+            labels = [method.label(params) for params in config.fits(self.cfg, method.plugin(name), self.run)]
         except Exception:  # its rows say why
             return []
         return [self.folder / name / f"fit/{label}.{suffix}" for label in labels]
@@ -49,17 +49,18 @@ class Files:
         if entry.get("status"):
             return entry["status"]
         cls = method.plugin(name)
-        if not cls.is_static():
-            return "decided\nwhile running"
         chosen, state = cls(**entry["params"]), None
         if cls.has_fit():
             state = read_states(self.fits(name)).get(cls.fit_label(entry["params"]))
-        return chosen.schedule(chosen.sampler(self.spec), state).compute
+        spec = chosen.sampler(self.spec)
+        if chosen.rows(spec, state) is None:
+            return "decided\nwhile running"
+        return chosen.schedule(spec, state).compute
 
 
 def schedules(files):
     """Compute masks, one row per method and one column per budget: evaluation x (block, branch), computed = dark."""
-    rows, budgets = files.methods(), files.cfg["budgets"]
+    rows, budgets = files.methods(), config.budgets(files.cfg, files.run)
     if not rows:
         return empty("The results hold no method besides the full run.")
     entries = [{entry["budget"]: entry for entry in files.entries(name)} for name in rows]
@@ -121,7 +122,7 @@ def routers(files):
     size = (8, len(found) * min(5, 0.13 * sites + 1.3) + 0.4)
     figure, axes = pyplot.subplots(len(found), 1, figsize=size, squeeze=False, layout="constrained")
     for axis, (name, path, logits) in zip(axes[:, 0], found, strict=True):
-        keys = cached_evaluations(files.spec, logits)
+        keys = cached_evaluations(files.spec, logits, path.stem)
         scores = 1 / (1 + np.exp(-logits[list(keys.values())].astype(np.float64)))
         image = axis.imshow(scores.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="none")
         every = -(-len(keys) // 25)
@@ -136,10 +137,13 @@ def routers(files):
     return figure
 
 
-def cached_evaluations(spec, logits):
-    """{evaluation: row of `logits`} for the trained rows; by row number where the rows are not those of L2C."""
+def cached_evaluations(spec, logits, fit):
+    """{evaluation: row of `logits`} for the trained rows; by row number where the rows are not those of L2C.
+
+    The label of the fit says how the evaluations were paired."""
+    pairing = next((p for p in PAIRINGS if f"pairing={p}" in fit), PAIRINGS[0])
     try:
-        keys = router_keys(spec.plan.roles)
+        keys = router_keys(spec.plan.roles, pairing)
     except ValueError:
         keys = {}
     return keys if keys and max(keys.values()) < len(logits) else {i: i for i in range(len(logits))}

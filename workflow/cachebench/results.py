@@ -10,7 +10,7 @@ OUTCOME = ("budget", "achieved", "setting", "status", "reason")
 COSTS = ("nfe", "macs_per_image", "macs_counted_per_image", "macs_paper", "speed_up", "latency_ms_median", "latency_ms_q25")
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
 COSTS += ("fit_s", "images_to_repay_fit", "latency_device")
-PROVENANCE = ("count", "extractor", "reference_stats", "precision_dtype", "device")
+PROVENANCE = ("count", "seed_blocks", "extractor", "reference_stats", "precision_dtype", "device")
 COLUMNS = (*IDENTITY, *OUTCOME, *(f"{m}{end}" for m in METRICS for end in ("", "_low", "_high")), *COSTS, *PROVENANCE)
 
 
@@ -19,7 +19,7 @@ def collect(cfg, folder):
     rows = []
     for run in cfg["runs"]:
         full = store.read_json(folder / run / "full/scores.json")["1.0"]
-        for name in config.method_ids(cfg):
+        for name in config.method_ids(cfg, run):
             rows += [
                 row(cfg, folder, run, name, entry, full) for entry in store.read_json(folder / run / name / "settings.json")
             ]
@@ -50,9 +50,10 @@ def describe(cfg, run, name):
     about |= {"extractor": cfg["extractor"]["name"], "reference_stats": cfg["reference"], "precision_dtype": entry["precision"]}
     try:
         cls = method.plugin(name)
+        printed = cls.name_on(config.spec(cfg, run))
     except Exception:  # the row's reason says why
         return about | {"name": name}
-    return about | {"name": cls.name or name, "kind": cls.kind, "reference": cls.reference}
+    return about | {"name": printed or name, "kind": cls.kind, "reference": cls.reference}
 
 
 def costs(cfg, run, name, entry):
@@ -71,7 +72,7 @@ def difference(values, base, name):
     key = f"{name}_minus_full"
     replicates = [{key: a[name] - b[name]} for a, b in zip(values["replicates"], base["replicates"], strict=True)]
     value = {key: values[name] - base[name]}
-    return value | jackknife(replicates, value)
+    return value | jackknife(replicates, value, values["seed_blocks"])
 
 
 def repayment(here, entry, timed):

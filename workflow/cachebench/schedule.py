@@ -1,12 +1,15 @@
 """Schedule: the compute mask of a trajectory, compute[evaluation, block, branch]; True = compute, False = reuse."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cachebench.spec import BRANCHES
+
+PAIRINGS = ("shifted", "unshifted")  # which evaluation of a DPM-Solver-2 step L2C caches: the outer, or the mid one
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,32 +38,40 @@ class Schedule:
         return cls(mask)
 
     @classmethod
-    def from_routers(cls, logits, threshold, roles):
+    def from_routers(cls, logits, threshold, roles, pairing=PAIRINGS[0]):
         """L2C's rule: at a cached evaluation compute iff sigmoid(logit) > threshold (l2c section 2, strict).
 
-        `logits` maps a router key (see `router_keys`) to [2 * blocks] values, attention and MLP of a block side by side."""
-        keys = router_keys(roles)
+        `logits` maps a router key (see `router_keys`) to [2 * blocks] values, attention and MLP of a block side by side.
+        Threshold 0 computes everything and 1 nothing, also where a float32 sigmoid would round to 0 or 1."""
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold: {threshold} is outside 0 to 1")
+        with np.errstate(divide="ignore"):
+            least = np.log(threshold) - np.log1p(-threshold)  # the logit of the threshold
+        keys = router_keys(roles, pairing)
         width = len(next(iter(logits.values())))
         mask = np.ones((len(roles), width // 2, 2), bool)
         for evaluation, key in keys.items():
-            score = 1 / (1 + np.exp(-np.asarray(logits[key], np.float32)))
-            mask[evaluation] = (score > threshold).reshape(-1, 2)
+            mask[evaluation] = (np.asarray(logits[key], np.float64) > least).reshape(-1, 2)
         return cls(mask)
 
     @classmethod
-    def from_json(cls, text, spec):
-        """Reads SmoothCache's form: {"attn-0": [1, 0, ...], ...}, or {"attn": [...]} for all blocks; absent = computed."""
-        mask = np.ones(spec.mask_shape, bool)
-        allowed = {*BRANCHES, *(f"{name}-{block}" for name in BRANCHES for block in range(mask.shape[1]))}
-        for key, row in json.loads(text).items():
-            name, _, block = key.partition("-")
-            if key not in allowed:
-                raise ValueError(f"schedule: key {key!r}; allowed are attn, mlp, attn-0 to mlp-{mask.shape[1] - 1}")
-            if len(row) != mask.shape[0]:
-                raise ValueError(f"schedule: {key!r} has {len(row)} evaluations, the run has {mask.shape[0]}")
-            mask[:, int(block) if block else slice(None), BRANCHES.index(name)] = np.asarray(row, bool).reshape(
-                (-1,) if block else (-1, 1)
-            )
+    def from_json(cls, text, spec, source="schedule"):
+        """Reads SmoothCache's form: {"attn-0": [1, 0, ...], ...}, or {"attn": [...]} for all blocks; absent = computed.
+
+        ValueError names `source`, and both shapes where the schedule is of another network or number of evaluations."""
+        mask, rows = np.ones(spec.mask_shape, bool), json.loads(text)
+        sites = {key: re.fullmatch(rf"({'|'.join(BRANCHES)})(?:-(\d+))?", key) for key in rows}
+        if unknown := [key for key, site in sites.items() if not site]:
+            raise ValueError(f"{source}: key {unknown[0]!r}; allowed are attn, mlp, attn-0 to mlp-{mask.shape[1] - 1}")
+        named = {int(site[2]) for site in sites.values() if site[2]}
+        blocks = max(named) + 1 if named and (len(named) == max(named) + 1 or max(named) >= mask.shape[1]) else mask.shape[1]
+        for length in map(len, rows.values()):
+            if (length, blocks) != mask.shape[:2]:
+                found = (length, blocks, len(BRANCHES))
+                raise ValueError(f"{source}: its shape (evaluations, blocks, branches) is {found}, the run's {mask.shape}")
+        for key, site in sites.items():
+            column = np.asarray(rows[key], bool)
+            mask[:, int(site[2]) if site[2] else slice(None), BRANCHES.index(site[1])] = column if site[2] else column[:, None]
         return cls(mask)
 
     def to_json(self):
@@ -76,8 +87,10 @@ class Schedule:
     def last_reads(self, history=1):
         """For each computed value the last evaluation that reads it (-1: none), when a reuse reads the newest `history`.
 
-        int [evaluations, blocks, branches]."""
+        int [evaluations, blocks, branches]; without history nothing is read."""
         reads = np.full(self.compute.shape, -1)
+        if not history:
+            return reads
         for b, j in np.ndindex(self.compute.shape[1:]):
             newest = []
             for evaluation, computed in enumerate(self.compute[:, b, j]):
@@ -100,14 +113,19 @@ class Schedule:
         return int(peak)
 
 
-def router_keys(roles):
-    """{cached evaluation: router key} of L2C. DDIM: odd evaluations, key = spaced index (0 = last); DPM-Solver-2: the
-    outer evaluations from the second step on, key = step (l2c sections 1.4 and 1.7). ValueError for an odd number."""
+def router_keys(roles, pairing=PAIRINGS[0]):
+    """{cached evaluation: router key} of L2C (l2c sections 1.4 and 1.7); what it reuses comes from the one before it.
+
+    One evaluation a step: the odd ones, key = steps that follow. DPM-Solver-2, key = step: "shifted" caches the outer
+    evaluations from the second step on, "unshifted" the mid ones. ValueError for an odd number, or another pairing."""
+    if pairing not in PAIRINGS:
+        raise ValueError(f"pairing: {pairing!r}; allowed: {', '.join(PAIRINGS)}")
     if set(roles) == {"step"}:
         if len(roles) % 2:
             raise ValueError(f"num_steps: L2C pairs evaluations, so it needs an even number of steps, not {len(roles)}")
         return {e: len(roles) - 1 - e for e in range(1, len(roles), 2)}
-    return {e: e // 2 for e, role in enumerate(roles) if role == "outer" and e > 0}
+    cached = "outer" if pairing == "shifted" else "mid"
+    return {e: e // 2 for e, role in enumerate(roles) if role == cached and e > 0}
 
 
 def read_router_file(path):

@@ -11,9 +11,11 @@ def generator(*key):
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def noise(seeds, shape):
-    """Initial latents [n, *shape] float32 on the CPU; row i depends on seeds[i] alone, not on batch, shard or device."""
-    return torch.stack([torch.randn(shape, generator=generator("noise", int(seed))) for seed in seeds])
+def noise(seeds, shape, *key):
+    """Latents [n, *shape] float32 on the CPU; row i depends on seeds[i] and `key` alone, not on batch, shard or device.
+
+    Without a key they are the initial ones, with an evaluation the fresh noise of a stochastic sampler."""
+    return torch.stack([torch.randn(shape, generator=generator("noise", int(seed), *key)) for seed in seeds])
 
 
 def labels(seeds, num_classes, mode="balanced"):

@@ -3,6 +3,7 @@
 import sys
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cachebench import config, cost, method, store
@@ -77,11 +78,12 @@ def open_setting(cfg, run, name, budget, settings, states, device):
 
 
 def start(samples, arch, indices):
-    """(noise, labels) of the samples with these indices."""
+    """(noise, labels, draw) of the samples with these indices, as `trajectory.run` takes them."""
     from cachebench import seeds
 
     numbers = [samples["first_seed"] + i for i in indices]
-    return seeds.noise(numbers, arch.sample_shape), seeds.labels(numbers, arch.num_classes, samples["labels"])
+    draw = partial(seeds.noise, numbers, arch.sample_shape)
+    return draw(), seeds.labels(numbers, arch.num_classes, samples["labels"]), draw
 
 
 def measured_rows(cfg, run, spec):
@@ -111,13 +113,13 @@ def sample_shard(samples, setting, extractor, shard):
     from cachebench.metrics.extractors import extract
 
     size, batch = samples["shard_size"], samples["batch_size"]
-    indices = range(shard * size, min((shard + 1) * size, samples["count"]))
+    indices = range(shard * size, min((shard + 1) * size, config.total(samples)))
     session = cache.Counted(setting.session())
     parts = {name: [] for name in ("features", "logits", "latents", "images")}
     for first in tqdm(range(0, len(indices), batch), desc="sampling", unit="batch", mininterval=2):
         part = indices[first : first + batch]
-        noise, labels = start(samples, setting.spec.arch, part)
-        x = trajectory.run(setting.model, setting.spec, session, noise, labels)
+        noise, labels, draw = start(samples, setting.spec.arch, part)
+        x = trajectory.run(setting.model, setting.spec, session, noise, labels, draw)
         if x.shape != noise.shape:
             raise ValueError(f"samples have shape {tuple(x.shape)}, expected {tuple(noise.shape)}")
         if not torch.isfinite(x).all():

@@ -37,7 +37,10 @@ class Arch:
         values = dict(values)
         if "size" in values:
             size, patch = values.pop("size").split("/")
+            if size not in SIZES[values["kind"]]:
+                raise ValueError(f"size: {size!r}; {values['kind']} has {', '.join(SIZES[values['kind']])}")
             depth, width, heads = SIZES[values["kind"]][size]
+            values = {"final_conv": values["kind"] == "uvit" and size != "H"} | values
             values = {"depth": depth, "width": width, "heads": heads, "patch_size": int(patch)} | values
         if values["kind"] == "uvit":
             values = {"learn_sigma": False} | values

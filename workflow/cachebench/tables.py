@@ -86,6 +86,16 @@ def columns(extractor, count):
     )
 
 
+def column(key):
+    """The Column of a results key."""
+    return next(c for c in columns("", 0) if c.key == key)
+
+
+def phrase(row, column):
+    """A row's value with its interval, as text."""
+    return f"{number(row[column.key] * column.scale, column.digits)} {spread(row, column)}".strip()
+
+
 def read(path):
     """results.csv as a frame with every column of `results.COLUMNS`."""
     return tidy(pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""]))

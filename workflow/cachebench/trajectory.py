@@ -11,13 +11,16 @@ def guide(out, scale, channels=None):
     return guided if channels is None else torch.cat([guided, cond[:, channels:]], dim=1)
 
 
+def network_labels(spec, labels):
+    """Labels [rows * B] of the network's rows: the given ones [B], then with guidance the null class for each."""
+    return labels if spec.rows == 1 else torch.cat([labels, torch.full_like(labels, spec.arch.num_classes)])
+
+
 def denoiser(model, spec, session, labels):
     """denoise(x, evaluation) for the run's sampler: the network's output [B, out_channels, H, W] float32, guided if the
     spec says so. The variance channels that some networks have are never guided."""
     weight, plan = next(model.parameters()), spec.plan
-    y = labels.to(weight.device)
-    if spec.rows == 2:
-        y = torch.cat([y, torch.full_like(y, spec.arch.num_classes)])  # the null class
+    y = network_labels(spec, labels.to(weight.device))
 
     def denoise(x, evaluation):
         session.begin(evaluation)

@@ -21,7 +21,7 @@ CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 CONFIGFILE = f"{RESULTS}/config.yaml"
 METHODS = settings.method_ids(CONFIG)
 PACKAGE = store.ROOT / "workflow/cachebench"
-REPORTING = ("results.py", "tables.py", "plots.py", "plots_run.py", "page.py")  # changing these re-runs no job that computes
+REPORTING = ("results.py", "tables.py", "plots.py", "plots_run.py", "solvers.py", "page.py")  # changing these re-runs no job that computes
 ENGINE = store.digest(
     p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
 )
@@ -45,30 +45,39 @@ wildcard_constraints:
     shard=r"\d+",
 
 
-def fit_labels(name):
-    """Labels of a method's fits; none if its file does not load (its rows will say why)."""
+def fit_labels(run, name):
+    """Labels of a method's fits on a run; none if its file does not load or sweep (its rows will say why)."""
     try:
-        cls = method.plugin(name)
+        return [method.label(params) for params in settings.fits(CONFIG, method.plugin(name), run)]
     except Exception:
         return []
-    return [method.label(params) for params in settings.fits(CONFIG, cls)]
 
 
-FITS = {name: fit_labels(name) for name in METHODS}
+FITS = {(run, name): fit_labels(run, name) for run in CONFIG["runs"] for name in settings.method_ids(CONFIG, run)}
 
 
-def budgets(name):
-    return [1.0] if name == "full" else CONFIG["budgets"]
+def given_params(wildcards):
+    """What the config says of a method's parameters."""
+    name, run = wildcards.method, CONFIG["runs"][wildcards.run]
+    return [p.get(key) for p in (CONFIG["params"], run.get("params", {})) for key in (name.partition(".")[0], name)]
+
+
+def methods_of(run):
+    return settings.method_ids(CONFIG, run)
+
+
+def budgets(run, name):
+    return [1.0] if name == "full" else settings.budgets(CONFIG, run)
 
 
 def states(wildcards):
-    return [f"{RESULTS}/{wildcards.run}/{wildcards.method}/fit/{fit}.safetensors" for fit in FITS[wildcards.method]]
+    return [f"{RESULTS}/{wildcards.run}/{wildcards.method}/fit/{fit}.safetensors" for fit in FITS[wildcards.run, wildcards.method]]
 
 
 def shards(run, name):
     return [
         f"{RESULTS}/{run}/{name}/{budget}/shard-{shard}.safetensors"
-        for budget in budgets(name)
+        for budget in budgets(run, name)
         for shard in range(settings.shards(CONFIG))
     ]
 
@@ -99,9 +108,10 @@ def digest_of(source):
 
 def identity(wildcards):
     """Everything that a run's numbers depend on besides the method."""
-    return [CONFIG["runs"][wildcards.run], backbone(wildcards)["arch"], digest_of(backbone(wildcards)["weights"]), ENGINE]
+    run = {key: value for key, value in CONFIG["runs"][wildcards.run].items() if key not in ("budgets", "methods", "params")}
+    return [run, backbone(wildcards)["arch"], digest_of(backbone(wildcards)["weights"]), ENGINE]
 
 
 def results_of(name):
     """The file `name` of every method of every run."""
-    return [f"{RESULTS}/{run}/{m}/{name}" for run in CONFIG["runs"] for m in METHODS]
+    return [f"{RESULTS}/{run}/{m}/{name}" for run in CONFIG["runs"] for m in methods_of(run)]

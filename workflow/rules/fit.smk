@@ -41,11 +41,8 @@ rule match:
     params:
         config=CONFIGFILE,
         identity=identity,
-        budgets=lambda wildcards: budgets(wildcards.method),
-        grid=lambda wildcards: [
-            CONFIG["params"].get(wildcards.method),
-            CONFIG["tolerance"],
-        ],
+        budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
+        grid=lambda wildcards: [given_params(wildcards), CONFIG["tolerance"]],
     shell:
         "$PYTHON $SCRIPTS/match.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--budgets {params.budgets} --states {input.states:q} --out {output} > {log} 2>&1"

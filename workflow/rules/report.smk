@@ -19,7 +19,7 @@ rule collect:
 # What the tables, figures and the page are made by, besides their inputs.
 DRAWING = store.digest([PACKAGE / name for name in REPORTING])
 TEMPLATE = store.digest([store.ROOT / "workflow/report/page.html.j2"])
-FIGURES = ("pareto", "fidelity", "schedules", "routers", "fits", "samples")
+FIGURES = ("pareto", "fidelity", "routers", "fits", "samples")
 
 
 rule tables:
@@ -47,16 +47,59 @@ rule tables:
         "$PYTHON $SCRIPTS/tables.py --results {input} --out {output} > {log} 2>&1"
 
 
+def fits_of(wildcards):
+    return [
+        f"{RESULTS}/{wildcards.run}/{name}/fit/{fit}.{ending}"
+        for name in methods_of(wildcards.run)
+        for fit in FITS[wildcards.run, name]
+        for ending in ("safetensors", "csv", "json")
+    ]
+
+
+rule schedules:
+    input:
+        expand(f"{RESULTS}/figures/{{run}}/schedules.png", run=CONFIG["runs"]),
+    localrule: True
+
+
+# The schedules of all settings as heat maps side by side, and as JSON files that `schedule_file` reads.
+rule gallery:
+    input:
+        settings=lambda wildcards: [f"{RESULTS}/{wildcards.run}/{name}/settings.json" for name in methods_of(wildcards.run)],
+        fits=fits_of,
+    output:
+        [
+            report(
+                f"{RESULTS}/figures/{{run}}/schedules.{ending}",
+                caption="../report/schedules.rst",
+                category="Figures",
+                subcategory="{run}",
+                labels={"figure": "schedules", "format": ending},
+            )
+            for ending in ("png", "svg")
+        ],
+        folder=directory(f"{RESULTS}/schedules/{{run}}"),
+    log:
+        f"logs/{CONFIG['name']}/{{run}}/gallery.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        config=CONFIGFILE,
+        results=RESULTS,
+        drawing=DRAWING,
+    shell:
+        "$PYTHON $SCRIPTS/gallery.py --config {params.config} --run {wildcards.run} --folder {params.results} "
+        "--schedules {output.folder} --out {output[0]} {output[1]} > {log} 2>&1"
+
+
 rule plots:
     input:
         results=f"{RESULTS}/results.csv",
-        fits=lambda wildcards: [
-            f"{RESULTS}/{wildcards.run}/{name}/fit/{fit}.{ending}"
-            for name in METHODS
-            for fit in FITS[name]
-            for ending in ("safetensors", "csv", "json")
+        fits=fits_of,
+        images=lambda wildcards: [
+            shard for name in methods_of(wildcards.run) for shard in shards(wildcards.run, name)
         ],
-        images=lambda wildcards: [shard for name in METHODS for shard in shards(wildcards.run, name)],
     output:
         [
             report(
@@ -82,12 +125,44 @@ rule plots:
         "--folder $(dirname {input.results}) --out {output} > {log} 2>&1"
 
 
+# Which half of a solver's evaluations can be reused: drawn where a run probes both.
+PROBED = any({"alternate.outer", "alternate.mid"} <= set(methods_of(run)) for run in CONFIG["runs"])
+
+
+rule solvers:
+    input:
+        f"{RESULTS}/results.csv",
+    output:
+        [
+            report(
+                f"{RESULTS}/figures/solvers.{ending}",
+                caption="../report/solvers.rst",
+                category="Figures",
+                labels={"figure": "solvers", "format": ending},
+            )
+            for ending in ("png", "svg")
+        ],
+    log:
+        f"logs/{CONFIG['name']}/solvers.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        drawing=DRAWING,
+    shell:
+        "$PYTHON $SCRIPTS/solvers.py --results {input} --out {output} > {log} 2>&1"
+
+
 rule page:
     input:
         results=f"{RESULTS}/results.csv",
         tables=rules.tables.output,
+        solvers=rules.solvers.output if PROBED else [],
         figures=expand(
-            f"{RESULTS}/figures/{{run}}/{{figure}}.{{ending}}", run=CONFIG["runs"], figure=FIGURES, ending=("png", "svg")
+            f"{RESULTS}/figures/{{run}}/{{figure}}.{{ending}}",
+            run=CONFIG["runs"],
+            figure=(*FIGURES, "schedules"),
+            ending=("png", "svg"),
         ),
     output:
         f"{RESULTS}/index.html",
@@ -100,5 +175,5 @@ rule page:
         config=CONFIGFILE,
         drawing=[DRAWING, TEMPLATE],
     shell:
-        "$PYTHON $SCRIPTS/page.py --config {params.config} --results {input.results} --figures {input.figures} "
-        "--out {output} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/page.py --config {params.config} --results {input.results} "
+        "--figures {input.figures} {input.solvers} --out {output} > {log} 2>&1"

@@ -39,7 +39,7 @@ rule score:
         "../../environment.yml"
     params:
         config=CONFIGFILE,
-        metrics=[CONFIG["metrics"], CONFIG["reference"], METRICS],
+        metrics=[CONFIG["metrics"], CONFIG["reference"], CONFIG["samples"]["blocks"], METRICS],
     shell:
         "$PYTHON $SCRIPTS/score.py --config {params.config} --shards {input.shards} --full {input.full} "
         "--out {output} > {log} 2>&1"
@@ -69,7 +69,7 @@ rule latency:
         config=CONFIGFILE,
         identity=identity,
         latency=CONFIG["latency"],
-        budgets=lambda wildcards: budgets(wildcards.method),
+        budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
     shell:
         "$PYTHON $SCRIPTS/latency.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--budgets {params.budgets} --settings {input.settings} --full-settings {input.full} --states {input.states:q} "

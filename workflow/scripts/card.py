@@ -2,7 +2,7 @@
 
 from _cli import arguments
 
-args = arguments(__doc__, "curve", "results", "out")
+args = arguments(__doc__, "curve", "results", "run", "out")
 
 import pandas as pd  # noqa: E402
 from matplotlib import pyplot  # noqa: E402
@@ -10,8 +10,7 @@ from matplotlib import pyplot  # noqa: E402
 from cachebench import plots  # noqa: E402  (chooses matplotlib's backend)
 
 loss, table = pd.read_csv(args.curve), pd.read_csv(args.results)
-full = table[table.method == "full"]
-rows = pd.concat([full, table[(table.method == "ddim") & (table.status == "ok")]]).sort_values("nfe")
+rows = table[(table.run == args.run) & (table.kind == "control") & (table.status == "ok")].sort_values("nfe")
 figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2))
 left.plot(loss.step, loss.loss, color="0.8", lw=1)
 left.plot(loss.step, loss.loss.rolling(10, center=True).median(), color=plots.INK)
@@ -24,7 +23,7 @@ left.set(
 error = [rows.fd - rows.fd_low, rows.fd_high - rows.fd]
 right.errorbar(rows.nfe, rows.fd, yerr=error, marker="o", color=plots.INK, capsize=3)
 right.set(
-    xlabel="DDIM steps",
+    xlabel=f"NFE ({rows.sampler.iloc[0]}, cfg_scale {rows.cfg_scale.iloc[0]:g})",
     ylabel=f"FD ({rows.extractor.iloc[0]}, n = {rows['count'].iloc[0]:.0f})",
     title="Quality falls as steps go",
 )

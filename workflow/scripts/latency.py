@@ -15,9 +15,8 @@ where, batch = device.pick(), cfg["latency"]["batch_size"]
 
 
 def runner(setting):
-    noise, labels = start(cfg["samples"], setting.spec.arch, range(batch))
-    session = setting.session()
-    return lambda: trajectory.run(setting.model, setting.spec, session, noise, labels)
+    inputs, session = start(cfg["samples"], setting.spec.arch, range(batch)), setting.session()
+    return lambda: trajectory.run(setting.model, setting.spec, session, *inputs)
 
 
 runs, rows = {"full": runner(open_setting(cfg, args.run, "full", 1.0, args.full_settings, [], where))}, {}

@@ -13,12 +13,13 @@ spec = config.spec(cfg, args.run)
 budgets = [float(b) for b in args.budgets]
 try:
     cls = method.plugin(args.method)
-    refusal = cls().supports(spec)
+    overrides = config.overrides(cfg, cls, args.run)
+    refusal = cls(**method.settings(cls.sweep(spec, overrides))[0]).supports(spec)
     if refusal:
         entries = [{"budget": b, "status": "unsupported", "reason": refusal} for b in budgets]
     else:
         states = read_states(args.states)
-        found = candidates(cls, spec, states, config.overrides(cfg, cls), measured_rows(cfg, args.run, spec))
+        found = candidates(cls, spec, states, overrides, measured_rows(cfg, args.run, spec))
         entries = match(cls, spec, budgets, cfg["tolerance"], found)
 except Exception as error:
     entries = [{"budget": b, "status": "failed", "reason": reason(error)} for b in budgets]

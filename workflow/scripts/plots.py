@@ -1,4 +1,4 @@
-"""Draws the figures of one run that `--out` names: pareto, fidelity, schedules, routers, fits, samples (png, svg)."""
+"""Draws the figures of one run that `--out` names: pareto, fidelity, routers, fits, samples (png, svg)."""
 
 from pathlib import Path
 
@@ -15,7 +15,6 @@ files = plots_run.Files(config.load(args.config), args.run, Path(args.folder), n
 draw = {
     "pareto": lambda: plots.pareto(frame, args.run),
     "fidelity": lambda: plots.fidelity(frame, args.run),
-    "schedules": lambda: plots_run.schedules(files),
     "routers": lambda: plots_run.routers(files),
     "fits": lambda: plots_run.fits(files),
     "samples": lambda: plots_run.samples(files),

@@ -12,6 +12,7 @@ from cachebench.setting import join_shards, reason  # noqa: E402
 
 cfg = config.load(args.config)
 metrics = cfg["metrics"]
+options = (metrics["groups"], metrics["kid_subsets"], cfg["samples"]["blocks"])
 features, _ = store.read_tensors(store.ROOT / config.manifest()[cfg["reference"]]["file"])
 reference = scores.Reference(features["features"].float(), metrics["reference_subset"])
 full, _ = join_shards(args.full)
@@ -21,7 +22,7 @@ for budget in budgets:
     try:
         sample, row = join_shards([path for path in args.shards if Path(path).parent.name == budget])
         if not row.get("status"):
-            values, replicates = scores.score_setting(sample, full, reference, metrics["groups"], metrics["kid_subsets"])
+            values, replicates = scores.score_setting(sample, full, reference, *options)
             row |= {"status": "ok"} | values | {"replicates": replicates}
     except Exception as error:
         row = {"status": "failed", "reason": reason(error)}

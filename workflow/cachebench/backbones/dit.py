@@ -97,6 +97,12 @@ class DiT(nn.Module):
             h = session.block(i, h, partial(block, c=c, branch=partial(session.branch, i)))
         return h
 
+    def gates(self, t, y):
+        """What branch values are multiplied by on their way into the stream: [blocks, branches, B, 1, D]; t [B], y [B]."""
+        c = self.t_embedder(t) + self.y_embedder(y)
+        modulations = [block.adaLN_modulation(c).chunk(6, dim=1) for block in self.blocks]
+        return torch.stack([torch.stack([m[2], m[5]]) for m in modulations]).unsqueeze(-2)
+
     def initialize(self, generator):
         """DiT's own initialisation (adaLN-Zero), drawn from `generator`."""
         for module in self.modules():

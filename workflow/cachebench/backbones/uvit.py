@@ -62,6 +62,10 @@ class UViT(nn.Module):
                 skips.append(h)
         return h
 
+    def gates(self, t, y):
+        """What branch values are multiplied by on their way into the stream, as DiT's `gates`: by nothing."""
+        return torch.ones(self.arch.blocks, 2, 1, 1, 1, device=t.device)
+
     def initialize(self, generator):
         """U-ViT's own initialisation, drawn from `generator`: normal weights cut at two deviations of 0.02, zero biases."""
         for module in self.modules():

@@ -12,14 +12,17 @@ def leave_out(count, groups):
     return [np.concatenate(blocks[:g] + blocks[g + 1 :]) for g in range(len(blocks))]
 
 
-def jackknife(replicates, values):
-    """{name_low, name_high}: 95 % Student-t intervals of `values` {name: value} from their delete-group replicates."""
-    g = len(replicates)
-    quantile = stats.t.ppf(0.975, g - 1)
+def jackknife(replicates, values, blocks=1):
+    """{name_low, name_high}: 95 % Student-t intervals of `values` {name: value} from their delete-group replicates.
+
+    With several seed blocks the replicates of each stand together, and their squared deviations add up (the groups are
+    strata: leaving one out touches its block only)."""
+    g = len(replicates) // blocks
+    quantile = stats.t.ppf(0.975, blocks * (g - 1))
     out = {}
     for name, value in values.items():
-        column = np.array([r[name] for r in replicates])
-        half = quantile * np.sqrt((g - 1) / g * np.square(column - column.mean()).sum())
+        column = np.array([r[name] for r in replicates]).reshape(blocks, g)
+        half = quantile * np.sqrt((g - 1) / g * np.square(column - column.mean(axis=1, keepdims=True)).sum())
         out |= {f"{name}_low": value - half, f"{name}_high": value + half}
     return out
 

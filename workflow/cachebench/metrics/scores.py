@@ -54,17 +54,27 @@ def paired(latents, images, full_latents, full_images):
     return {"latent_mse": latent_mse, "psnr_db": psnr}
 
 
-def score_setting(sample, full, reference, groups, kid_subsets):
+def score_setting(sample, full, reference, groups, kid_subsets, blocks=1):
     """Columns of one results row, each metric with _low and _high, and the jackknife replicates of the distributional ones.
 
-    `sample` and `full` hold features, logits, latents, images as tensors; `full` is the full run on the same seeds."""
-    features, logits = sample["features"], sample["logits"]
-    if not torch.isfinite(features).all():
+    `sample` and `full` hold features, logits, latents, images as tensors; `full` is the full run on the same seeds. The
+    samples are `blocks` seed blocks of equal size: a distributional metric is the mean over them, never the minimum, and
+    a replicate leaves a group out of one of them. `count` is that of a block."""
+    if not torch.isfinite(sample["features"]).all():
         raise ValueError("features are not finite")
-    values = scores(features, logits, reference, kid_subsets)
-    rows = leave_out(len(features), groups)
-    replicates = [scores(features[r], logits[r], reference, kid_subsets) for r in rows]
-    out = {"count": len(features)} | values | jackknife(replicates, values)
+    parts = list(zip(sample["features"].chunk(blocks), sample["logits"].chunk(blocks), strict=True))
+    of_block = [scores(*part, reference, kid_subsets) for part in parts]
+    values = mean_of(of_block)
+    replicates = [
+        mean_of([*of_block[:b], scores(features[rows], logits[rows], reference, kid_subsets), *of_block[b + 1 :]])
+        for b, (features, logits) in enumerate(parts)
+        for rows in leave_out(len(features), groups)
+    ]
+    out = {"count": len(parts[0][0]), "seed_blocks": blocks} | values | jackknife(replicates, values, blocks)
     for name, errors in paired(sample["latents"], sample["images"], full["latents"], full["images"]).items():
         out |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(errors), strict=True))
     return out, replicates
+
+
+def mean_of(rows):
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}

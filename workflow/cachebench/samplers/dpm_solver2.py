@@ -36,10 +36,11 @@ def sample(denoise, x, plan, draw=None):
     """x [B, C, H, W] at the first time -> the sample at time LAST.
 
     With the midpoint at r1 = 1/2 the outer prediction cancels out of the second update (l2c section 1.7): it only
-    carries x to the midpoint."""
+    carries x to the midpoint. A segment of the plan may end there."""
     C = x.shape[1]
-    for outer in range(0, len(plan.timesteps), 2):
-        s, u, t = plan.alphas[outer : outer + 3]
-        x_mid = step(x, data(x, denoise(x, outer)[:, :C], s), s, u)
-        x = step(x, data(x_mid, denoise(x_mid, outer + 1)[:, :C], u), s, t)
+    for e, role in enumerate(plan.roles):
+        if role == "outer":  # both updates of a step start here
+            start, s = x, plan.alphas[e]
+        x0 = data(x, denoise(x, e)[:, :C], plan.alphas[e])
+        x = step(start, x0, s, plan.alphas[e + 1])
     return x

@@ -4,7 +4,6 @@ import copy
 import math
 
 import torch
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cachebench.data import to_model
@@ -18,13 +17,16 @@ from cachebench.train.loop import optimise
 def train_backbone(model, images, labels, settings, checkpoint, device):
     """Trains `model` on images [n, C, H, W] uint8 and labels [n]; returns (EMA state dict, loss curve).
 
-    `settings`: steps, batch_size, lr, warmup, ema, label_dropout, seed. The loss is the mean squared error of the noise
-    at a uniform timestep; the learning rate rises over `warmup` steps, then falls to zero along a cosine."""
+    `settings`: steps, batch_size, lr, warmup, ema, label_dropout, seed, min_snr. The loss is the mean squared error of the
+    noise at a uniform timestep, weighted by min(SNR, min_snr) / SNR if that is given (Hang et al., arXiv:2303.09556,
+    section 3.4); the learning rate rises over `warmup` steps, then falls to zero along a cosine."""
     model.initialize(generator("init", settings["seed"])).to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0, weight_decay=0.0)
     noise, dtype = NOISE[model.arch.kind], fast_dtype(device)
     abar = torch.tensor(noise.alphas_bar(), dtype=torch.float32)
+    weights = torch.clamp((settings.get("min_snr") or math.inf) * (1 - abar) / abar, max=1)
+    weights /= weights.mean()
     null = model.arch.num_classes
 
     def step(i):
@@ -35,7 +37,8 @@ def train_backbone(model, images, labels, settings, checkpoint, device):
         backend = SDPBackend.MATH if device == "cpu" else SDPBackend.FLASH_ATTENTION
         with torch.autocast(device, dtype, enabled=dtype != torch.float32), sdpa_kernel(backend):
             out = model(x, (t + noise.first_time).to(device), y.to(device))[:, : x.shape[1]]
-        loss = F.mse_loss(out.float(), eps.to(device))
+        errors = (out.float() - eps.to(device)).square().flatten(1).mean(1)  # (B)
+        loss = (weights[t].to(device) * errors).mean()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(i, settings)
         optimizer.zero_grad()

@@ -1,17 +1,25 @@
-"""Learning-to-Cache's router training for DDIM pairs (Ma et al., arXiv:2406.01733, Eqs. 6, 8, 9 and the released trainer)."""
+"""Learning-to-Cache's router training (Ma et al., arXiv:2406.01733, Eqs. 6, 8, 9, and the two released trainers)."""
+
+import copy
+import math
+from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
 
 from cachebench.cache import Session
-from cachebench.samplers import ddim
-from cachebench.schedule import router_keys
+from cachebench.samplers import Plan
+from cachebench.schedule import PAIRINGS, router_keys
 from cachebench.seeds import generator
-from cachebench.spec import BRANCHES
+from cachebench.spec import BRANCHES, NOISE
 from cachebench.train.loop import optimise
+
+# How the squared errors of a sample become one number, and the largest logit, as each backbone's trainer was released.
+RECIPES = {"dit": (torch.mean, 5.0), "uvit": (torch.sum, math.inf)}
 
 
 class Recorder(Session):
-    """Keeps every branch value of a full pass."""
+    """Keeps the branch values of the last evaluation, which computes everything."""
 
     def __init__(self):
         self.values = {}
@@ -22,7 +30,7 @@ class Recorder(Session):
 
 
 class SoftGates(Session):
-    """score * fresh + (1 - score) * cached at every branch; scores [2 * blocks], cached as recorded."""
+    """score * fresh + (1 - score) * cached at every branch; scores [2 * blocks], cached {(block, branch): value}."""
 
     def __init__(self, scores, cached):
         self.scores, self.cached = scores, cached
@@ -32,54 +40,93 @@ class SoftGates(Session):
         return score * run(h) + (1 - score) * self.cached[i, name]
 
 
-def pair_loss(model, plan, evaluation, logits, x0, y, eps):
-    """(mean squared error of the mixed pass to the full one over all output channels, sum of the scores).
+@dataclass(frozen=True)
+class Pair:
+    """What is trained for one cached evaluation."""
 
-    x0, eps [B, C, H, W], y [B]; `evaluation` is the cached one, the full one precedes it; logits [2 * blocks]."""
-    C = x0.shape[1]
-    s, m = evaluation - 1, evaluation
-    a_s, a_m = plan.alphas[s], plan.alphas[m]
-    t_s, t_m = (torch.full((len(x0),), plan.timesteps[e], device=x0.device) for e in (s, m))
+    evaluation: int  # the cached one; the full one precedes it
+    key: int  # its router
+    segment: Plan  # the solver's step, or the part of it, that ends where the cached evaluation begins
+    alpha: float  # abar of the noised images that the segment starts from
+    time: int  # model time of the cached evaluation
+
+
+def pairs(spec, pairing=PAIRINGS[0]):
+    """[Pair, ...] in sampling order. Images are noised, and the cached evaluation is trained, at whole training times."""
+    plan, noise, found = spec.plan, NOISE[spec.arch.kind], []
+    abar = noise.alphas_bar()
+    for evaluation, key in router_keys(plan.roles, pairing).items():
+        first = evaluation - (2 if plan.roles[evaluation - 1] == "mid" else 1)
+        start, end = (whole(plan.timesteps[e]) for e in (first, evaluation))
+        found.append(Pair(evaluation, key, plan.segment(first, evaluation), float(abar[start - noise.first_time]), end))
+    return found
+
+
+def whole(time):
+    """The nearest training time. Halves go up, as in the released program, whose float32 makes 500.5 a little more."""
+    return math.floor(round(time, 6) + 0.5)
+
+
+def arrive(model, spec, pair, x0, y, eps, session):
+    """x at the cached evaluation [B, C, H, W]: x0 noised by eps, then carried there by the run's own solver, unguided."""
+
+    def denoise(x, evaluation):
+        return model(x, torch.full((len(y),), pair.segment.timesteps[evaluation], device=x.device), y, session)
+
+    x_s = pair.alpha**0.5 * x0 + (1 - pair.alpha) ** 0.5 * eps
+    return spec.solver.sample(denoise, x_s, pair.segment)
+
+
+def pair_loss(model, spec, pair, logits, x0, y, eps, drop=False):
+    """(squared error [B] of the mixed pass to the full one over all output channels, sum of the scores).
+
+    x0, eps [B, C, H, W], y [B], logits [2 * blocks]. With `drop` nothing stands in for what a score leaves out."""
+    reduce, _ = RECIPES[spec.arch.kind]
     recorder, scores = Recorder(), logits.sigmoid()
+    t = torch.full((len(y),), pair.time, device=x0.device)
     with torch.no_grad():
-        x_s = a_s**0.5 * x0 + (1 - a_s) ** 0.5 * eps
-        x_m = ddim.step(x_s, model(x_s, t_s, y, recorder)[:, :C], a_s, a_m)
-        teacher = model(x_m, t_m, y)
-    student = model(x_m, t_m, y, SoftGates(scores, recorder.values))
-    return (student - teacher).square().mean(), scores.sum()
+        x_m = arrive(model, spec, pair, x0, y, eps, recorder)
+        teacher = model(x_m, t, y)
+    student = model(x_m, t, y, SoftGates(scores, defaultdict(float) if drop else recorder.values))
+    return reduce((student - teacher).square(), dim=(1, 2, 3)), scores.sum()
 
 
-def train_routers(problem, lambda_, iterations, lr=1e-3, batch_size=64, label_dropout=0.1, seed=0):
-    """Routers of a run: ({"routers": [num_steps, 2 * blocks] logits, row = router key}, curve).
+def batch(problem, size, label_dropout, g):
+    """(x0, y, eps) of random calibration images, on the model's device; dropped labels are the null class."""
+    device = next(problem.model.parameters()).device
+    rows = torch.randint(len(problem.latents), (size,), generator=g)
+    x0, y = problem.latents[rows], problem.labels[rows]
+    y = torch.where(torch.rand(size, generator=g) < label_dropout, problem.spec.arch.num_classes, y)
+    return x0.to(device), y.to(device), torch.randn(x0.shape, generator=g).to(device)
 
-    AdamW without weight decay, N(0, 1) start, logits clamped to [-5, 5]; one pair per iteration for the whole batch and one
-    label-dropout mask for its three passes. The backbone is frozen. Rows that are never cached keep their start."""
-    model, spec = problem.model, problem.spec
-    plan = spec.plan
-    device = next(model.parameters()).device
-    keys = router_keys(plan.roles)
-    model.requires_grad_(False)
-    start = torch.randn(len(plan.roles), 2 * spec.arch.depth, generator=generator("routers", seed))
-    routers = torch.nn.ParameterList(row.clone().to(device) for row in start)
+
+def train_routers(
+    problem, lambda_, iterations, lr=1e-3, batch_size=64, pairing=PAIRINGS[0], drop=False, label_dropout=0.1, seed=0
+):
+    """Routers of a run: ({"routers": [evaluations, 2 * blocks] logits, row = router key}, curve).
+
+    AdamW without weight decay, N(0, 1) start, DiT's logits clamped to [-5, 5]; one pair per iteration for the whole batch
+    and one label-dropout mask for all its passes. Rows that are never cached keep their start. The backbone is frozen, and
+    float32 whatever the run's precision."""
+    spec, _, limit = problem.spec, *RECIPES[problem.spec.arch.kind]
+    chosen = pairs(spec, pairing)
+    model = copy.deepcopy(problem.model).float().requires_grad_(False)
+    start = torch.randn(spec.num_evaluations, 2 * spec.arch.blocks, generator=generator("routers", seed))
+    routers = torch.nn.ParameterList(row.clone().to(next(model.parameters()).device) for row in start)
     optimizer = torch.optim.AdamW(routers.parameters(), lr=lr, weight_decay=0.0)
-    pairs = list(keys.items())
 
     def step(i):
         g = generator("router batch", seed, i)
-        evaluation, key = pairs[torch.randint(len(pairs), (), generator=g)]
-        rows = torch.randint(len(problem.latents), (batch_size,), generator=g)
-        x0, y = problem.latents[rows], problem.labels[rows]
-        y = torch.where(torch.rand(batch_size, generator=g) < label_dropout, spec.arch.num_classes, y)
-        eps = torch.randn(x0.shape, generator=g)
-        mse, l1 = pair_loss(model, plan, evaluation, routers[key], x0.to(device), y.to(device), eps.to(device))
+        pair = chosen[torch.randint(len(chosen), (), generator=g)]
+        errors, l1 = pair_loss(model, spec, pair, routers[pair.key], *batch(problem, batch_size, label_dropout, g), drop)
         optimizer.zero_grad()
-        (mse + lambda_ * l1).backward()
+        (errors.mean() + lambda_ * l1).backward()
         optimizer.step()
         with torch.no_grad():
-            routers[key].clamp_(-5, 5)
-        return {"evaluation": evaluation, "mse": mse.detach(), "scores_sum": l1.detach()}
+            routers[pair.key].clamp_(-limit, limit)
+        return {"evaluation": pair.evaluation, "squared_error": errors.detach().mean(), "scores_sum": l1.detach()}
 
     weights = sum(p.double().sum().item() for p in model.parameters())
-    key = [lambda_, iterations, lr, batch_size, label_dropout, seed, len(problem.latents), weights]
+    key = [repr(spec), lambda_, iterations, lr, batch_size, pairing, drop, label_dropout, seed, len(problem.latents), weights]
     curve = optimise(step, iterations, {"routers": routers}, optimizer, problem.checkpoint, key, log_every=1, desc="routers")
     return {"routers": torch.stack(list(routers)).detach()}, curve
