@@ -3,6 +3,7 @@
 import numpy as np
 
 from cachebench.method import Method
+from cachebench.routed import refusal
 from cachebench.schedule import Schedule, router_keys
 
 
@@ -24,8 +25,7 @@ class Heuristic(Method):
         return "metric" in cls.fixed.values()
 
     def supports(self, spec):
-        if spec.num_steps % 2 and spec.sampler != "dpm_solver2":
-            return f"L2C's pairs of evaluations need an even num_steps, not {spec.num_steps}."
+        return refusal(spec)
 
     def fit(self, problem):
         from cachebench.train import calibrate

@@ -1,4 +1,4 @@
-"""Greedy oracle: drops next the branch whose reuse costs least on the calibration set; ours, an upper mark for static schedules."""
+"""Greedy oracle: drops next what costs least on the calibration set; ours, an upper mark for static schedules."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from cachebench.schedule import Schedule
 class OracleGreedy(Method):
     name = "Greedy oracle"
     kind = "control"
-    params = {"reused": [round(0.01 * i, 2) for i in range(101)], "samples": [8], "rounds": [16]}
+    params = {"reused": [round(0.01 * i, 2) for i in range(101)], "samples": [4], "rounds": [16]}
     knob = "reused"
     fit_params = ("samples", "rounds")
 

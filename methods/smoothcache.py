@@ -5,12 +5,12 @@ import numpy as np
 from cachebench.method import Method
 from cachebench.schedule import Schedule
 
-ALPHAS = [0.0, *np.geomspace(0.005, 5, 200).round(4).tolist()]
+ALPHAS = [0.0, *np.geomspace(0.01, 3, 200).round(4).tolist()]
 
 
 class SmoothCache(Method):
-    """At each alpha and for each type the cheapest schedule over this and the smaller ALPHAS, the largest of them first: our
-    adaptation, which gives the paper's schedule wherever cost falls with alpha, as its greedy scan almost always has it."""
+    """The paper's greedy scan is not quite monotone: a longer reuse may land where the next one is shorter. So that cost falls
+    with alpha, each type takes the cheapest scan over alpha and the smaller ALPHAS, of equals the one at the largest: ours."""
 
     name = "SmoothCache"
     reference = "arXiv:2411.10510"
@@ -26,25 +26,26 @@ class SmoothCache(Method):
         return {"errors": errors.mean(2).float()}, calibrate.curve("relative_change", errors[0])
 
     def schedule(self, spec, state=None):
-        mask = np.ones(spec.mask_shape, bool)
         if state is None:  # nothing calibrated yet: nothing is reused
-            return Schedule(mask)
-        first = int("mid" in spec.plan.roles)  # DPM-Solver-2: its first step is computed in full
+            return Schedule.full(spec)
+        mask = np.zeros(spec.mask_shape, bool)
+        first = int("mid" in spec.plan.roles)  # DPM-Solver-2 computes its first step in full
+        mask[: first + 1] = True
         alphas = [self.alpha, *(a for a in reversed(ALPHAS) if a < self.alpha)]
         for j in range(mask.shape[2]):
             errors = state["errors"][:, first:, j].tolist()
-            mask[first:, :, j] = min((scan(errors, alpha) for alpha in alphas), key=sum)[:, None]
+            cheapest = min((self.scan(errors, alpha) for alpha in alphas), key=len)
+            mask[np.array(cheapest) + first, :, j] = True
         return Schedule(mask)
 
+    @staticmethod
+    def scan(errors, alpha):
+        """The evaluations to compute: after each the farthest reuse with an error of at most `alpha`; and the last one.
 
-def scan(errors, alpha):
-    """The evaluations to compute, bool [evaluations]: from each the farthest reuse with an error of at most `alpha`; the last.
-
-    `errors[k - 1][i + k]` is that of evaluation i's value at evaluation i + k; what lies between is not looked at."""
-    compute, i = np.zeros(len(errors[0]), bool), 0
-    while i < len(compute):
-        compute[i] = True
-        reach = (k for k in range(len(errors), 0, -1) if i + k < len(compute) and errors[k - 1][i + k] <= alpha)
-        i += 1 + next(reach, 0)
-    compute[-1] = True
-    return compute
+        `errors[k - 1][i + k]` is that of evaluation i's value at evaluation i + k; what lies between is not looked at."""
+        last, computed, i = len(errors[0]) - 1, [], 0
+        while i <= last:
+            computed.append(i)
+            reach = (k for k in range(min(len(errors), last - i), 0, -1) if errors[k - 1][i + k] <= alpha)
+            i += 1 + next(reach, 0)
+        return computed if computed[-1] == last else [*computed, last]

@@ -12,7 +12,7 @@ from cachebench.train.problem import Problem
 from helpers import Spy, inputs, random_state, relative, sample
 
 # For methods that train; so violent that L2C's scores reach the ends of their range.
-QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "samples": 4}
+QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "samples": 4, "rounds": 2}
 
 
 @pytest.fixture(scope="module", params=[one for stem in method.available() for one in method.ids(stem)])

@@ -98,7 +98,7 @@ def test_smoke_run_of_the_second_backbone(finished):
         "l2c",
     }
     ran = table[table.status == "ok"]
-    assert {"dpm_solver", "deepcache", "alternate.outer", "alternate.mid"} <= set(ran.index.get_level_values(0))
+    assert {"dpm_solver", "alternate.outer", "alternate.mid", "l2c"} <= set(ran.index.get_level_values(0))
     assert (ran.macs_per_image == ran.macs_counted_per_image).all()
     assert ran.loc[("full", 1.0), "nfe"] == 20
     page = (finished / "results/smoke/index.html").read_text()

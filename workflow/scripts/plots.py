@@ -9,7 +9,7 @@ args = arguments(__doc__, "config", "run", "results", "folder", "out+")
 from cachebench import config, plots, plots_run, tables  # noqa: E402
 
 frame = tables.read(args.results)
-ordered = frame.sort_values("kind", ascending=False, kind="stable")  # controls first, as in the table
+ordered = frame[frame.run == args.run].sort_values("kind", ascending=False, kind="stable")  # controls first, as in the table
 names = dict(zip(ordered.method, ordered.name, strict=True))
 files = plots_run.Files(config.load(args.config), args.run, Path(args.folder), names)
 draw = {

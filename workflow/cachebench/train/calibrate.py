@@ -28,6 +28,13 @@ def first(problem, samples):
     return list(range(samples))
 
 
+def starts(problem, samples):
+    """Yields `start` of the first samples, BATCH at a time."""
+    rows = first(problem, samples)
+    for k in range(0, samples, BATCH):
+        yield start(problem, rows[k : k + BATCH])
+
+
 def l1(problem, labels):
     """The sum of magnitudes."""
     return lambda values, *site: values.abs().sum((1, 2))
@@ -72,9 +79,8 @@ def changes(problem, samples, lags=1, measure=l1):
     The first entry is the measure of a value itself, entry k that of its difference to the value k evaluations before (zero
     where there is none). Both halves of a guided pair are rows."""
     device, found = next(problem.model.parameters()).device, []
-    for rows in torch.tensor(first(problem, samples)).split(BATCH):
-        noise, labels, draw = start(problem, rows.tolist())
-        found.append(torch.zeros(1 + lags, *problem.spec.mask_shape, problem.spec.rows * len(rows), device=device))
+    for noise, labels, draw in starts(problem, samples):
+        found.append(torch.zeros(1 + lags, *problem.spec.mask_shape, problem.spec.rows * len(labels), device=device))
         session = Changes(measure(problem, labels), found[-1])
         trajectory.run(problem.model, problem.spec, session, noise, labels, draw)
     return torch.cat(found, dim=-1).double().cpu()

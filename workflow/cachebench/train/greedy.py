@@ -45,14 +45,16 @@ class Replay(Session):
 
 
 class Trajectory:
-    """A full trajectory of the first calibration samples, and what reusing branches on it costs."""
+    """A full trajectory of the first calibration samples, and what reuse on it does to the sample, to first order."""
 
     def __init__(self, problem, samples):
         self.spec, tape = problem.spec, Tape()
-        noise, self.labels, self.draw = start(problem, first(problem, samples))
+        noise, labels, self.draw = start(problem, first(problem, samples))
         self.noise = noise.to(next(problem.model.parameters()).device)
-        self.denoiser = lambda session: denoiser(problem.model, self.spec, session, self.labels)
-        self.states, self.outputs, full = [], [], self.denoiser(tape)
+        self.states, self.outputs, self.replay = [], [], Replay(tape.values)
+        full, self.plain, self.replayed = (
+            denoiser(problem.model, self.spec, session, labels) for session in (tape, BARE, self.replay)
+        )
 
         def recorded(x, evaluation):
             self.states.append(x)
@@ -60,31 +62,32 @@ class Trajectory:
             return self.outputs[-1]
 
         self.sample = self.solve(recorded)
-        self.replay = Replay(tape.values)
-        self.replayed = self.denoiser(self.replay)
         self.weights = [0.0, *(self.weight(e) for e in range(1, len(self.states)))]
 
     def solve(self, denoise):
         return self.spec.solver.sample(denoise, self.noise, self.spec.plan, self.draw)
 
     def output(self, evaluation, source, known=()):
+        """The output of an evaluation, in its state of the full trajectory, that reads `source` [blocks, branches]."""
         self.replay.source, self.replay.known = source, known
         return self.replayed(self.states[evaluation], evaluation)
 
-    def weight(self, evaluation):
-        """How an error of this evaluation's output moves the sample: the moved distance along it, when all is reused."""
-        plain = self.denoiser(BARE)
-        reused = self.output(evaluation, np.full(self.spec.mask_shape[1:], evaluation - 1))
-        moved = self.solve(lambda x, e: self.outputs[e] if e < evaluation else reused if e == evaluation else plain(x, e))
-        error = self.off(evaluation, reused)
-        return share((error * (moved - self.sample)).sum(), error.square().sum())
-
     def off(self, evaluation, out):
-        """Error of an output's noise prediction."""
+        """Error of an output's noise prediction: [samples, C, H, W]."""
         return (out - self.outputs[evaluation])[:, : self.noise.shape[1]]
 
+    def weight(self, evaluation):
+        """How far an error of this evaluation's output moves the sample along itself, the network's answer to it included.
+
+        A finite difference: the error is that of reusing everything."""
+        wrong = self.output(evaluation, np.full(self.spec.mask_shape[1:], evaluation - 1))
+        outputs = [*self.outputs[:evaluation], wrong]
+        moved = self.solve(lambda x, e: outputs[e] if e <= evaluation else self.plain(x, e)) - self.sample
+        error = self.off(evaluation, wrong)
+        return share((error * moved).sum(), error.square().sum())
+
     def shift(self, evaluation, source, known=()):
-        """How far this evaluation's reuse moves the sample, to first order: [samples, C, H, W]."""
+        """How far this evaluation's reuse moves the sample: [samples, C, H, W]."""
         return self.weights[evaluation] * self.off(evaluation, self.output(evaluation, source, known))
 
 

@@ -10,13 +10,12 @@ from cachebench.train import calibrate
 def mean_rows(problem, samples, encoder, token):
     """({"time": mean row of `token` [evaluations, encoder, guidance halves, width]}, curve) over full trajectories of the
     first samples, after each of the first `encoder` blocks. The curve has the spread: what varies, as a share of the rows."""
-    spec, chosen = problem.spec, calibrate.first(problem, samples)
+    spec = problem.spec
     shape = (spec.num_evaluations, encoder, spec.rows, spec.arch.width)
     total, squares = torch.zeros(2, *shape, dtype=torch.float64)
-    for k in range(0, len(chosen), calibrate.BATCH):
-        noise, labels, draw = calibrate.start(problem, chosen[k : k + calibrate.BATCH])
+    for noise, labels, draw in calibrate.starts(problem, samples):
         trajectory.run(problem.model, spec, Rows(total, squares, token), noise, labels, draw)
-    mean, squares = total / len(chosen), squares / len(chosen)
+    mean, squares = total / samples, squares / samples
     spread = (1 - mean.square().sum((1, 2, 3)) / squares.sum((1, 2, 3))).clamp(min=0).sqrt()
     return {"time": mean.float()}, [{"evaluation": e, "spread": value} for e, value in enumerate(spread.tolist())]
 
