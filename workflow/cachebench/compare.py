@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from cachebench import readouts
-from cachebench.metrics.intervals import spread
+from cachebench.metrics.intervals import difference
 
 LEVEL = 0.05
 SAME = ("count", "seed_blocks", "extractor", "reference_stats")
@@ -69,7 +69,7 @@ def clean(value):
 
 def by_fd(scores, control):
     """{method: columns BY_FD} of a budget's {method: scores.json row}; `control` may be absent."""
-    pairs = {(a, b): difference(scores[a], scores[b]) for a, b in combinations(scores, 2)}
+    pairs = {(a, b): difference(scores[a], scores[b], "fd") for a, b in combinations(scores, 2)}
     pairs |= {(b, a): mirrored(d) for (a, b), d in pairs.items()}
     every = list(combinations(scores, 2))
     adjusted = dict(zip(every, holm([pairs[pair]["p"] for pair in every]), strict=True))
@@ -91,21 +91,12 @@ def by_fd(scores, control):
     return out
 
 
-def difference(a, b):
-    """The paired difference in FD of two rows of scores, a - b: value, half of its 95 % interval, p of its being zero."""
-    value = a["fd"] - b["fd"]
-    apart = [x["fd"] - y["fd"] for x, y in zip(a["replicates"], b["replicates"], strict=True)]
-    error, freedom = spread(apart, a["seed_blocks"])
-    p = 2 * stats.t.sf(abs(value) / error, freedom) if error else float(value == 0)
-    return {"value": value, "half": stats.t.ppf(1 - LEVEL / 2, freedom) * error, "p": float(p)}
-
-
 def mirrored(d):
-    return d | {"value": -d["value"]}
+    return d | {"value": -d["value"], "low": -d["high"], "high": -d["low"]}
 
 
 def columns(name, d):
-    return {name: d["value"], f"{name}_low": d["value"] - d["half"], f"{name}_high": d["value"] + d["half"]}
+    return {name: d["value"], f"{name}_low": d["low"], f"{name}_high": d["high"]}
 
 
 def verdict(p, value):

@@ -1,7 +1,7 @@
 """The results table: one row per run, method and budget, joined from what the pipeline wrote. Units are in the names."""
 
 from cachebench import config, cost, method, store
-from cachebench.metrics.intervals import jackknife
+from cachebench.metrics import intervals
 
 # Column order of results.csv; a metric is followed by its interval.
 METRICS = ("fd", "inception_score", "kid", "precision", "recall", "psnr_db", "latent_mse", "fd_minus_full", "fd_infinity")
@@ -69,10 +69,8 @@ def costs(cfg, run, name, entry):
 
 def difference(values, base, name):
     """Columns {name}_minus_full: the paired difference to the full run, over the same seeds and jackknife groups."""
-    key = f"{name}_minus_full"
-    replicates = [{key: a[name] - b[name]} for a, b in zip(values["replicates"], base["replicates"], strict=True)]
-    value = {key: values[name] - base[name]}
-    return value | jackknife(replicates, value, values["seed_blocks"])
+    found = intervals.difference(values, base, name)
+    return {f"{name}_minus_full{end}": found[key] for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
 
 
 def repayment(here, entry, timed):
