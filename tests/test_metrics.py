@@ -125,11 +125,15 @@ def test_jackknife_groups_partition_the_samples():
 
 @pytest.mark.parametrize("case", simulation.CASES[1:3], ids=str)
 def test_interval_of_a_paired_frechet_difference_covers_the_truth(case):
-    """95 % should hold it, 92 to 98 in the large (workflow/scripts/coverage.py); the second case has a plain difference that
-    is all off by its bias. 80 trials: between 0.86 and 1 but once in a thousand times."""
-    found = simulation.coverage(**case, trials=80, seed=1)
-    assert found["covered"] >= 0.86
-    assert abs(found["value"] - found["truth"]) < 0.5 * abs(found["plain"] - found["truth"])
+    """92 to 98 % in the large (config/README.md); with 80 trials, 95 % shows as 86 % or more but once in a thousand times."""
+    assert simulation.coverage(**case, trials=80, seed=1)["covered"] >= 0.86
+
+
+def test_the_bias_of_a_difference_is_taken_off():
+    """Three hundred images in 64 dimensions: the plain difference is half as large again as the truth."""
+    found = simulation.coverage(**simulation.CASES[2], trials=20, seed=0)
+    assert found["plain"] > 1.4 * found["truth"]
+    assert found["value"] == pytest.approx(found["truth"], rel=0.15)
 
 
 def test_a_difference_of_seed_blocks_loses_the_bias_of_one_block():
