@@ -33,7 +33,7 @@ def distances(features, reference, parts=()):
     """FD of features [n, d] to a Gaussian, then FD without each of the slices `parts`: float64 [1 + len(parts)].
 
     nan where fewer than two rows are left."""
-    x = np.array(features, dtype=np.float64)
+    x = np.asarray(features).astype(np.float64)
     x -= reference.mean  # in place: 50,000 x 2048 are 0.8 GB
     y = x @ reference.root
     products = y.T @ y if len(y) > y.shape[1] else y @ y.T
