@@ -91,6 +91,11 @@ def test_every_figure_has_three_or_four_digits(table):
                 assert float(figure) == 0 or 3 <= len(figure.replace(".", "").lstrip("0")) <= 4 or float(figure) == 1, cell
 
 
+def test_a_row_that_ran_but_lacks_a_metric_says_why(frame):
+    lacking = frame.assign(reason=frame.reason.where(frame.status != "ok", "recall: too few images"))
+    assert "L2C at budget 0.8, 0.5: recall: too few images." in tables.build(lacking, "r_1").remarks
+
+
 def test_groups_are_full_then_budgets_with_controls_first(table):
     assert [heading.split(":")[0] for heading, _ in table.groups] == ["The full run", "Budget 0.8", "Budget 0.5"]
     assert [line.name for line in table.groups[2][1]] == ["DDIM", "RANDOM_SKIP", "FORA", "L2C", "ODD"]

@@ -1,10 +1,10 @@
 """The results table: one row per run, method and budget, joined from what the pipeline wrote. Units are in the names."""
 
 from cachebench import config, cost, method, store
-from cachebench.metrics.intervals import jackknife
+from cachebench.metrics import intervals
 
 # Column order of results.csv; a metric is followed by its interval.
-METRICS = ("fd", "inception_score", "kid", "precision", "recall", "psnr_db", "latent_mse", "fd_minus_full")
+METRICS = ("fd", "inception_score", "kid", "precision", "recall", "psnr_db", "latent_mse", "fd_minus_full", "fd_infinity")
 IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "reference")
 OUTCOME = ("budget", "achieved", "setting", "status", "reason")
 COSTS = ("nfe", "macs_per_image", "macs_counted_per_image", "macs_paper", "speed_up", "latency_ms_median", "latency_ms_q25")
@@ -32,14 +32,14 @@ def row(cfg, folder, run, name, entry, full):
     timed = store.read_json(here / "latency.json")[budget]
     failed = next((part for part in (entry, scored, timed) if part.get("status") not in (None, "ok")), None)
     out = describe(cfg, run, name) | {"budget": entry["budget"], "achieved": entry.get("achieved")}
-    out |= {"status": failed["status"] if failed else "ok", "reason": failed.get("reason") if failed else None}
+    out |= {"status": failed["status"] if failed else "ok", "reason": (failed or scored).get("reason")}
     if "params" in entry:
         out |= costs(cfg, run, name, entry)
     if failed:
         return out
     out |= {key: part[key] for part in (timed, scored) for key in part if key in COLUMNS and key not in OUTCOME}
     out |= {"macs_counted_per_image": scored["macs_counted"], "latency_batch_size": timed["batch_size"]}
-    if name != "full":
+    if name != "full" and "fd" in scored and "fd" in full:
         out |= difference(scored, full, "fd")
     return out | repayment(here, entry, timed)
 
@@ -69,10 +69,8 @@ def costs(cfg, run, name, entry):
 
 def difference(values, base, name):
     """Columns {name}_minus_full: the paired difference to the full run, over the same seeds and jackknife groups."""
-    key = f"{name}_minus_full"
-    replicates = [{key: a[name] - b[name]} for a, b in zip(values["replicates"], base["replicates"], strict=True)]
-    value = {key: values[name] - base[name]}
-    return value | jackknife(replicates, value, values["seed_blocks"])
+    found = intervals.difference(values, base, name)
+    return {f"{name}_minus_full{end}": found[key] for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
 
 
 def repayment(here, entry, timed):

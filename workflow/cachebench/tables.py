@@ -217,6 +217,8 @@ def general_remarks(rows):
     remarks = ["± and [ ] are 95 % intervals. Bold only where the best value's interval overlaps no other in its group."]
     remarks.append("MACs count every product of an image, both halves of a guided pair.")
     remarks.append("PSNR and latent MSE compare each image with the full run's image of the same seed.")
+    for (name, reason), of in rows[rows.reason != ""].groupby(["name", "reason"], sort=False):
+        remarks.append(f"{name} at budget {', '.join(f'{b:g}' for b in sorted(of.budget, reverse=True))}: {reason}.")
     where = ", ".join(rows.latency_device[rows.latency_device != ""].unique())
     if where:
         batch = ", ".join(f"{b:.0f}" for b in rows.latency_batch_size.dropna().unique())

@@ -16,6 +16,28 @@ rule collect:
         "$PYTHON $SCRIPTS/collect.py --config {params.config} --folder $(dirname {output}) --out {output} > {log} 2>&1"
 
 
+rule comparisons:
+    input:
+        results=f"{RESULTS}/results.csv",
+        scores=results_of("scores.json"),
+    output:
+        report(
+            f"{RESULTS}/comparisons.csv",
+            caption="../report/comparisons.rst",
+            category="Tables",
+            labels={"format": "csv"},
+        ),
+    log:
+        f"logs/{CONFIG['name']}/comparisons.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        comparing=store.digest([PACKAGE / "compare.py", PACKAGE / "readouts.py"]),
+    shell:
+        "$PYTHON $SCRIPTS/comparisons.py --results {input.results} --folder $(dirname {output}) --out {output} > {log} 2>&1"
+
+
 # What the tables, figures and the page are made by, besides their inputs.
 DRAWING = store.digest([PACKAGE / name for name in REPORTING])
 TEMPLATE = store.digest([store.ROOT / "workflow/report/page.html.j2"])
@@ -97,9 +119,7 @@ rule plots:
     input:
         results=f"{RESULTS}/results.csv",
         fits=fits_of,
-        images=lambda wildcards: [
-            shard for name in methods_of(wildcards.run) for shard in shards(wildcards.run, name)
-        ],
+        images=lambda wildcards: [shard for name in methods_of(wildcards.run) for shard in shards(wildcards.run, name)],
     output:
         [
             report(

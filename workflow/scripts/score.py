@@ -1,4 +1,4 @@
-"""Scores all settings of one method from their shards (json: one row per budget, with its jackknife replicates)."""
+"""Scores all settings of one method from their shards (json: one row per budget, with replicates and per-image errors)."""
 
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from cachebench.setting import join_shards, reason  # noqa: E402
 
 cfg = config.load(args.config)
 metrics = cfg["metrics"]
-options = (metrics["groups"], metrics["kid_subsets"], cfg["samples"]["blocks"])
 features, _ = store.read_tensors(store.ROOT / config.manifest()[cfg["reference"]]["file"])
 reference = scores.Reference(features["features"].float(), metrics["reference_subset"])
 full, _ = join_shards(args.full)
@@ -22,8 +21,8 @@ for budget in budgets:
     try:
         sample, row = join_shards([path for path in args.shards if Path(path).parent.name == budget])
         if not row.get("status"):
-            values, replicates = scores.score_setting(sample, full, reference, *options)
-            row |= {"status": "ok"} | values | {"replicates": replicates}
+            values, replicates, errors = scores.score_setting(sample, full, reference, metrics, cfg["samples"]["blocks"])
+            row |= {"status": "ok"} | values | {"replicates": replicates, "errors": errors["latent_mse"].tolist()}
     except Exception as error:
         row = {"status": "failed", "reason": reason(error)}
     rows[budget] = row

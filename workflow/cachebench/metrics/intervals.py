@@ -4,27 +4,47 @@ import numpy as np
 from scipy import stats
 
 
-def leave_out(count, groups):
-    """Index arrays of the delete-group jackknife: the g-th leaves out the g-th block of consecutive samples.
+def partition(count, groups):
+    """Slices of the jackknife's groups: consecutive samples, as even as can be, none empty.
 
     Blocks, not every n-th sample: balanced labels repeat, so every n-th sample would be of one class."""
-    blocks = np.array_split(np.arange(count), min(groups, count))
-    return [np.concatenate(blocks[:g] + blocks[g + 1 :]) for g in range(len(blocks))]
+    parts = np.array_split(np.arange(count), min(groups, count))
+    return [slice(int(part[0]), int(part[-1]) + 1) for part in parts]
 
 
-def jackknife(replicates, values, blocks=1):
-    """{name_low, name_high}: 95 % Student-t intervals of `values` {name: value} from their delete-group replicates.
+def spread(replicates, blocks=1):
+    """(standard error, degrees of freedom) of a value from its delete-group replicates [blocks * groups].
 
     With several seed blocks the replicates of each stand together, and their squared deviations add up (the groups are
     strata: leaving one out touches its block only)."""
-    g = len(replicates) // blocks
-    quantile = stats.t.ppf(0.975, blocks * (g - 1))
+    column = np.reshape(np.asarray(replicates, dtype=float), (blocks, -1))
+    g = column.shape[1]
+    return float(np.sqrt((g - 1) / g * np.square(column - column.mean(axis=1, keepdims=True)).sum())), blocks * (g - 1)
+
+
+def jackknife(replicates, values, blocks=1):
+    """{name_low, name_high}: 95 % Student-t intervals of `values` {name: value} from their replicates [{name: value}]."""
     out = {}
     for name, value in values.items():
-        column = np.array([r[name] for r in replicates]).reshape(blocks, g)
-        half = quantile * np.sqrt((g - 1) / g * np.square(column - column.mean(axis=1, keepdims=True)).sum())
+        error, freedom = spread([r[name] for r in replicates], blocks)
+        half = stats.t.ppf(0.975, freedom) * error
         out |= {f"{name}_low": value - half, f"{name}_high": value + half}
     return out
+
+
+def difference(a, b, name):
+    """{value, low, high, p} of a metric's paired difference a - b between two rows of scores.json; p is of its being zero.
+
+    The value is less the bias of order 1 / count that its replicates show: it does not cancel between methods of unequal
+    variance, and an interval around the plain difference would miss the truth (config/README.md has the figures)."""
+    plain, blocks = a[name] - b[name], a["seed_blocks"]
+    apart = np.array([x[name] - y[name] for x, y in zip(a["replicates"], b["replicates"], strict=True)])
+    groups = len(apart) // blocks
+    value = float(plain - (groups - 1) * blocks * (apart.mean() - plain))
+    error, freedom = spread(apart, blocks)
+    half = stats.t.ppf(0.975, freedom) * error
+    p = 2 * stats.t.sf(abs(value) / error, freedom) if error else value == 0
+    return {"value": value, "low": value - half, "high": value + half, "p": float(p)}
 
 
 def interval(values):

@@ -1,0 +1,148 @@
+"""Frechet distance, KID, precision, recall: torch-fidelity as the other opinion, closed forms, groups left out for real."""
+
+import numpy as np
+import pytest
+import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
+
+from cachebench.metrics import frechet, infinity, pairs, scores
+from cachebench.metrics.intervals import partition
+
+
+def features(n, d, seed, shift=0.0, scale=1.0):
+    """[n, d] float32 of unequal variances and correlated columns."""
+    g = torch.Generator().manual_seed(seed)
+    mix = torch.randn(d, d, generator=torch.Generator().manual_seed(99)) / d**0.5
+    return scale * torch.randn(n, d, generator=g) @ mix * torch.linspace(0.1, 2, d) + shift
+
+
+def theirs(x, y):
+    statistics = [fid_features_to_statistics(part.double()) for part in (x, y)]
+    return fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+
+
+@pytest.mark.parametrize(("n", "d"), [(400, 12), (60, 40), (40, 40), (41, 40), (25, 40)], ids=str)
+def test_frechet_distance_is_torch_fidelitys(n, d):
+    x, y = features(n, d, 0, 0.3), features(3000, d, 1)
+    found = frechet.distances(x, frechet.Gaussian.of(y))
+    assert found[0] == pytest.approx(theirs(x, y), rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 12), (44, 40), (30, 40)], ids=str)
+def test_a_group_that_leaves_is_as_if_it_had_never_been(n, d):
+    """Also where leaving takes the count below the dimensions (44 of 40, groups of 9)."""
+    x, reference = features(n, d, 0, 0.3), frechet.Gaussian.of(features(3000, d, 1))
+    parts = partition(n, 5)
+    anew = [frechet.distances(np.delete(x.numpy(), part, axis=0), reference)[0] for part in parts]
+    assert frechet.distances(x, reference, parts)[1:] == pytest.approx(anew, rel=1e-9)
+
+
+def test_gaussians_with_these_moments_are_at_the_closed_form():
+    """Commuting covariances: |mu|^2 + sum (sigma - sigma_r)^2, here with sample moments made exact."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(500, 3))
+    z -= z.mean(axis=0)
+    z = z @ np.linalg.inv(np.linalg.cholesky(np.cov(z, rowvar=False))).T  # mean 0, covariance 1
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    sigma, sigma_r, mean = np.array([1.0, 2, 3]), np.array([2.0, 0, 0.5]), np.array([1.0, -2, 0])
+    reference = frechet.Gaussian(np.zeros(3), turn.T @ np.diag(sigma_r**2) @ turn)
+    found = frechet.distances(z * sigma @ turn + mean, reference)[0]
+    assert found == pytest.approx(5 + np.square(sigma - sigma_r).sum(), rel=1e-9)
+
+
+def test_one_image_has_no_frechet_distance():
+    assert np.isnan(frechet.distances(np.zeros((1, 3)), frechet.Gaussian(np.zeros(3), np.eye(3))))
+
+
+@pytest.mark.parametrize("groups", [2, 7, 20, 60])
+def test_pairs_are_torch_fidelitys_with_every_group_left_out_for_real(groups):
+    """Clustered samples whose neighbours are often of their own group; with 60 groups each sample is one."""
+    x = features(60, 6, 0, 0.2, 0.7) + torch.arange(60).div(6, rounding_mode="floor")[:, None] * 0.2
+    y = features(50, 6, 1)
+    parts = partition(60, groups)
+    found = pairs.scores(x, pairs.Real(y), parts)
+    logits = x[:, :4] * 2
+    found["inception_score"] = scores.inception_score(logits, parts)
+    for i, part in enumerate([slice(0, 0), *parts]):
+        kept = np.delete(np.arange(60), part)
+        prc = prc_features_to_metric(x[kept], y, prc_neighborhood=3, prc_batch_size=1000, verbose=False)
+        isc = isc_features_to_metric(logits[kept], 1, shuffle=False)
+        assert found["precision"][i] == pytest.approx(prc["precision"], abs=1e-6)
+        assert found["recall"][i] == pytest.approx(prc["recall"], abs=1e-6)
+        assert found["inception_score"][i] == pytest.approx(isc["inception_score_mean"], rel=1e-9)
+    assert 0 < found["recall"].min() < found["recall"].max() < 1  # else groups would be left out of nothing
+
+
+def test_kid_is_torch_fidelitys_with_one_subset_of_all():
+    x, y = features(50, 6, 0, 0.2), features(50, 6, 1)
+    kid = kid_features_to_metric(x, y, kid_subsets=1, kid_subset_size=50, verbose=False)["kernel_inception_distance_mean"]
+    assert pairs.scores(x, pairs.Real(y), partition(50, 5))["kid"][0] == pytest.approx(kid, rel=1e-5, abs=1e-6)
+
+
+def test_kid_without_a_group_is_kid_of_the_others():
+    x, real = features(61, 6, 0, 0.2), pairs.Real(features(50, 6, 1))
+    parts = partition(61, 7)
+    found = pairs.scores(x, real, parts)["kid"]
+    for i, part in enumerate(parts):
+        kept = torch.as_tensor(np.delete(np.arange(61), part))
+        assert found[1 + i] == pytest.approx(pairs.scores(x[kept], real, [slice(0, len(kept))])["kid"][0], rel=1e-4, abs=1e-7)
+
+
+def test_reference_rows_in_several_chunks_are_as_in_one(monkeypatch):
+    x, y, parts = features(40, 6, 0, 0.2), features(50, 6, 1), partition(40, 4)
+    whole = pairs.scores(x, pairs.Real(y), parts)
+    monkeypatch.setattr(pairs, "CHUNK", 7)
+    chunked = pairs.scores(x, pairs.Real(y), parts)
+    for name, values in whole.items():
+        assert chunked[name] == pytest.approx(values, rel=1e-5, abs=1e-7), name
+
+
+def setting(x, classes=3, paired=8):
+    logits = torch.zeros(len(x), classes)
+    latents, images = torch.zeros(paired, 1, 2, 2), torch.zeros(paired, 1, 2, 2, dtype=torch.uint8)
+    return {"features": x, "logits": logits, "latents": latents, "images": images}
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 12])
+def test_fewer_images_than_dimensions_make_a_row_that_says_so(n):
+    reference = scores.Reference(features(100, 30, 1), 50)
+    sample = setting(features(n, 30, 0))
+    found, replicates, errors = scores.score_setting(sample, sample, reference, {"groups": 4, "infinity": False})
+    assert found["count"] == n and "fd: " in found["reason"]
+    assert ("fd" in found) == (n > 2) and ("precision" in found) == (n > 4)
+    assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
+    assert len(replicates) == min(n, 4) and errors["latent_mse"].tolist() == [0] * 8
+    for name in ("fd", "precision"):
+        assert name in found or name in found["reason"]
+
+
+def test_constant_features_and_metrics_make_a_row():
+    reference = scores.Reference(torch.ones(40, 3), 40)
+    sample = setting(torch.ones(20, 3))
+    found, _, _ = scores.score_setting(sample, sample, reference, {"groups": 5, "infinity": False})
+    assert (found["fd"], found["fd_low"], found["fd_high"]) == pytest.approx((0, 0, 0), abs=1e-12)
+    assert (found["inception_score"], found["inception_score_high"]) == pytest.approx((1, 1))
+    assert (found["latent_mse"], found["latent_mse_low"]) == (0, 0) and not found["reason"]
+
+
+def test_infinity_finds_the_distance_that_a_small_count_hides():
+    """FD of 400 images of the reference's own distribution is all bias; the extrapolation comes much nearer to 0."""
+    d = 20
+    reference = frechet.Gaussian(np.zeros(d), np.eye(d))
+    x = np.random.default_rng(0).normal(size=(400, d))
+    found = infinity.columns([x], reference, half=0.1)
+    fd, fit = frechet.distances(x, reference)[0], found["infinity_fit"]
+    assert fit["fd"][-1] == pytest.approx(fd) and fit["count"][-1] == 400 and fit["count"][0] == 40 and len(fit["count"]) == 15
+    assert abs(found["fd_infinity"]) < fd / 3
+    assert found["fd_infinity_high"] - found["fd_infinity"] >= 0.1
+    assert found == infinity.columns([x], reference, half=0.1)
+    two = infinity.columns([x, x], reference, half=0.1)
+    assert two["fd_infinity"] == pytest.approx(found["fd_infinity"])
+
+
+def test_infinity_starts_at_twice_the_dimensions_where_it_can():
+    assert infinity.sizes(1000, 64)[0] == 128 and infinity.sizes(1000, 10)[0] == 100
+    assert infinity.sizes(100, 64)[[0, -1]].tolist() == [10, 100]

@@ -1,0 +1,128 @@
+"""Comparisons of the methods at each budget: paired differences in FD, Holm's correction, rank intervals, Wilcoxon. No torch.
+
+A difference is of the same seeds and jackknife groups, so that what two methods share cancels; Holm (1979) holds the chance
+of any false claim in a family at 5 %: a budget's methods against the control, and all pairs of a budget for ranks.
+"""
+
+import math
+from itertools import combinations
+
+import numpy as np
+from scipy import stats
+
+from cachebench import readouts
+from cachebench.metrics.intervals import difference
+
+LEVEL = 0.05
+SAME = ("count", "seed_blocks", "extractor", "reference_stats")
+BY_FD = ("fd", "control", "fd_minus_control", "fd_minus_control_low", "fd_minus_control_high", "p", "p_holm", "verdict")
+BY_FD += ("best", "fd_minus_best", "fd_minus_best_low", "fd_minus_best_high", "p_holm_best", "rank_first", "rank_last")
+BY_IMAGE = ("latent_mse_minus_control", "wilcoxon_p", "wilcoxon_p_holm", "wilcoxon_verdict")
+READOUTS = ("equivalent_steps", "effective_speed_up", "efficiency", "area")
+COLUMNS = ("run", "budget", "method", "name", "status", *BY_FD, *BY_IMAGE, *READOUTS, *SAME, "reason")
+
+
+def comparisons(frame, scored):
+    """Rows (mappings over COLUMNS): one per run, budget and method but full, from `tables.read` and the methods' scores.
+
+    `scored` is {(run, method): {budget: its part of scores.json}}. ValueError if rows of different counts, extractors or
+    statistics would meet."""
+    out = []
+    for run, rows in frame.groupby("run", sort=False):
+        check_comparable(rows[rows.status == "ok"], f"run {run}")
+        control, curve = readouts.step_reduction(rows), readouts.Curve.of(rows)
+        for budget, group in rows[rows.method != "full"].groupby("budget", sort=False):
+            scores = {m: scored[run, m][budget] for m in group.method[(group.status == "ok") & group.fd.notna()]}
+            compared = by_fd(scores, control)
+            images = by_image(scores, control)
+            out += [line(rows, row, compared, images, curve) for _, row in group.iterrows()]
+    return out
+
+
+def check_comparable(rows, where):
+    """ValueError, a sentence, if `rows` differ in what makes their metrics comparable."""
+    for column in SAME:
+        values = rows[column].dropna().unique()
+        if len(values) > 1:
+            shown = " and ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in sorted(values))
+            raise ValueError(f"{where}: rows with {column} {shown} cannot stand in one comparison; give each its own config.")
+
+
+def line(rows, row, compared, images, curve):
+    """A row of the comparisons."""
+    out = {key: row[key] for key in ("run", "budget", "method", "name", "status", *SAME)}
+    if row.status != "ok" or math.isnan(row.fd):
+        return out | {"reason": row.reason}
+    worth, no_worth = readouts.of_row(row, curve)
+    mean, no_area = readouts.area(rows, row.method)
+    found = compared[row.method] | images.get(row.method, {}) | worth | {"area": mean}
+    found = {key: clean(value) for key, value in found.items()}
+    return out | found | {"fd": row.fd, "reason": "; ".join(filter(None, [row.reason, no_worth, no_area]))}
+
+
+def clean(value):
+    """Six digits are more than is known; what is not finite is left out."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def by_fd(scores, control):
+    """{method: columns BY_FD} of a budget's {method: scores.json row}; `control` may be absent."""
+    pairs = {(a, b): difference(scores[a], scores[b], "fd") for a, b in combinations(scores, 2)}
+    pairs |= {(b, a): mirrored(d) for (a, b), d in pairs.items()}
+    every = list(combinations(scores, 2))
+    adjusted = dict(zip(every, holm([pairs[pair]["p"] for pair in every]), strict=True))
+    adjusted |= {(b, a): p for (a, b), p in adjusted.items()}
+    rivals = [m for m in scores if m != control] if control in scores else []
+    to_control = dict(zip(rivals, holm([pairs[m, control]["p"] for m in rivals]), strict=True))
+    best = min(scores, key=lambda m: scores[m]["fd"], default=None)
+    out = {}
+    for m in scores:
+        better = sum(adjusted[m, o] < LEVEL and pairs[m, o]["value"] > 0 for o in scores if o != m)
+        worse = sum(adjusted[m, o] < LEVEL and pairs[m, o]["value"] < 0 for o in scores if o != m)
+        out[m] = {"best": best, "rank_first": 1 + better, "rank_last": len(scores) - worse}
+        if m in to_control:
+            d = pairs[m, control]
+            out[m] |= {"control": control} | columns("fd_minus_control", d)
+            out[m] |= {"p": d["p"], "p_holm": to_control[m], "verdict": verdict(to_control[m], d["value"])}
+        if m != best:
+            out[m] |= columns("fd_minus_best", pairs[m, best]) | {"p_holm_best": adjusted[m, best]}
+    return out
+
+
+def mirrored(d):
+    return d | {"value": -d["value"], "low": -d["high"], "high": -d["low"]}
+
+
+def columns(name, d):
+    return {name: d["value"], f"{name}_low": d["low"], f"{name}_high": d["high"]}
+
+
+def verdict(p, value):
+    """What may be said of a difference in something of which less is better."""
+    if p >= LEVEL:
+        return "tie"
+    return "better" if value < 0 else "worse"
+
+
+def holm(p):
+    """Holm's adjusted p-values, in the order given."""
+    order, count = np.argsort(p, kind="stable"), len(p)
+    out = np.empty(count)
+    out[order] = np.maximum.accumulate([min(1.0, (count - i) * p[k]) for i, k in enumerate(order)]) if count else []
+    return out.tolist()
+
+
+def by_image(scores, control):
+    """{method: columns BY_IMAGE}: the Wilcoxon signed-rank test on per-image latent MSE, method against control."""
+    if control not in scores:
+        return {}
+    rivals, against = [m for m in scores if m != control], np.array(scores[control]["errors"])
+    apart = {m: np.array(scores[m]["errors"]) - against for m in rivals}
+    p = [float(stats.wilcoxon(d).pvalue) if d.any() else 1.0 for d in apart.values()]
+    medians = [float(np.median(d)) for d in apart.values()]
+    return {
+        m: dict(zip(BY_IMAGE, (median, raw, adjusted, verdict(adjusted, median)), strict=True))
+        for m, median, raw, adjusted in zip(rivals, medians, p, holm(p), strict=True)
+    }

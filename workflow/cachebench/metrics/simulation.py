@@ -1,0 +1,40 @@
+"""Simulated methods with known Frechet distances: what the jackknife's interval of a paired difference covers.
+
+The reference is N(0, 1) in d dimensions. Method `near` has N(m, 1), `far` has N(m, 1 + s^2), built on the same noise, as two
+methods are that start from the same seeds; the difference of their Frechet distances is d (sqrt(1 + s^2) - 1)^2."""
+
+import numpy as np
+
+from cachebench.metrics import frechet
+from cachebench.metrics.intervals import difference, partition
+
+SHIFT = 0.3
+CASES = (
+    {"n": 500, "d": 4, "groups": 25, "spread": 0.3},
+    {"n": 500, "d": 16, "groups": 25, "spread": 0.5},
+    {"n": 300, "d": 64, "groups": 20, "spread": 0.5},
+    {"n": 2000, "d": 64, "groups": 25, "spread": 0.5},
+    {"n": 2000, "d": 64, "groups": 50, "spread": 0.2},
+)
+
+
+def coverage(n, d, groups, spread, trials, seed):
+    """{truth, plain, value, covered, standard_error}: means over `trials` simulated pairs of methods of n samples each."""
+    rng, reference = np.random.default_rng([seed, n, d]), frechet.Gaussian(np.zeros(d), np.eye(d))
+    truth, parts, found = d * (np.sqrt(1 + spread**2) - 1) ** 2, partition(n, groups), []
+    for _ in range(trials):
+        near = rng.normal(size=(n, d)) + SHIFT
+        far = near + spread * rng.normal(size=(n, d))
+        a, b = (scores(x, reference, parts) for x in (far, near))
+        gap = difference(a, b, "fd")
+        found.append((a["fd"] - b["fd"], gap["value"], gap["low"] <= truth <= gap["high"]))
+    plain, value, covered = np.mean(found, axis=0)
+    error = np.sqrt(covered * (1 - covered) / trials)
+    out = {"truth": truth, "plain": plain, "value": value, "covered": covered, "standard_error": error}
+    return {key: float(number) for key, number in out.items()}
+
+
+def scores(x, reference, parts):
+    """What scores.json holds of the FD of features x [n, d]."""
+    fd, *replicates = frechet.distances(x, reference, parts)
+    return {"fd": fd, "seed_blocks": 1, "replicates": [{"fd": r} for r in replicates]}
