@@ -5,6 +5,7 @@ import torch
 
 from cachebench import cache, seeds, trajectory
 from cachebench.schedule import Schedule
+from cachebench.spec import BRANCHES
 
 
 def relative(found, expected):
@@ -51,6 +52,26 @@ class Spy(cache.Session):
             return run(h)
 
         return self.session.branch(i, name, h, noted)
+
+
+class Notes(cache.Session):
+    """What passes the doors of a full trajectory: `branches` {(evaluation, block, branch): (stream, value)}, and the stream
+    `after` {(evaluation, block)}."""
+
+    def __init__(self):
+        self.branches, self.after = {}, {}
+
+    def begin(self, evaluation):
+        self.evaluation = evaluation
+
+    def block(self, i, h, run):
+        self.after[self.evaluation, i] = run(h)
+        return self.after[self.evaluation, i]
+
+    def branch(self, i, name, h, run):
+        value = run(h)
+        self.branches[self.evaluation, i, BRANCHES.index(name)] = (h, value)
+        return value
 
 
 def random_state():

@@ -12,9 +12,8 @@ from cachebench.cache import ScheduledSession
 from cachebench.schedule import Schedule
 from cachebench.spec import Spec
 from cachebench.train import calibrate, loop, scale_shift
-from cachebench.train.greedy import Tape
 from cachebench.train.problem import Problem
-from helpers import random_schedule, relative, sample
+from helpers import Notes, random_schedule, relative, sample
 
 BlockCaching = method.plugin("block_caching")
 FORA = method.plugin("fora")
@@ -114,10 +113,10 @@ def test_calibrated_changes(problem, normalise_by):
     state, curve = BlockCaching(samples=3, normalise_by=normalise_by).fit(problem)
     assert state.keys() == {"change"} and state["change"].shape == problem.spec.mask_shape
     assert (state["change"][0] == 0).all() and (state["change"][1:] > 0).all()
-    tape = Tape()
-    trajectory.run(problem.model, problem.spec, tape, *calibrate.start(problem, [0, 1, 2]))
+    notes = Notes()
+    trajectory.run(problem.model, problem.spec, notes, *calibrate.start(problem, [0, 1, 2]))
     for e, i, j in ((1, 0, 0), (3, 1, 1), (5, 0, 1)):
-        new, old = tape.values[e, i, j], tape.values[e - 1, i, j]
+        new, old = (notes.branches[at, i, j][1] for at in (e, e - 1))
         size = (new if normalise_by == "new" else old).abs().sum((1, 2))
         assert relative(state["change"][e, i, j], ((new - old).abs().sum((1, 2)) / size).mean()) < 1e-5
     assert len(curve) == 5 * 2 * 2

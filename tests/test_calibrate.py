@@ -7,10 +7,9 @@ import torch
 
 from cachebench import seeds, trajectory
 from cachebench.cache import Session
-from cachebench.spec import BRANCHES
 from cachebench.train import calibrate
 from cachebench.train.problem import Problem
-from helpers import relative
+from helpers import Notes, relative
 
 
 @pytest.fixture(params=["dit", "uvit"])
@@ -20,24 +19,6 @@ def problem(request, tmp_path):
     model, spec = (request.getfixturevalue(name) for name in names)
     latents = torch.randn(6, *spec.arch.sample_shape, generator=torch.Generator().manual_seed(0))
     return Problem(model, spec, latents, torch.arange(6) % spec.arch.num_classes, tmp_path / "partial")
-
-
-class Notes(Session):
-    """What passes the doors: {(evaluation, block, branch): (stream, value)}, and the stream after every block."""
-
-    def __init__(self):
-        self.branches, self.after = {}, {}
-
-    def begin(self, evaluation):
-        self.evaluation = evaluation
-
-    def block(self, i, h, run):
-        self.after[self.evaluation, i] = run(h)
-        return self.after[self.evaluation, i]
-
-    def branch(self, i, name, h, run):
-        self.branches[self.evaluation, i, BRANCHES.index(name)] = (h, run(h))
-        return self.branches[self.evaluation, i, BRANCHES.index(name)][1]
 
 
 def noted(problem, samples):

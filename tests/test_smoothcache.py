@@ -8,9 +8,8 @@ from cachebench import cost, method, trajectory
 from cachebench.schedule import Schedule
 from cachebench.spec import BRANCHES, Spec
 from cachebench.train import calibrate
-from cachebench.train.greedy import Tape
 from cachebench.train.problem import Problem
-from helpers import relative, sample
+from helpers import Notes, relative, sample
 
 SmoothCache = method.plugin("smoothcache")
 FORA = method.plugin("fora")
@@ -167,10 +166,10 @@ def test_calibrated_errors(problem):
     before = {key: value.clone() for key, value in problem.model.state_dict().items()}
     state, curve = SmoothCache(samples=3).fit(problem)
     assert state["errors"].shape == (3, 6, 2)
-    tape = Tape()
-    trajectory.run(problem.model, problem.spec, tape, *calibrate.start(problem, [0, 1, 2]))
+    notes = Notes()
+    trajectory.run(problem.model, problem.spec, notes, *calibrate.start(problem, [0, 1, 2]))
     for i, k, j in ((0, 1, 0), (2, 3, 1), (1, 2, 0)):
-        pairs = [(tape.values[i, block, j], tape.values[i + k, block, j]) for block in range(2)]
+        pairs = [(notes.branches[i, block, j][1], notes.branches[i + k, block, j][1]) for block in range(2)]
         expected = sum((new - old).abs().sum() / new.abs().sum() for old, new in pairs) / 2
         assert relative(state["errors"][k - 1, i + k, j], expected) < 1e-5
     assert (state["errors"][0, 1:] > 0).all()

@@ -13,6 +13,7 @@ rule train_backbone:
     input:
         images="data/train-images-idx3-ubyte",
         labels="data/train-labels-idx1-ubyte",
+        init=lambda wildcards: TRAINABLE[wildcards.backbone]["train"].get("init", []),
     output:
         weights="results/models/{backbone}.safetensors",
         curve="results/models/{backbone}.csv",

@@ -18,8 +18,10 @@ torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 where = device.pick()
 entry = config.read(args.config)["backbones"][args.backbone]
 model = checkpoints.build(Arch.from_config(entry["arch"]))
-start = time.perf_counter()
-weights, curve = train_backbone(model, *data.load(args.images, args.labels), entry["train"], f"{args.weights}.partial", where)
+init = entry["train"].get("init")
+begin, start = store.read_tensors(init)[0] if init else None, time.perf_counter()
+images = data.load(args.images, args.labels)
+weights, curve = train_backbone(model, *images, entry["train"], f"{args.weights}.partial", where, begin)
 store.write_csv(args.curve, curve)
 store.write_tensors(
     args.weights,

@@ -14,13 +14,15 @@ from cachebench.spec import NOISE
 from cachebench.train.loop import optimise
 
 
-def train_backbone(model, images, labels, settings, checkpoint, device):
-    """Trains `model` on images [n, C, H, W] uint8 and labels [n]; returns (EMA state dict, loss curve).
+def train_backbone(model, images, labels, settings, checkpoint, device, start=None):
+    """Trains `model` on images [n, C, H, W] uint8 and labels [n], from the weights `start` (default: its own
+    initialisation); returns (EMA state dict, loss curve).
 
     `settings`: steps, batch_size, lr, warmup, ema, label_dropout, seed, min_snr. The loss is the mean squared error of the
     noise at a uniform timestep, weighted by min(SNR, min_snr) / SNR if that is given (Hang et al., arXiv:2303.09556,
     section 3.4); the learning rate rises over `warmup` steps, then falls to zero along a cosine."""
-    model.initialize(generator("init", settings["seed"])).to(device)
+    model.load_state_dict(start) if start else model.initialize(generator("init", settings["seed"]))
+    model.to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0, weight_decay=0.0)
     noise, dtype = NOISE[model.arch.kind], fast_dtype(device)
