@@ -21,7 +21,7 @@ CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 CONFIGFILE = f"{RESULTS}/config.yaml"
 METHODS = settings.method_ids(CONFIG)
 PACKAGE = store.ROOT / "workflow/cachebench"
-REPORTING = ("results.py", "tables.py", "plots.py", "plots_run.py", "solvers.py", "page.py")  # changing these re-runs no job that computes
+REPORTING = ("results.py", "tables.py", "plots.py", "plots_run.py", "solvers.py", "page.py", "page_data.py")  # changing these re-runs no job that computes
 ENGINE = store.digest(
     p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
 )

@@ -18,8 +18,9 @@ rule collect:
 
 # What the tables, figures and the page are made by, besides their inputs.
 DRAWING = store.digest([PACKAGE / name for name in REPORTING])
-TEMPLATE = store.digest([store.ROOT / "workflow/report/page.html.j2"])
+TEMPLATE = store.digest(store.ROOT / f"workflow/report/page.{ending}" for ending in ("html.j2", "css", "js"))
 FIGURES = ("pareto", "fidelity", "routers", "fits", "samples")
+FORMATS = ("png", "svg", "pdf")
 
 
 rule tables:
@@ -47,13 +48,17 @@ rule tables:
         "$PYTHON $SCRIPTS/tables.py --results {input} --out {output} > {log} 2>&1"
 
 
-def fits_of(wildcards):
+def fits_of(run):
     return [
-        f"{RESULTS}/{wildcards.run}/{name}/fit/{fit}.{ending}"
-        for name in methods_of(wildcards.run)
-        for fit in FITS[wildcards.run, name]
+        f"{RESULTS}/{run}/{name}/fit/{fit}.{ending}"
+        for name in methods_of(run)
+        for fit in FITS[run, name]
         for ending in ("safetensors", "csv", "json")
     ]
+
+
+def images_of(run):
+    return [shard for name in methods_of(run) for shard in shards(run, name)]
 
 
 rule schedules:
@@ -66,7 +71,7 @@ rule schedules:
 rule gallery:
     input:
         settings=lambda wildcards: [f"{RESULTS}/{wildcards.run}/{name}/settings.json" for name in methods_of(wildcards.run)],
-        fits=fits_of,
+        fits=lambda wildcards: fits_of(wildcards.run),
     output:
         [
             report(
@@ -76,7 +81,7 @@ rule gallery:
                 subcategory="{run}",
                 labels={"figure": "schedules", "format": ending},
             )
-            for ending in ("png", "svg")
+            for ending in FORMATS
         ],
         folder=directory(f"{RESULTS}/schedules/{{run}}"),
     log:
@@ -90,16 +95,14 @@ rule gallery:
         drawing=DRAWING,
     shell:
         "$PYTHON $SCRIPTS/gallery.py --config {params.config} --run {wildcards.run} --folder {params.results} "
-        "--schedules {output.folder} --out {output[0]} {output[1]} > {log} 2>&1"
+        "--schedules {output.folder} --out {output[0]} {output[1]} {output[2]} > {log} 2>&1"
 
 
 rule plots:
     input:
         results=f"{RESULTS}/results.csv",
-        fits=fits_of,
-        images=lambda wildcards: [
-            shard for name in methods_of(wildcards.run) for shard in shards(wildcards.run, name)
-        ],
+        fits=lambda wildcards: fits_of(wildcards.run),
+        images=lambda wildcards: images_of(wildcards.run),
     output:
         [
             report(
@@ -110,7 +113,7 @@ rule plots:
                 labels={"figure": figure, "format": ending},
             )
             for figure in FIGURES
-            for ending in ("png", "svg")
+            for ending in FORMATS
         ],
     log:
         f"logs/{CONFIG['name']}/{{run}}/plots.log",
@@ -140,7 +143,7 @@ rule solvers:
                 category="Figures",
                 labels={"figure": "solvers", "format": ending},
             )
-            for ending in ("png", "svg")
+            for ending in FORMATS
         ],
     log:
         f"logs/{CONFIG['name']}/solvers.log",
@@ -162,8 +165,11 @@ rule page:
             f"{RESULTS}/figures/{{run}}/{{figure}}.{{ending}}",
             run=CONFIG["runs"],
             figure=(*FIGURES, "schedules"),
-            ending=("png", "svg"),
+            ending=FORMATS,
         ),
+        settings=results_of("settings.json"),
+        fits=[file for run in CONFIG["runs"] for file in fits_of(run)],
+        images=[file for run in CONFIG["runs"] for file in images_of(run)],
     output:
         f"{RESULTS}/index.html",
     log:
