@@ -373,5 +373,5 @@ def test_the_command_names_the_files_of_the_setting(synthetic):
     setting = next(one for one in synthetic[1]["settings"] if one["id"] == "dit-50/ddim/0.5")
     here = "results/synthetic"
     assert setting["command"] == (
-        f"snakemake --cores all --configfile {here}/config.yaml {here}/dit-50/ddim/scores.json {here}/dit-50/ddim/latency.json"
+        f"snakemake {here}/dit-50/ddim/scores.json {here}/dit-50/ddim/latency.json --cores all --configfile {here}/config.yaml"
     )

@@ -113,7 +113,7 @@ def panel(files, row, full):
     """What only the panel of a setting shows: schedule, samples beside `full`, fit curve, command."""
     here = f"results/{files.cfg['name']}"
     targets = [f"{here}/{row.run}/{row.method}/{name}.json" for name in ("scores", "latency")]
-    command = shlex.join(["snakemake", "--cores", "all", "--configfile", f"{here}/config.yaml", *targets])
+    command = shlex.join(["snakemake", *targets, "--cores", "all", "--configfile", f"{here}/config.yaml"])
     schedule = attempt(mask, files, row)
     found = {"command": command, "note": schedule} if isinstance(schedule, str) else {"command": command, "mask": schedule}
     own = images(files, row.method, row.budget) if row.method != "full" else None

@@ -21,7 +21,8 @@ CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 CONFIGFILE = f"{RESULTS}/config.yaml"
 METHODS = settings.method_ids(CONFIG)
 PACKAGE = store.ROOT / "workflow/cachebench"
-REPORTING = ("results.py", "tables.py", "plots.py", "plots_run.py", "solvers.py", "page.py", "page_data.py")  # changing these re-runs no job that computes
+# Changing these re-runs no job that computes.
+REPORTING = ("results.py", "tables.py", "plots.py", "plots_run.py", "solvers.py", "page.py", "page_data.py")
 ENGINE = store.digest(
     p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
 )
@@ -71,7 +72,9 @@ def budgets(run, name):
 
 
 def states(wildcards):
-    return [f"{RESULTS}/{wildcards.run}/{wildcards.method}/fit/{fit}.safetensors" for fit in FITS[wildcards.run, wildcards.method]]
+    return [
+        f"{RESULTS}/{wildcards.run}/{wildcards.method}/fit/{fit}.safetensors" for fit in FITS[wildcards.run, wildcards.method]
+    ]
 
 
 def shards(run, name):
