@@ -323,9 +323,10 @@ def test_only_the_pages_own_scripts_may_run(opened):
 
 def test_ties_are_marked_and_the_best_beyond_doubt_is_bold(synthetic):
     marks = {one["id"]: one["ties"] for one in synthetic[1]["settings"]}
-    assert marks["dit-20/ddim/0.3"] == {"fd": "best", "latent_mse": "best"}
+    assert marks["dit-20/ddim/0.3"] == dict.fromkeys(("fd", "fd_minus_full", "latent_mse"), "best")
     assert marks["dit-20/full/1"] == marks["dit-20/fora/0.9"] == marks["dit-20/l2c/0.3"] == {}
-    assert marks["dit-20/random_skip/0.9"]["fd"] == marks["dit-20/ddim/0.9"]["fd"] == "tie"
+    assert marks["dit-20/random_skip/0.9"] == {"fd": "tie", "fd_minus_full": "tie"}
+    assert marks["dit-20/l2c/0.9"] == {"fd": "tie"}  # the paired difference is sharper
 
 
 def test_masks_and_images_are_those_of_the_files(synthetic):

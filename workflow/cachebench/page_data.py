@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cachebench import method, plots, plots_run, tables
-from cachebench.page import compare, fd_key
+from cachebench.page import compare
 from cachebench.setting import reason
 from cachebench.spec import BRANCHES
 
@@ -81,11 +81,11 @@ def value(row, column):
 def ties(group):
     """{column: {index: "best" or "tie"}} of rows at one budget: who is best beyond the intervals, or tied with the best."""
     marks, good = {}, group[group.status == "ok"]
-    for key in ("fd", "latent_mse"):
+    for key in ("fd", "fd_minus_full", "latent_mse"):
         known = good[good[key].notna()]
         if len(known) > 1:
-            compared, best = fd_key(known) if key == "fd" else key, known.loc[known[key].idxmin()]
-            tied = [i for i, row in known.iterrows() if i == best.name or not compare(best, row, compared)]
+            best = known.loc[known[key].idxmin()]
+            tied = [i for i, row in known.iterrows() if i == best.name or not compare(best, row, key)]
             marks[key] = dict.fromkeys(tied, "tie" if len(tied) > 1 else "best")
     return marks
 
