@@ -174,11 +174,11 @@ def click(browser, css):
     browser.execute_script("document.querySelector(arguments[0]).click()", css)
 
 
-def wait(browser, script):
-    """Waits until the expression is true."""
+def wait(browser, script, first=lambda: None):
+    """The expression's value once it is true; `first` is done before every look, for a page that is not yet ready for it."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(f"return {script}"))
+    return WebDriverWait(browser, 60).until(lambda driver: (first(), driver.execute_script(f"return {script}"))[1])
 
 
 def axis_title(browser, letter):
@@ -186,7 +186,7 @@ def axis_title(browser, letter):
 
 
 def point(browser, name, budget):
-    """(x, y) on the screen of a method's point in the chart, and its hover text's line of the name."""
+    """(x, y) on the screen of a method's point in the chart."""
     browser.execute_script("document.getElementById('chart').scrollIntoView({block: 'center'})")
     return browser.execute_script(
         """
@@ -268,14 +268,12 @@ def test_chart_switches_its_axes(opened):
 
 
 def test_hover_and_click_on_a_point(opened, synthetic):
-    place = point(opened, "l2c", 0.5)
-    mouse(opened, place)
-    text = wait(opened, "document.querySelector('#chart .hoverlayer text')?.textContent")
+    hover = "document.querySelector('#chart .hoverlayer text')?.textContent"
+    text = wait(opened, hover, lambda: mouse(opened, point(opened, "l2c", 0.5)))
     cell = next(one for one in synthetic[1]["settings"] if one["id"] == "dit-20/l2c/0.5")["values"]
     assert "L2c, budget 0.5" in text and "threshold=" in text and "MACs, % of full: 49.7" in text
     assert f"{cell['fd']['text']} ± 0.400" in text
-    mouse(opened, place, press=True)
-    wait(opened, "document.getElementById('panel').open")
+    wait(opened, "document.getElementById('panel').open", lambda: mouse(opened, point(opened, "l2c", 0.5), press=True))
     assert opened.execute_script("return document.getElementById('panel-title').textContent") == "L2c"
 
 

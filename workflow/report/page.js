@@ -76,6 +76,12 @@ function axis(key, extra = {}) {
   return { title: { text: key && title(key), font: { size: 13 } }, gridcolor: line, linecolor: line, zeroline: false, automargin: true, ...extra };
 }
 
+// A log axis; powers of ten only where it spans more than about one.
+function logarithmic(values) {
+  const decades = Math.log10(Math.max(...values) / Math.min(...values));
+  return { type: "log", exponentformat: "power", ...(decades > 1.2 ? { dtick: 1 } : {}) };
+}
+
 function layout(extra) {
   const ink = colour("ink");
   return {
@@ -125,11 +131,14 @@ function draw() {
     name: "Pareto front", mode: "lines", line, opacity: 0.3, hoverinfo: "skip",
     x: front.map(point => point.values[x].value), y: front.map(point => point.values[y].value),
   });
-  const full = groups.get("full")?.[0];
-  const level = full && { type: "line", xref: "paper", x0: 0, x1: 1, y0: full.values[y].value, y1: full.values[y].value, layer: "below", line: { color: colour("soft"), width: 1, dash: "dot" } };
+  const full = data.settings.find(one => one.run === run && one.method === "full")?.values ?? {};
+  const dotted = { type: "line", layer: "below", line: { color: colour("soft"), width: 1, dash: "dot" } };
+  const shapes = []; // the full run's quality, and its cost
+  if (full[y]?.value != null) shapes.push({ ...dotted, xref: "paper", x0: 0, x1: 1, y0: full[y].value, y1: full[y].value });
+  if (full[x]?.value != null) shapes.push({ ...dotted, yref: "paper", y0: 0, y1: 1, x0: full[x].value, x1: full[x].value });
   const nothing = { text: `No setting of ${escaped(run)} has both numbers.`, showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 };
   Plotly.react("chart", traces, layout({
-    xaxis: axis(x), yaxis: axis(y, { type: log ? "log" : "linear" }), shapes: level ? [level] : [],
+    xaxis: axis(x), yaxis: axis(y, log ? logarithmic(values) : {}), shapes,
     annotations: points.length ? [] : [nothing], legend: { orientation: "h", y: -0.2, yanchor: "top", font: { size: 11 } },
   }), QUIET);
 }
@@ -162,7 +171,7 @@ function curve(place, setting, name) {
   Plotly.newPlot(place, [{ x: setting.fit.steps, y, mode: "lines", line: { color: colour("mark"), width: 1.5 }, hovertemplate: "%{x}: %{y:.4g}<extra></extra>" }],
     layout({
       xaxis: axis(null, { title: { text: setting.fit.x } }), margin: { l: 60, r: 10, t: 8, b: 45 },
-      yaxis: axis(null, { type: log ? "log" : "linear", title: { text: name.replaceAll("_", " ") }, exponentformat: "power" }),
+      yaxis: axis(null, { ...(log ? logarithmic(known) : {}), title: { text: name.replaceAll("_", " ") } }),
     }), { ...QUIET, displayModeBar: false });
 }
 

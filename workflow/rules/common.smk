@@ -85,6 +85,19 @@ def shards(run, name):
     ]
 
 
+def fits_of(run):
+    return [
+        f"{RESULTS}/{run}/{name}/fit/{fit}.{ending}"
+        for name in methods_of(run)
+        for fit in FITS[run, name]
+        for ending in ("safetensors", "csv", "json")
+    ]
+
+
+def images_of(run):
+    return [shard for name in methods_of(run) for shard in shards(run, name)]
+
+
 def plugin_file(wildcards):
     return str(method.file_of(wildcards.method))
 

@@ -48,19 +48,6 @@ rule tables:
         "$PYTHON $SCRIPTS/tables.py --results {input} --out {output} > {log} 2>&1"
 
 
-def fits_of(run):
-    return [
-        f"{RESULTS}/{run}/{name}/fit/{fit}.{ending}"
-        for name in methods_of(run)
-        for fit in FITS[run, name]
-        for ending in ("safetensors", "csv", "json")
-    ]
-
-
-def images_of(run):
-    return [shard for name in methods_of(run) for shard in shards(run, name)]
-
-
 rule schedules:
     input:
         expand(f"{RESULTS}/figures/{{run}}/schedules.png", run=CONFIG["runs"]),
@@ -73,7 +60,7 @@ rule gallery:
         settings=lambda wildcards: [f"{RESULTS}/{wildcards.run}/{name}/settings.json" for name in methods_of(wildcards.run)],
         fits=lambda wildcards: fits_of(wildcards.run),
     output:
-        [
+        figures=[
             report(
                 f"{RESULTS}/figures/{{run}}/schedules.{ending}",
                 caption="../report/schedules.rst",
@@ -91,11 +78,10 @@ rule gallery:
         "../../environment.yml"
     params:
         config=CONFIGFILE,
-        results=RESULTS,
         drawing=DRAWING,
     shell:
-        "$PYTHON $SCRIPTS/gallery.py --config {params.config} --run {wildcards.run} --folder {params.results} "
-        "--schedules {output.folder} --out {output[0]} {output[1]} {output[2]} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/gallery.py --config {params.config} --run {wildcards.run} --folder $(dirname $(dirname {output.folder})) "
+        "--schedules {output.folder} --out {output.figures} > {log} 2>&1"
 
 
 rule plots:
