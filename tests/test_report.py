@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from plotly.offline import get_plotlyjs
 
-from cachebench import config, method, page, plots, plots_run, store, tables
+from cachebench import config, method, page, page_data, plots, plots_run, store, tables
 from cachebench.spec import Arch, Spec
 from test_tables import example, missing, row
 
@@ -101,27 +102,27 @@ def test_a_method_keeps_its_colour():
 
 @pytest.fixture(scope="module")
 def drawn(frame, tmp_path_factory):
-    """{name: (figure, its png, its svg)} of the two figures of the results table, saved below results/figures/r_1."""
+    """{name: (figure, its png, svg and pdf)} of the two figures of the results table, saved below results/figures/r_1."""
     here, out = tmp_path_factory.mktemp("results") / "figures/r_1", {}
     for name in ("pareto", "fidelity"):
-        out[name] = (getattr(plots, name)(frame, "r_1"), here / f"{name}.png", here / f"{name}.svg")
+        out[name] = (getattr(plots, name)(frame, "r_1"), *(here / f"{name}.{ending}" for ending in ("png", "svg", "pdf")))
         plots.save(out[name][0], out[name][1:])
     return out
 
 
 @pytest.mark.parametrize("name", ["pareto", "fidelity"])
 def test_cost_figures_are_written_and_name_every_method_that_ran(name, drawn):
-    figure, png, svg = drawn[name]
+    figure, png, svg, pdf = drawn[name]
     text = words(figure)
     assert "L2C" in text and "RANDOM_SKIP" in text and "FORA" not in text
     assert ("n = 500" in text) and ("tiny_cnn" in text or name == "fidelity")
     assert png.read_bytes().startswith(b"\x89PNG") and png.stat().st_size > 5000
-    assert "<svg" in svg.read_text()[:1000]
-    assert len(list(png.parent.iterdir())) == 4  # no temporary file is left
+    assert "<svg" in svg.read_text()[:1000] and pdf.read_bytes().startswith(b"%PDF")
+    assert len(list(png.parent.iterdir())) == 6  # no temporary file is left
 
 
 def test_the_same_figure_is_the_same_bytes(frame, drawn, tmp_path):
-    again = [tmp_path / "fidelity.png", tmp_path / "fidelity.svg"]
+    again = [tmp_path / f"fidelity.{ending}" for ending in ("png", "svg", "pdf")]
     plots.save(plots.fidelity(frame, "r_1"), again)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in drawn["fidelity"][1:]]
 
@@ -202,13 +203,14 @@ def html(frame, drawn):
     paths = [path for _, *files in drawn.values() for path in files]
     folder = paths[0].parents[2]
     (folder / "config.yaml").write_text(json.dumps(CONFIG))
-    return page.render(CONFIG, frame, folder / "config.yaml", paths, folder)
+    data = page_data.collect(CONFIG, frame, folder)
+    return page.render(CONFIG, frame, folder / "config.yaml", paths, folder, data).replace(get_plotlyjs(), "")
 
 
 def test_page_shows_every_reason_escaped(html, frame):
     for reason in frame.reason[frame.status != "ok"]:
         assert reason.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in html
-    assert html.count("<script>") == 1 and "alert(1)</script>" not in html
+    assert html.count("<script>") == 2 and "alert(1)</script>" not in html
     assert "tiny &amp; co" in html
 
 
@@ -218,7 +220,7 @@ def test_page_loads_nothing_from_elsewhere(html):
     assert not re.search(r"@import|url\(|fetch\(|https?://", html)
     assert "link" not in found.tags and "iframe" not in found.tags
     assert b"<svg" in base64.b64decode(found.loaded[0].partition(",")[2])
-    links = {"results.csv", "config.yaml", "tables/r_1.csv", "tables/r_1.md", "tables/r_1.tex", "figures/r_1/pareto.svg"}
+    links = {"results.csv", "config.yaml", "tables/r_1.csv", "tables/r_1.md", "tables/r_1.tex", "figures/r_1/pareto.pdf"}
     assert links <= set(found.links)
 
 

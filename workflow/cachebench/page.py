@@ -1,12 +1,15 @@
 """One self-contained HTML page of a results folder: what ran, what came out, tables and figures. No torch here."""
 
 import base64
+import hashlib
+import json
 import os
 from datetime import datetime
 from pathlib import Path
 
 import jinja2
 import numpy as np
+from plotly.offline import get_plotlyjs
 
 from cachebench import config, solvers, store, tables
 
@@ -163,19 +166,27 @@ def caption(name):
 
 def figures(paths, run, folder):
     """Context of the figures in the folder called `run`, in page order: vector graphics, but pixels for the samples."""
-    found = {Path(p).stem: Path(p) for p in sorted(paths) if Path(p).parent.name == run and Path(p).suffix == ".png"}
-    found |= {p.stem: p for p in map(Path, paths) if p.parent.name == run and p.suffix == ".svg" and p.stem != "samples"}
+    here = [path for path in map(Path, paths) if path.parent.name == run]
+    found = {path.stem: path for path in here if path.suffix == ".png"}
+    found |= {path.stem: path for path in here if path.suffix == ".svg" and path.stem != "samples"}
     chosen = [(name, title, found[name]) for name, title in FIGURES.items() if name in found]
+    files = {name: {p.suffix[1:]: os.path.relpath(p, folder) for p in here if p.stem == name} for name in found}
     return [
-        {"name": name, "title": title, "caption": caption(name), "data": embed(path), "link": os.path.relpath(path, folder)}
+        {"name": name, "title": title, "caption": caption(name), "data": embed(path), "files": files[name]}
         for name, title, path in chosen
     ]
 
 
-def render(cfg, frame, config_path, paths, folder):
-    """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv."""
+def script(text):
+    """{"text", "digest"} of an inline script; the digest is what the page's security policy allows to run."""
+    return {"text": text, "digest": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
+
+
+def render(cfg, frame, config_path, paths, folder, data):
+    """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv;
+    `data` is what page_data.collect returned."""
     runs = []
-    for run in cfg["runs"]:
+    for run in (run["name"] for run in data["runs"]):
         lead, budgets = summary(frame, run)
         table, drawn = tables.build(frame, run), figures(paths, run, folder)
         runs.append({"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": drawn})
@@ -183,6 +194,7 @@ def render(cfg, frame, config_path, paths, folder):
     loader = jinja2.FileSystemLoader(REPORT)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"direction": tables.direction, "DASH": tables.DASH}
-    return environment.get_template("page.html.j2").render(
-        name=cfg["name"], facts=facts(cfg, frame, config_path), runs=runs, halves=halves
-    )
+    scripts = [script(get_plotlyjs()), script((REPORT / "page.js").read_text())]
+    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
+    context = {"facts": facts(cfg, frame, config_path), "runs": runs, "halves": halves, "scripts": scripts}
+    return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, **context)

@@ -21,16 +21,9 @@ CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 CONFIGFILE = f"{RESULTS}/config.yaml"
 METHODS = settings.method_ids(CONFIG)
 PACKAGE = store.ROOT / "workflow/cachebench"
-REPORTING = (
-    "results.py",
-    "tables.py",
-    "compare.py",
-    "readouts.py",
-    "plots.py",
-    "plots_run.py",
-    "solvers.py",
-    "page.py",
-)  # changing these re-runs no job that computes
+# Changing these re-runs no job that computes.
+REPORTING = ("results.py", "tables.py", "compare.py", "readouts.py", "plots.py", "plots_run.py", "solvers.py", "page.py")
+REPORTING += ("page_data.py",)
 ENGINE = store.digest(
     p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
 )
@@ -91,6 +84,19 @@ def shards(run, name):
         for budget in budgets(run, name)
         for shard in range(settings.shards(CONFIG))
     ]
+
+
+def fits_of(run):
+    return [
+        f"{RESULTS}/{run}/{name}/fit/{fit}.{ending}"
+        for name in methods_of(run)
+        for fit in FITS[run, name]
+        for ending in ("safetensors", "csv", "json")
+    ]
+
+
+def images_of(run):
+    return [shard for name in methods_of(run) for shard in shards(run, name)]
 
 
 def plugin_file(wildcards):

@@ -40,8 +40,9 @@ rule comparisons:
 
 # What the tables, figures and the page are made by, besides their inputs.
 DRAWING = store.digest([PACKAGE / name for name in REPORTING])
-TEMPLATE = store.digest([store.ROOT / "workflow/report/page.html.j2"])
+TEMPLATE = store.digest(store.ROOT / f"workflow/report/page.{ending}" for ending in ("html.j2", "css", "js"))
 FIGURES = ("pareto", "fidelity", "routers", "fits", "samples")
+FORMATS = ("png", "svg", "pdf")
 
 
 rule tables:
@@ -69,15 +70,6 @@ rule tables:
         "$PYTHON $SCRIPTS/tables.py --results {input} --out {output} > {log} 2>&1"
 
 
-def fits_of(wildcards):
-    return [
-        f"{RESULTS}/{wildcards.run}/{name}/fit/{fit}.{ending}"
-        for name in methods_of(wildcards.run)
-        for fit in FITS[wildcards.run, name]
-        for ending in ("safetensors", "csv", "json")
-    ]
-
-
 rule schedules:
     input:
         expand(f"{RESULTS}/figures/{{run}}/schedules.png", run=CONFIG["runs"]),
@@ -88,9 +80,9 @@ rule schedules:
 rule gallery:
     input:
         settings=lambda wildcards: [f"{RESULTS}/{wildcards.run}/{name}/settings.json" for name in methods_of(wildcards.run)],
-        fits=fits_of,
+        fits=lambda wildcards: fits_of(wildcards.run),
     output:
-        [
+        figures=[
             report(
                 f"{RESULTS}/figures/{{run}}/schedules.{ending}",
                 caption="../report/schedules.rst",
@@ -98,7 +90,7 @@ rule gallery:
                 subcategory="{run}",
                 labels={"figure": "schedules", "format": ending},
             )
-            for ending in ("png", "svg")
+            for ending in FORMATS
         ],
         folder=directory(f"{RESULTS}/schedules/{{run}}"),
     log:
@@ -108,18 +100,17 @@ rule gallery:
         "../../environment.yml"
     params:
         config=CONFIGFILE,
-        results=RESULTS,
         drawing=DRAWING,
     shell:
-        "$PYTHON $SCRIPTS/gallery.py --config {params.config} --run {wildcards.run} --folder {params.results} "
-        "--schedules {output.folder} --out {output[0]} {output[1]} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/gallery.py --config {params.config} --run {wildcards.run} --folder $(dirname $(dirname {output.folder})) "
+        "--schedules {output.folder} --out {output.figures} > {log} 2>&1"
 
 
 rule plots:
     input:
         results=f"{RESULTS}/results.csv",
-        fits=fits_of,
-        images=lambda wildcards: [shard for name in methods_of(wildcards.run) for shard in shards(wildcards.run, name)],
+        fits=lambda wildcards: fits_of(wildcards.run),
+        images=lambda wildcards: images_of(wildcards.run),
     output:
         [
             report(
@@ -130,7 +121,7 @@ rule plots:
                 labels={"figure": figure, "format": ending},
             )
             for figure in FIGURES
-            for ending in ("png", "svg")
+            for ending in FORMATS
         ],
     log:
         f"logs/{CONFIG['name']}/{{run}}/plots.log",
@@ -160,7 +151,7 @@ rule solvers:
                 category="Figures",
                 labels={"figure": "solvers", "format": ending},
             )
-            for ending in ("png", "svg")
+            for ending in FORMATS
         ],
     log:
         f"logs/{CONFIG['name']}/solvers.log",
@@ -182,8 +173,11 @@ rule page:
             f"{RESULTS}/figures/{{run}}/{{figure}}.{{ending}}",
             run=CONFIG["runs"],
             figure=(*FIGURES, "schedules"),
-            ending=("png", "svg"),
+            ending=FORMATS,
         ),
+        settings=results_of("settings.json"),
+        fits=[file for run in CONFIG["runs"] for file in fits_of(run)],
+        images=[file for run in CONFIG["runs"] for file in images_of(run)],
     output:
         f"{RESULTS}/index.html",
     log:

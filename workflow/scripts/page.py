@@ -6,7 +6,9 @@ from _cli import arguments
 
 args = arguments(__doc__, "config", "results", "figures+", "out")
 
-from cachebench import config, page, store, tables  # noqa: E402
+from cachebench import config, page, page_data, store, tables  # noqa: E402
 
 cfg, frame = config.load(args.config), tables.read(args.results)
-store.write_text(args.out, page.render(cfg, frame, args.config, args.figures, Path(args.out).parent))
+folder = Path(args.out).parent
+data = page_data.collect(cfg, frame, folder)
+store.write_text(args.out, page.render(cfg, frame, args.config, args.figures, folder, data))

@@ -1,4 +1,4 @@
-"""Draws the figures of one run that `--out` names: pareto, fidelity, routers, fits, samples (png, svg)."""
+"""Draws the figures of one run that `--out` names: pareto, fidelity, routers, fits, samples (png, svg, pdf)."""
 
 from pathlib import Path
 

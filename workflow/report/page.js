@@ -1,0 +1,246 @@
+// The page's interaction: tables that sort, a leaderboard that filters, the Pareto chart, and a panel for each setting.
+"use strict";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const settings = new Map(data.settings.map(setting => [setting.id, setting]));
+const runs = new Map(data.runs.map(run => [run.name, run]));
+const at = id => document.getElementById(id);
+const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const title = key => [data.columns[key].title, data.columns[key].unit].filter(Boolean).join(", ");
+const escaped = text => String(text).replace(/[&<>"]/g, sign => `&#${sign.charCodeAt(0)};`);
+const QUIET = { displaylogo: false, responsive: true, modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
+const TOUCH = matchMedia("(pointer: coarse)").matches; // where a drag scrolls the page, not the chart
+
+// An element with properties and children; text is always text, never markup.
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+// Tables: a click on a heading sorts the rows of each group; rows without numbers stay last.
+
+function sortTable(table, heads, index) {
+  const sign = heads[index].getAttribute("aria-sort") === "ascending" ? -1 : 1;
+  heads.forEach(head => head.removeAttribute("aria-sort"));
+  heads[index].setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
+  const value = row => {
+    const cell = row.cells[index];
+    return "value" in cell.dataset ? parseFloat(cell.dataset.value) : cell.textContent;
+  };
+  const order = (a, b) => {
+    const x = value(a), y = value(b);
+    if (typeof x === "string") return sign * x.localeCompare(y);
+    return isNaN(x) - isNaN(y) || sign * (x - y) || 0;
+  };
+  for (const body of table.tBodies) {
+    const rows = [...body.querySelectorAll("tr:not(.group)")];
+    const off = rows.filter(row => row.classList.contains("off"));
+    body.append(...rows.filter(row => !off.includes(row)).sort(order), ...off);
+  }
+}
+
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.querySelectorAll("thead th")];
+  heads.forEach((head, index) => head.querySelector("button").addEventListener("click", () => sortTable(table, heads, index)));
+}
+
+// Leaderboard: what the filters leave; the full run is the reference at every budget and beside every kind.
+
+function filter() {
+  const [scope, ...words] = at("filter-where").value.split(" ");
+  const where = words.join(" "), budget = at("filter-budget").value, kind = at("filter-kind").value;
+  const rows = [...at("board").tBodies[0].rows];
+  for (const row of rows) {
+    const reference = row.dataset.kind === "full";
+    row.hidden = (scope && row.dataset[scope] !== where)
+      || (!reference && budget && row.dataset.budget !== budget)
+      || (!reference && kind && row.dataset.kind !== kind)
+      || (at("filter-measured").checked && row.classList.contains("off"));
+  }
+  at("shown").value = `${rows.filter(row => !row.hidden).length} of ${rows.length} rows`;
+}
+
+for (const name of ["where", "budget", "kind", "measured"]) at(`filter-${name}`).addEventListener("change", filter);
+at("filter-where").addEventListener("change", () => {
+  const [scope, ...words] = at("filter-where").value.split(" ");
+  const first = data.runs.find(run => scope === "run" ? run.name === words.join(" ") : run.backbone === words.join(" "));
+  if (first) at("chart-run").value = first.name;
+  draw();
+});
+
+// Charts
+
+function axis(key, extra = {}) {
+  const line = colour("line");
+  return { title: { text: key && title(key), font: { size: 13 } }, gridcolor: line, linecolor: line, zeroline: false, automargin: true, ...extra };
+}
+
+// A log axis; powers of ten only where it spans more than about one.
+function logarithmic(values) {
+  const decades = Math.log10(Math.max(...values) / Math.min(...values));
+  return { type: "log", exponentformat: "power", ...(decades > 1.2 ? { dtick: 1 } : {}) };
+}
+
+function layout(extra) {
+  const ink = colour("ink");
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 12, family: "system-ui, sans-serif" },
+    margin: { l: 60, r: 16, t: 34, b: 50 }, hovermode: "closest", dragmode: TOUCH ? false : "zoom",
+    hoverlabel: { bgcolor: colour("band"), bordercolor: colour("line"), font: { color: ink }, align: "left" },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("soft"), activecolor: colour("mark") }, ...extra,
+  };
+}
+
+// Error bars of a column's intervals, null where none of the points has one.
+function bars(points, key, shade) {
+  const cells = points.map(point => point.values[key]);
+  if (!cells.some(cell => "low" in cell)) return null;
+  const side = (end, sign) => cells.map(cell => end in cell ? Math.max(0, sign * (cell[end] - cell.value)) : 0);
+  return { type: "data", symmetric: false, array: side("high", 1), arrayminus: side("low", -1), color: shade, thickness: 1, width: 3 };
+}
+
+function hover(point, x, y) {
+  const line = key => `${escaped(title(key))}: ${escaped([point.values[key].text, point.values[key].spread].filter(Boolean).join(" "))}`;
+  return `<b>${escaped(point.name)}</b>, budget ${point.budget}<br>${escaped(point.label)}<br>${line(x)}<br>${line(y)}`;
+}
+
+function methodTrace(points, front, x, y) {
+  const first = points[0], full = first.method === "full", ink = full ? colour("ink") : first.colour;
+  const opacity = points.map(point => full || front.includes(point.id) ? 1 : 0.4);
+  return {
+    name: first.name, ids: points.map(point => point.id), mode: full ? "markers" : "lines+markers", type: "scatter",
+    x: points.map(point => point.values[x].value), y: points.map(point => point.values[y].value),
+    error_x: bars(points, x, `${ink}70`), error_y: bars(points, y, `${ink}70`),
+    line: { color: `${ink}60`, width: 1.5, dash: first.kind === "control" ? "dash" : "solid" },
+    marker: { color: ink, symbol: first.symbol, size: full ? 15 : 10, opacity, line: { width: 0 } },
+    text: points.map(point => hover(point, x, y)), hovertemplate: "%{text}<extra></extra>",
+  };
+}
+
+function draw() {
+  const run = at("chart-run").value, x = at("chart-x").value, y = at("chart-y").value;
+  const points = data.settings.filter(one => one.run === run && one.values[x]?.value != null && one.values[y]?.value != null);
+  const values = points.map(point => point.values[y].value);
+  const log = Math.min(...values) > 0 && Math.max(...values) > 4 * Math.min(...values);
+  const front = (runs.get(run)?.fronts[`${x} ${y}`] ?? []).map(id => settings.get(id)).filter(Boolean);
+  const groups = Map.groupBy(points, point => point.method);
+  const traces = [...groups.values()].map(of => methodTrace(of.toSorted((a, b) => a.values[x].value - b.values[x].value), front.map(p => p.id), x, y));
+  const line = { color: colour("soft"), width: 7, shape: "hv" };
+  if (front.length > 1) traces.unshift({
+    name: "Pareto front", mode: "lines", line, opacity: 0.3, hoverinfo: "skip",
+    x: front.map(point => point.values[x].value), y: front.map(point => point.values[y].value),
+  });
+  const full = data.settings.find(one => one.run === run && one.method === "full")?.values ?? {};
+  const dotted = { type: "line", layer: "below", line: { color: colour("soft"), width: 1, dash: "dot" } };
+  const shapes = []; // the full run's quality, and its cost
+  if (full[y]?.value != null) shapes.push({ ...dotted, xref: "paper", x0: 0, x1: 1, y0: full[y].value, y1: full[y].value });
+  if (full[x]?.value != null) shapes.push({ ...dotted, yref: "paper", y0: 0, y1: 1, x0: full[x].value, x1: full[x].value });
+  const nothing = { text: `No setting of ${escaped(run)} has both numbers.`, showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 };
+  Plotly.react("chart", traces, layout({
+    xaxis: axis(x), yaxis: axis(y, log ? logarithmic(values) : {}), shapes,
+    annotations: points.length ? [] : [nothing], legend: { orientation: "h", y: -0.2, yanchor: "top", font: { size: 11 } },
+  }), QUIET);
+}
+
+for (const name of ["run", "x", "y"]) at(`chart-${name}`).addEventListener("change", draw);
+for (const option of at("chart-x").options) option.disabled = !data.settings.some(one => one.values[option.value]?.value != null);
+
+// Panel: the address after # names the setting, so that a link opens it and "back" closes it.
+
+function heatmap(place, setting) {
+  const count = Math.max(...setting.mask.map(site => site.length)), branches = data.branches.length;
+  const names = setting.mask.map((_, i) => `${Math.floor(i / branches)} ${data.branches[i % branches]}`);
+  const z = setting.mask.map(site => [...site].map(Number)), gap = count <= 60 ? 1 : 0;
+  const words = z.map(site => site.map(value => value ? "computed" : "reused"));
+  const scale = [[0, colour("reused")], [1, colour("computed")]];
+  place.style.height = `${Math.min(560, 90 + 15 * names.length)}px`;
+  Plotly.newPlot(place, [{
+    type: "heatmap", z, y: names, text: words, colorscale: scale, zmin: 0, zmax: 1, showscale: false, xgap: gap, ygap: gap,
+    hovertemplate: "evaluation %{x}, block %{y}: %{text}<extra></extra>",
+  }], layout({
+    xaxis: axis(null, { title: { text: "evaluation (0 = noisiest)" }, showgrid: false }), margin: { l: 60, r: 10, t: 8, b: 45 },
+    yaxis: axis(null, { autorange: "reversed", showgrid: false, type: "category" }),
+  }), { ...QUIET, displayModeBar: false });
+}
+
+function curve(place, setting, name) {
+  const y = setting.fit.series[name], known = y.filter(value => value != null);
+  const log = Math.min(...known) > 0 && Math.max(...known) > 30 * Math.min(...known);
+  place.style.height = "220px";
+  Plotly.newPlot(place, [{ x: setting.fit.steps, y, mode: "lines", line: { color: colour("mark"), width: 1.5 }, hovertemplate: "%{x}: %{y:.4g}<extra></extra>" }],
+    layout({
+      xaxis: axis(null, { title: { text: setting.fit.x } }), margin: { l: 60, r: 10, t: 8, b: 45 },
+      yaxis: axis(null, { ...(log ? logarithmic(known) : {}), title: { text: name.replaceAll("_", " ") } }),
+    }), { ...QUIET, displayModeBar: false });
+}
+
+function facts(setting) {
+  const rows = Object.keys(setting.values).map(key => [title(key), [setting.values[key].text, setting.values[key].spread].join(" ")]);
+  const list = element("dl", { className: "values" });
+  for (const [name, text] of rows) list.append(element("dt", {}, name), element("dd", {}, text));
+  return list;
+}
+
+function strips(setting) {
+  const full = runs.get(setting.run).images, own = setting.images, shown = [];
+  if (full) shown.push(["Full run", full]);
+  if (own) shown.push([setting.name, own.own]);
+  if (own?.difference) shown.push([`Difference × ${data.gain}`, own.difference]);
+  if (!shown.length) return element("p", { className: "about" }, "No images are kept.");
+  const grid = element("div", { className: "strips" });
+  for (const [name, src] of shown) grid.append(element("span", {}, name), element("img", { src, alt: `${name}: samples of the first seeds` }));
+  return grid;
+}
+
+function command(setting) {
+  const copy = element("button", { type: "button" }, "Copy");
+  copy.addEventListener("click", () => navigator.clipboard.writeText(setting.command).then(() => { copy.textContent = "Copied"; }));
+  return [element("pre", {}, setting.command), element("div", { className: "buttons" }, copy)];
+}
+
+function open(setting) {
+  const close = element("button", { type: "button", ariaLabel: "Close" }, "Close");
+  close.addEventListener("click", () => at("panel").close());
+  const others = data.settings.filter(one => one.run === setting.run && one.method === setting.method);
+  const budgets = others.map(one => element("a", { href: `#${one.id}`, ariaCurrent: one === setting ? "true" : null }, `budget ${one.budget}`));
+  const parameters = element("dl");
+  for (const [name, text] of setting.params) parameters.append(element("dt", {}, name), element("dd", {}, text));
+  const schedule = element("div", { className: "schedule" });
+  const curves = Object.keys(setting.fit?.series ?? {}).map(name => [element("div", { className: "curve" }), name]);
+  const every = setting.fit?.every > 1 ? `, medians of ${setting.fit.every} rows` : "";
+  at("panel").replaceChildren(
+    element("header", {}, element("div", {}, element("h2", { id: "panel-title" }, setting.name), element("div", { className: "about" }, setting.run)),
+      element("div", { className: "buttons" }, close)),
+    element("div", { className: "buttons" }, ...budgets),
+    ...(setting.reason ? [element("p", {}, `${setting.status}: ${setting.reason}`)] : []),
+    element("div", { className: "pair" },
+      element("div", {}, element("h3", {}, "Result"), facts(setting)),
+      element("div", {}, element("h3", {}, "Parameters"), setting.params.length ? parameters : element("p", { className: "about" }, "None."))),
+    element("h3", {}, "Schedule: what is computed"), setting.mask ? schedule : element("p", { className: "about" }, setting.note),
+    element("h3", {}, "Samples of the same seeds"), strips(setting),
+    ...(curves.length ? [element("h3", {}, "Fit"), element("p", { className: "about" }, setting.fit.label.replaceAll(",", ", ") + every), ...curves.map(([place]) => place)] : []),
+    element("h3", {}, "Reproduce this row"), ...command(setting),
+  );
+  if (!at("panel").open) at("panel").showModal();
+  at("panel").scrollTop = 0;
+  if (setting.mask) heatmap(schedule, setting);
+  for (const [place, name] of curves) curve(place, setting, name);
+}
+
+function follow() {
+  const setting = settings.get(decodeURIComponent(location.hash.slice(1)));
+  for (const row of at("board").tBodies[0].rows) row.classList.toggle("opened", row.dataset.id === setting?.id);
+  if (setting) open(setting);
+  else if (at("panel").open) at("panel").close();
+}
+
+at("panel").addEventListener("close", () => { if (settings.has(decodeURIComponent(location.hash.slice(1)))) history.replaceState(null, "", "#"); });
+at("panel").addEventListener("click", event => { if (event.target === at("panel")) at("panel").close(); });
+addEventListener("hashchange", follow);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); follow(); });
+
+filter();
+draw();
+at("chart").on("plotly_click", event => { location.hash = event.points[0].id; });
+follow();
