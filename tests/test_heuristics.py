@@ -13,7 +13,7 @@ from cachebench.schedule import Schedule, router_keys
 from cachebench.spec import Spec
 from cachebench.train import calibrate, greedy
 from cachebench.train.problem import Problem
-from helpers import random_schedule
+from helpers import random_schedule, relative
 
 RULES = ("bottom", "top", "random", "metric")
 Oracle = method.plugin("oracle_greedy")
@@ -104,60 +104,80 @@ def run(problem, session, samples):
     return trajectory.run(problem.model, problem.spec, session, *calibrate.start(problem, list(range(samples))))
 
 
-@torch.inference_mode()
-def test_the_oracles_runs_are_those_of_sessions(problem):
-    runner = greedy.Runner(problem, 3)
-    for compute in (np.ones(problem.spec.mask_shape, bool), random_schedule(problem.spec.mask_shape, seed=1).compute):
-        assert torch.equal(runner.run(sources(compute)).sample, run(problem, ScheduledSession(Schedule(compute)), 3))
+@pytest.fixture
+def full(problem):
+    with torch.inference_mode():
+        yield greedy.Trajectory(problem, 3)
 
 
-@torch.inference_mode()
-def test_a_run_that_goes_on_from_another_is_the_same_run(problem):
-    """Wherever the dropped value stands, and whoever read it."""
-    runner, source = greedy.Runner(problem, 2), sources(random_schedule(problem.spec.mask_shape, seed=2).compute)
-    before = runner.run(source)
-    for site in {(int(e), i, j) for (_, i, j), e in np.ndenumerate(source) if e > 0}:
-        less = greedy.dropped(source, site)
-        found, expected = runner.run(less, site[0], before), runner.run(less)
-        assert torch.equal(found.sample, expected.sample) and not torch.equal(found.sample, before.sample)
-        assert all(torch.equal(*pair) for pair in zip(found.outputs, expected.outputs, strict=True))
+def test_the_stored_trajectory_is_the_full_one(problem, full):
+    assert torch.equal(full.sample, run(problem, BARE, 3))
+    assert len(full.states) == len(full.outputs) == problem.spec.num_evaluations
+    assert torch.equal(full.states[0], calibrate.start(problem, [0, 1, 2])[0])
 
 
-def test_a_dropped_value_is_read_by_no_one():
-    compute = random_schedule((6, 2, 2), seed=3).compute
+def test_computing_everything_shifts_nothing(problem, full):
+    source = sources(np.ones(problem.spec.mask_shape, bool))
+    assert all((full.shift(e, source[e]) == 0).all() for e in range(1, len(source)))
+
+
+def test_an_evaluation_is_what_a_session_makes_of_it(problem, full):
+    """One evaluation that reuses some branches of the evaluation before, at the same states."""
+    e, compute = 3, random_schedule(problem.spec.mask_shape, seed=1).compute
+    compute[:e] = True
+    session = ScheduledSession(Schedule(compute))
+    denoise = trajectory.denoiser(problem.model, problem.spec, session, problem.labels[:3])
+    for evaluation in range(e):
+        denoise(full.states[evaluation], evaluation)
+    expected = denoise(full.states[e], e)
+    assert torch.equal(full.output(e, sources(compute)[e]), expected)
+    assert not torch.equal(expected, full.outputs[e])
+
+
+def test_known_blocks_change_no_bit(problem, full):
+    e, source = 4, sources(random_schedule(problem.spec.mask_shape, seed=2).compute)
+    whole = full.output(e, source[e])
+    known = full.replay.outputs
+    for i in range(problem.spec.arch.blocks + 1):
+        assert torch.equal(full.output(e, source[e], known[:i]), whole)
+
+
+def test_the_last_weight_is_the_solvers(problem, full):
+    """After it no network answers: the sample is linear in the last output, by a factor known in closed form."""
+    plan = problem.spec.plan
+    if plan.roles[-1] == "step":  # DDIM: x0 = (x - sqrt(1 - a) eps) / sqrt(a)
+        factor = -((1 - plan.alphas[-2]) ** 0.5) / plan.alphas[-2] ** 0.5
+    else:  # DPM-Solver-2's midpoint u carries the whole step from s to t (l2c.md 1.7)
+        s, u, t = plan.alphas[-3:]
+        ratio = (s * (1 - t) / (t * (1 - s))) ** 0.5  # e^(-h)
+        factor = -(t**0.5) * (ratio - 1) * -((1 - u) ** 0.5) / u**0.5
+    assert full.weights[-1].item() == pytest.approx(factor, rel=1e-3)
+
+
+def test_effects_count_the_later_readers_of_a_value(problem, full):
+    """Dropping a value moves every evaluation that reads it to an older one; against the shifts of the two whole schedules."""
+    compute = random_schedule(problem.spec.mask_shape, seed=3).compute
+    compute[2, 0, 0], compute[3, 0, 0], compute[4, 0, 0] = True, False, False
     source = sources(compute)
-    for site in map(tuple, np.argwhere(compute[1:]) + [1, 0, 0]):
+    total, added = greedy.effects(full, source)
+    assert set(added) == {tuple(site) for site in np.argwhere(compute).tolist() if site[0] > 0}
+    for site in ((2, 0, 0), max(added)):
         less = compute.copy()
         less[site] = False
-        assert np.array_equal(greedy.dropped(source, site), sources(less))
-    assert np.array_equal(source, sources(compute)), "the old one stays as it is"
+        expected = sum(full.shift(e, sources(less)[e]) - full.shift(e, source[e]) for e in range(1, len(source)))
+        assert relative(added[site], expected) < 1e-3
+    assert relative(total, sum(full.shift(e, source[e]) for e in range(1, len(source)))) < 1e-5
 
 
-class Additive:
-    """Stands for greedy.Runner: each dropped site moves the sample by its own number, whatever else is dropped."""
-
-    EFFECTS = {(1, 0, 0): 1.0, (1, 0, 1): 1.1, (1, 1, 0): -1.2, (1, 1, 1): 5.0}
-
-    def __init__(self, *_):
-        Additive.measured = []
-
-    def run(self, source, since=0, before=None):
-        if before:
-            Additive.measured.append(int((source[1] == 0).sum()))
-        moved = sum((value for (_, i, j), value in self.EFFECTS.items() if source[1, i, j] == 0), 0.0)
-        return greedy.Trajectory([], {}, torch.full((2,), moved))
-
-
-@pytest.mark.parametrize(("rounds", "measured"), [(1, [1] * 4), (2, [1] * 4 + [3] * 2), (4, [1] * 4 + [2] * 2 + [3] * 2 + [4])])
-def test_branches_whose_effects_cancel_are_dropped_together(monkeypatch, rounds, measured):
-    """Each pick sees what the ones before it have done; after the first round only the best are measured."""
-    monkeypatch.setattr(greedy, "Runner", Additive)
-    state, curve = greedy.order(SimpleNamespace(spec=SimpleNamespace(mask_shape=(2, 2, 2))), samples=1, rounds=rounds)
+def test_branches_whose_effects_cancel_are_dropped_together(monkeypatch):
+    """In a round each pick sees what the ones before it have done."""
+    effects = {(1, 0, 0): 1.0, (1, 0, 1): 1.1, (1, 1, 0): -1.2, (1, 1, 1): 5.0}
+    monkeypatch.setattr(greedy, "Trajectory", lambda problem, samples: None)
+    monkeypatch.setattr(greedy, "effects", lambda *_: (torch.zeros(2), {s: torch.tensor([v, v]) for s, v in effects.items()}))
+    problem = SimpleNamespace(spec=SimpleNamespace(mask_shape=(2, 2, 2)))
+    state, _ = greedy.order(problem, samples=1, rounds=1)
     order = zip(*np.unravel_index(state["order"].numpy(), (2, 2, 2)), strict=True)
-    assert [Additive.EFFECTS[tuple(map(int, site))] for site in order] == [1.0, -1.2, 1.1, 5.0]
-    assert Additive.measured == measured
-    mse = [np.sum([1.0, -1.2, 1.1, 5.0][: 4 * k // rounds]) ** 2 for k in range(rounds)]
-    assert [row["mse"] for row in curve] == pytest.approx(mse)
+    assert [effects[tuple(map(int, site))] for site in order] == [1.0, -1.2, 1.1, 5.0]
 
 
 def error(problem, compute):
@@ -171,7 +191,7 @@ def test_the_oracle_is_an_upper_mark_for_static_schedules(problem):
     spec, shape = problem.spec, problem.spec.mask_shape
     assert sorted(state["order"].tolist()) == [*range(shape[1] * shape[2], np.prod(shape))]
     assert [row["reused"] for row in curve] == pytest.approx([k / 8 for k in range(8)], abs=0.03)
-    assert curve[0]["mse"] == 0 < curve[1]["mse"]
+    assert curve[0]["error"] == 0 < curve[1]["error"]
     state = {"order": state["order"].numpy()}
     random = method.plugin("random_skip")
     for share in (0.25, 0.5):
