@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+DPM_METHODS = ["full", "dpm_solver", "deepcache.uniform", "deepcache.quadratic", "alternate.outer", "alternate.mid", "l2c"]
 MEASURED = r"latency|speed_up|images_per_s|peak_memory|fit_s|repay"  # columns that no two runs share
 
 BROKEN = {
@@ -89,14 +90,7 @@ def test_smoke_run_fills_every_row(finished):
 
 def test_smoke_run_of_the_second_backbone(finished):
     table = results(finished, "tiny-dpm20")
-    assert set(table.index.get_level_values(0)) == {
-        "full",
-        "dpm_solver",
-        "deepcache",
-        "alternate.outer",
-        "alternate.mid",
-        "l2c",
-    }
+    assert set(table.index.get_level_values(0)) == set(DPM_METHODS)
     ran = table[table.status == "ok"]
     assert {"dpm_solver", "alternate.outer", "alternate.mid", "l2c"} <= set(ran.index.get_level_values(0))
     assert (ran.macs_per_image == ran.macs_counted_per_image).all()
@@ -106,7 +100,7 @@ def test_smoke_run_of_the_second_backbone(finished):
 
 
 def test_schedules_are_exported_and_come_back(finished):
-    """What `snakemake schedules` writes is what `schedule_file` reads: the same cost, the same samples."""
+    """What `snakemake schedules` writes is what `schedule_file` reads."""
     import numpy as np
 
     from cachebench import config
@@ -116,7 +110,7 @@ def test_schedules_are_exported_and_come_back(finished):
     exported = sorted((finished / "results/smoke/schedules/tiny-ddim20").glob("*.json"))
     assert {path.name for path in exported} >= {"random_skip-0.65.json", "smoothcache-0.65.json"}
     spec = config.spec(config.load(finished / "config/smoke.yaml"), "tiny-ddim20")
-    mask = Schedule.from_json(exported[0].read_text(), spec).compute
+    mask = Schedule.from_json((exported[0].parent / "random_skip-0.65.json").read_text(), spec).compute
     assert 0.5 < mask.mean() < 0.8 and np.array_equal(mask[0], np.ones_like(mask[0]))
 
 
