@@ -1,4 +1,5 @@
 # What the rules share: the checked config, the plug-ins' fits, and digests that make a changed file re-run its rows.
+import json
 import os
 import re
 import shlex
@@ -61,7 +62,8 @@ FITS = {(run, name): fit_labels(run, name) for run in CONFIG["runs"] for name in
 def given_params(wildcards):
     """What the config says of a method's parameters."""
     name, run = wildcards.method, CONFIG["runs"][wildcards.run]
-    return [p.get(key) for p in (CONFIG["params"], run.get("params", {})) for key in (name.partition(".")[0], name)]
+    given = [p.get(key) for p in (CONFIG["params"], run.get("params", {})) for key in (name.partition(".")[0], name)]
+    return canonical(given)
 
 
 def methods_of(run):
@@ -119,6 +121,11 @@ def weights(wildcards):
     return source if made_here(source) else ancient(source)
 
 
+def canonical(*values):
+    """The values as text: a config whose keys merely stand in another order re-runs nothing."""
+    return json.dumps(values, sort_keys=True)
+
+
 def digest_of(source):
     return source if made_here(source) else store.sha256(source)
 
@@ -126,7 +133,7 @@ def digest_of(source):
 def identity(wildcards):
     """Everything that a run's numbers depend on besides the method."""
     run = {key: value for key, value in CONFIG["runs"][wildcards.run].items() if key not in ("budgets", "methods", "params")}
-    return [run, backbone(wildcards)["arch"], digest_of(backbone(wildcards)["weights"]), ENGINE]
+    return canonical(run, backbone(wildcards)["arch"], digest_of(backbone(wildcards)["weights"]), ENGINE)
 
 
 def results_of(name):

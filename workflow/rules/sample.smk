@@ -17,7 +17,7 @@ rule sample:
     params:
         config=CONFIGFILE,
         identity=identity,
-        samples=CONFIG["samples"],
+        samples=canonical(CONFIG["samples"]),
         extractor=[digest_of(CONFIG["extractor"]["weights"]), EXTRACTORS],
     shell:
         "$PYTHON $SCRIPTS/sample.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
@@ -39,7 +39,7 @@ rule score:
         "../../environment.yml"
     params:
         config=CONFIGFILE,
-        metrics=[CONFIG["metrics"], CONFIG["reference"], CONFIG["samples"]["blocks"], METRICS],
+        metrics=canonical(CONFIG["metrics"], CONFIG["reference"], CONFIG["samples"]["blocks"], METRICS),
     shell:
         "$PYTHON $SCRIPTS/score.py --config {params.config} --shards {input.shards} --full {input.full} "
         "--out {output} > {log} 2>&1"
@@ -68,7 +68,7 @@ rule latency:
     params:
         config=CONFIGFILE,
         identity=identity,
-        latency=CONFIG["latency"],
+        latency=canonical(CONFIG["latency"]),
         budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
     shell:
         "$PYTHON $SCRIPTS/latency.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
