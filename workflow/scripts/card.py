@@ -1,4 +1,4 @@
-"""Draws a model card's figure: the training loss, and FD against steps with its interval (results of config/steps.yaml or of the demo)."""
+"""Draws a model card's figure: the training loss, and FD against steps with its interval (results.csv of the demo or of steps)."""
 
 from _cli import arguments
 
