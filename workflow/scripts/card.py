@@ -1,4 +1,4 @@
-"""Draws a model card's figure: the training loss, and FD against steps with its interval (results.csv of the demo or of steps)."""
+"""Draws a model card's figure: the training loss, and FD against steps with its interval, from a results.csv."""
 
 from _cli import arguments
 
