@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from cachebench.backbones import checkpoints
 from cachebench.spec import NOISE, Arch, Spec
+from cachebench.train.problem import Problem
 
 torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
 
@@ -133,3 +134,12 @@ def small_uvit_spec(small_arch):
 def xl():
     """DiT-XL/2 at 256 pixels."""
     return Arch.from_config({"kind": "dit", "size": "XL/2", "input_size": 32, "channels": 4, "num_classes": 1000})
+
+
+@pytest.fixture(params=["dit", "uvit"])
+def problem(request, tmp_path):
+    """Six random images for a small DiT under DDIM, or a small U-ViT under DPM-Solver-2."""
+    names = {"dit": ("small_model", "small_spec"), "uvit": ("small_uvit", "small_uvit_spec")}[request.param]
+    model, spec = (request.getfixturevalue(name) for name in names)
+    latents = torch.randn(6, *spec.arch.sample_shape, generator=torch.Generator().manual_seed(0))
+    return Problem(model, spec, latents, torch.arange(6) % spec.arch.num_classes, tmp_path / "partial")

@@ -12,20 +12,10 @@ from cachebench.cache import BARE, ScheduledSession
 from cachebench.schedule import Schedule, router_keys
 from cachebench.spec import Spec
 from cachebench.train import calibrate, greedy
-from cachebench.train.problem import Problem
 from helpers import random_schedule, relative
 
 RULES = ("bottom", "top", "random", "metric")
 Oracle = method.plugin("oracle_greedy")
-
-
-@pytest.fixture(params=["dit", "uvit"])
-def problem(request, tmp_path):
-    """Six random images for a small DiT under DDIM, or a small U-ViT under DPM-Solver-2."""
-    names = {"dit": ("small_model", "small_spec"), "uvit": ("small_uvit", "small_uvit_spec")}[request.param]
-    model, spec = (request.getfixturevalue(name) for name in names)
-    latents = torch.randn(6, *spec.arch.sample_shape, generator=torch.Generator().manual_seed(0))
-    return Problem(model, spec, latents, torch.arange(6) % spec.arch.num_classes, tmp_path / "partial")
 
 
 def chosen(rule, spec, reused, state=None, **params):

@@ -58,13 +58,14 @@ def method_ids(config, run=None):
     return ["full"] + [m for m in dict.fromkeys(expanded) if m != "full"]
 
 
-def overrides(config, cls, run):
-    """Grid values that the config gives instead of the method's own: for its file or its id, for all runs or for this one."""
+def overrides(config, name, run):
+    """Grid values that the config gives instead of those of the method with the id `name`: for its file or for it alone, for
+    all runs or for this one."""
     given = [config["params"], config["runs"][run].get("params", {})]
     merged = {}
     for values in given:
-        for name in (cls.id().partition(".")[0], cls.id()):
-            merged |= values.get(name, {})
+        for key in (name.partition(".")[0], name):
+            merged |= values.get(key, {})
     return merged
 
 
@@ -72,7 +73,7 @@ def fits(config, cls, run):
     """The distinct fit parameters of a method's sweep on a run, one mapping per fit; [] for a method without one."""
     if not cls.has_fit():
         return []
-    swept = cls.sweep(spec(config, run), overrides(config, cls, run))
+    swept = cls.sweep(spec(config, run), overrides(config, cls.id(), run))
     return method.settings({key: swept[key] for key in cls.fit_params})
 
 

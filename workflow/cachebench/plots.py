@@ -2,6 +2,7 @@
 
 import textwrap
 import zlib
+from functools import cache
 
 import matplotlib
 
@@ -44,11 +45,17 @@ def save(figure, paths):
     pyplot.close(figure)
 
 
+@cache
+def rivals():
+    """Ids of all methods but full, in the order of their files: read once, since it loads every plug-in."""
+    return [one for stem in sorted(method.available().keys() - {"full"}) for one in method.ids(stem)]
+
+
 def style(name):
     """(colour, marker) of a method: fixed by its place among all plug-in files, so the same in every figure."""
     if name == "full":
         return INK, "*"
-    known = [one for stem in sorted(method.available().keys() - {"full"}) for one in method.ids(stem)]
+    known = rivals()
     index = known.index(name) if name in known else zlib.crc32(name.encode())
     return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
 

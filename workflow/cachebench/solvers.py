@@ -3,11 +3,10 @@
 from cachebench import tables
 
 PROBES = ("alternate.outer", "alternate.mid", "l2c", "dpm_solver", "ddim")  # in this order
-COLUMNS = ("sampler", "what", "nfe", "macs", "latent_mse", "fd_minus_full")
 
 
 def rows(frame):
-    """The rows of every run that has a reusable-half probe, cheapest budget only: [{column: text}] over COLUMNS."""
+    """The rows of every run that has a reusable-half probe, cheapest budget only: [{column: text}]."""
     out = []
     for _, of_run in chosen(frame).groupby("run", sort=False):
         for _, row in of_run.iterrows():

@@ -59,13 +59,6 @@ def fit_labels(run, name):
 FITS = {(run, name): fit_labels(run, name) for run in CONFIG["runs"] for name in settings.method_ids(CONFIG, run)}
 
 
-def given_params(wildcards):
-    """What the config says of a method's parameters."""
-    name, run = wildcards.method, CONFIG["runs"][wildcards.run]
-    given = [p.get(key) for p in (CONFIG["params"], run.get("params", {})) for key in (name.partition(".")[0], name)]
-    return canonical(given)
-
-
 def methods_of(run):
     return settings.method_ids(CONFIG, run)
 

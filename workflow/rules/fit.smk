@@ -42,7 +42,7 @@ rule match:
         config=CONFIGFILE,
         identity=identity,
         budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
-        grid=lambda wildcards: [given_params(wildcards), CONFIG["tolerance"]],
+        grid=lambda wildcards: canonical(settings.overrides(CONFIG, wildcards.method, wildcards.run), CONFIG["tolerance"]),
     shell:
         "$PYTHON $SCRIPTS/match.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--budgets {params.budgets} --states {input.states:q} --out {output} > {log} 2>&1"

@@ -13,7 +13,7 @@ spec = config.spec(cfg, args.run)
 budgets = [float(b) for b in args.budgets]
 try:
     cls = method.plugin(args.method)
-    overrides = config.overrides(cfg, cls, args.run)
+    overrides = config.overrides(cfg, args.method, args.run)
     refusal = cls(**method.settings(cls.sweep(spec, overrides))[0]).supports(spec)
     if refusal:
         entries = [{"budget": b, "status": "unsupported", "reason": refusal} for b in budgets]
