@@ -19,8 +19,8 @@ COSTS = (
     tables.Column("peak_memory_mb", "Peak memory", "MB"),
     tables.Column("cache_bytes_per_image", "Feature store", "kB/image", scale=1e-3),
 )
-QUALITY = (tables.column("fd"), tables.column("latent_mse"))
-COLUMNS = (QUALITY[0], tables.column("fd_minus_full"), QUALITY[1], *COSTS[:2], tables.column("speed_up"), *COSTS[2:])
+QUALITY = (tables.column("fd"), tables.column("sfid"), tables.column("latent_mse"))
+COLUMNS = (*QUALITY[:2], tables.column("fd_minus_full"), QUALITY[2], *COSTS[:2], tables.column("speed_up"), *COSTS[2:])
 SYMBOLS = dict(
     zip("osD^vPX*", ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"], strict=True)
 )
@@ -34,37 +34,37 @@ def collect(cfg, frame, folder):
     batch = frame.latency_batch_size
     frame = frame.assign(latency_ms_low=frame.latency_ms_q25 / batch, latency_ms_high=frame.latency_ms_q75 / batch)
     frame["id"] = [f"{row.run}/{row.method}/{row.budget:g}" for row in frame.itertuples()]
-    runs, settings = [], []
+    runs, settings, shown, quality = [], [], tables.carried(COLUMNS, frame), tables.carried(QUALITY, frame)
     for run in (run for run in cfg["runs"] if (frame.run == run).any()):
         rows = frame[frame.run == run]
         files = plots_run.Files(cfg, run, folder, dict(zip(rows.method, rows.name, strict=True)))
         full = images(files, "full", 1.0)
-        about = {"name": run, "backbone": rows.backbone.iloc[0], "about": tables.about(rows), "fronts": fronts(rows)}
+        about = {"name": run, "backbone": rows.backbone.iloc[0], "about": tables.about(rows), "fronts": fronts(rows, quality)}
         runs.append(about | {"images": None if full is None else strip(full)})
         labels, _ = tables.settings(rows[rows.status == "ok"])
         for _, group in tables.grouped(rows):
             marks = ties(group)
-            settings += [describe(row, marks, labels) | panel(files, row, full) for _, row in group.iterrows()]
-    columns = {c.key: {"title": c.title, "unit": c.unit, "better": tables.direction(c)} for c in titled(frame)}
-    axes = {"x": [c.key for c in COSTS], "y": [c.key for c in QUALITY]}
+            settings += [describe(row, shown, marks, labels) | panel(files, row, full) for _, row in group.iterrows()]
+    columns = {c.key: {"title": c.title, "unit": c.unit, "better": tables.direction(c)} for c in titled(frame, shown)}
+    axes = {"x": [c.key for c in COSTS], "y": [c.key for c in quality]}
     return {"columns": columns, "axes": axes, "branches": BRANCHES, "gain": GAIN, "runs": runs, "settings": settings}
 
 
-def titled(frame):
-    """COLUMNS as they are titled for these results: a metric that depends on extractor and count names them."""
+def titled(frame, shown):
+    """The columns as they are titled for these results: a metric that depends on extractor and count names them."""
     extractor = ", ".join(frame.extractor[frame.extractor != ""].unique())
     counts = ", ".join(f"{c:.0f}" for c in frame["count"].dropna().unique())
     named = {c.key: c for c in tables.columns(extractor, counts)}
-    return [named.get(c.key, c) for c in COLUMNS]
+    return [named.get(c.key, c) for c in shown]
 
 
-def describe(row, marks, labels):
-    """A row of the results: who it is, how it is drawn, and {column: value} with texts; no values where nothing ran."""
+def describe(row, shown, marks, labels):
+    """A row of the results: who it is, how it is drawn, and {column: value} of `shown`; no values where nothing ran."""
     colour, marker = plots.style(row.method)
     about = {key: row[key] for key in ("id", "run", "method", "name", "kind", "backbone", "status", "reason")}
     about |= {"budget": row.budget, "colour": colour, "symbol": SYMBOLS[marker], "label": labels.get(row.name, "")}
     about["params"] = [part.partition("=")[::2] for part in row.setting.split(",") if "=" in part]
-    values = {c.key: value(row, c) for c in COLUMNS} if row.status == "ok" else {}
+    values = {c.key: value(row, c) for c in shown} if row.status == "ok" else {}
     return about | {"values": values, "ties": {key: mark[row.name] for key, mark in marks.items() if row.name in mark}}
 
 
@@ -81,7 +81,7 @@ def value(row, column):
 def ties(group):
     """{column: {index: "best" or "tie"}} of rows at one budget: who is best beyond the intervals, or tied with the best."""
     marks, good = {}, group[group.status == "ok"]
-    for key in ("fd", "fd_minus_full", "latent_mse"):
+    for key in ("fd", "sfid", "fd_minus_full", "latent_mse"):
         known = good[good[key].notna()]
         if len(known) > 1:
             best = known.loc[known[key].idxmin()]
@@ -90,11 +90,11 @@ def ties(group):
     return marks
 
 
-def fronts(rows):
-    """{"cost quality": ids on the Pareto front, by ascending cost}."""
+def fronts(rows, quality):
+    """{"cost quality": ids on the Pareto front, by ascending cost} of these measures of quality."""
     good, out = rows[rows.status == "ok"], {}
     for x in COSTS:
-        for y in QUALITY:
+        for y in quality:
             known = good[~(y.paired & (good.method == "full"))]
             front = plots.pareto_front(known[x.key].to_numpy(), known[y.key].to_numpy())
             out[f"{x.key} {y.key}"] = known.id.iloc[front].tolist()

@@ -1,16 +1,17 @@
 """The results table: one row per run, method and budget, joined from what the pipeline wrote. Units are in the names."""
 
-from cachebench import config, cost, method, store
+from cachebench import config, cost, method, provenance, store
 from cachebench.metrics import intervals
 
 # Column order of results.csv; a metric is followed by its interval.
-METRICS = ("fd", "inception_score", "kid", "precision", "recall", "psnr_db", "latent_mse", "fd_minus_full", "fd_infinity")
+METRICS = ("fd", "sfid", "inception_score", "kid", "precision", "recall", "psnr_db", "latent_mse", "fd_minus_full")
+METRICS += ("fd_infinity",)
 IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "reference")
 OUTCOME = ("budget", "achieved", "setting", "status", "reason")
 COSTS = ("nfe", "macs_per_image", "macs_counted_per_image", "macs_paper", "speed_up", "latency_ms_median", "latency_ms_q25")
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
 COSTS += ("fit_s", "images_to_repay_fit", "latency_device")
-PROVENANCE = ("count", "seed_blocks", "extractor", "reference_stats", "precision_dtype", "device")
+PROVENANCE = ("count", "seed_blocks", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS)
 COLUMNS = (*IDENTITY, *OUTCOME, *(f"{m}{end}" for m in METRICS for end in ("", "_low", "_high")), *COSTS, *PROVENANCE)
 
 
@@ -31,7 +32,8 @@ def row(cfg, folder, run, name, entry, full):
     scored = store.read_json(here / "scores.json")[budget]
     timed = store.read_json(here / "latency.json")[budget]
     failed = next((part for part in (entry, scored, timed) if part.get("status") not in (None, "ok")), None)
-    out = describe(cfg, run, name) | {"budget": entry["budget"], "achieved": entry.get("achieved")}
+    out = describe(cfg, run, name) | provenance.of_row(cfg, run, name)
+    out |= {"budget": entry["budget"], "achieved": entry.get("achieved")}
     out |= {"status": failed["status"] if failed else "ok", "reason": (failed or scored).get("reason")}
     if "params" in entry:
         out |= costs(cfg, run, name, entry)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from cachebench import store
+from cachebench import provenance, store
 from cachebench.results import COLUMNS
 
 DASH = "–"
 TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "setting", "status", "reason")
-TEXT += ("latency_device", "extractor", "reference_stats", "precision_dtype", "device")
+TEXT += ("latency_device", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS[1:])
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", "↓": r"$\downarrow$", "↑": r"$\uparrow$"}
 TEX |= {"<": "$<$", ">": "$>$", "λ": r"$\lambda$", "θ": r"$\theta$", "Δ": r"$\Delta$"}
@@ -76,6 +76,7 @@ def columns(extractor, count):
         Column("latency_ms", "Latency", "ms/image"),
         Column("speed_up", "Speed-up", "measured"),
         Column("fd", "FD", f"{extractor}, n = {count}", -1, digits=4, interval="half"),
+        Column("sfid", "sFID", f"{extractor}, n = {count}", -1, digits=4, interval="half"),
         Column("fd_minus_full", "FD − full", "95 % interval", -1, interval="bounds", paired=True),
         Column("inception_score", "IS", extractor, 1, digits=4, interval="half"),
         Column("kid", "KID", "× 1000", -1, scale=1000, interval="half"),
@@ -89,6 +90,11 @@ def columns(extractor, count):
 def column(key):
     """The Column of a results key."""
     return next(c for c in columns("", 0) if c.key == key)
+
+
+def carried(columns, rows):
+    """The columns, without sFID where no row has it: it needs an extractor with spatial features."""
+    return tuple(c for c in columns if c.key != "sfid" or rows.sfid.notna().any())
 
 
 def phrase(row, column):
@@ -167,7 +173,7 @@ def build(frame, run):
     good = rows[rows.status == "ok"]
     extractor = ", ".join(rows.extractor[rows.extractor != ""].unique())
     counts = ", ".join(f"{c:.0f}" for c in good["count"].dropna().unique()) or "none"
-    table = Table(run, about(rows), columns(extractor, counts))
+    table = Table(run, about(rows), carried(columns(extractor, counts), good))
     shown, remarks = settings(good)
     shown |= {i: f"{row.sampler}, {row.num_steps:.0f} steps" for i, row in rows[rows.method == "full"].iterrows()}
     reasons = {}
@@ -286,7 +292,7 @@ def numbers(frame, run):
     good = rows.status == "ok"
     out = rows[["budget", "method", "name", "kind", "setting", "status", "reason"]].copy()
     rename = {"macs_per_image": "macs_g", "achieved": "macs_percent", "latency_ms": "latency_ms_per_image", "kid": "kid_x1000"}
-    for column in columns("", 0):
+    for column in carried(columns("", 0), rows):
         values = rows[column.key].where(good & ~((rows.method == "full") & column.paired))
         name = rename.get(column.key, column.key)
         out[name] = values * column.scale

@@ -6,7 +6,7 @@ args = arguments(__doc__, "config", "run", "method", "budget", "settings", "stat
 
 import torch  # noqa: E402
 
-from cachebench import config, device, store  # noqa: E402
+from cachebench import config, device, provenance, store  # noqa: E402
 from cachebench.metrics import extractors  # noqa: E402
 from cachebench.setting import open_setting, reason, sample_shard  # noqa: E402
 
@@ -19,7 +19,7 @@ try:
     if not setting.entry.get("status"):
         extractor = extractors.load(cfg["extractor"]["weights"], where)
         tensors, counted = sample_shard(cfg["samples"], setting, extractor, int(args.shard))
-        metadata |= {"macs_counted": counted, "device": device.describe(where)}
+        metadata |= {"macs_counted": counted, "device": device.describe(where)} | provenance.here(args.method)
 except Exception as error:
     metadata = {"status": "failed", "reason": reason(error)}
 store.write_tensors(args.out, tensors, metadata)
