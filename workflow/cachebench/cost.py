@@ -10,25 +10,25 @@ CONVENTIONS = ("true", "paper")
 
 def site_macs(arch, convention="true"):
     """{site: MACs of one network row}. "true" counts every product, attention's too. "paper" is what L2C prints: no
-    attention products, and for each LayerNorm 2 operations per element (4 where it is affine), whether its branch runs
-    or not (l2c section 4)."""
+    attention products, and for each LayerNorm 2 operations per element (4 where it is affine); DiT's norms are charged
+    whether their branch runs or not, U-ViT's with their branch (l2c section 4.3)."""
     if arch.kind not in _OTHERS:
         raise ValueError(f"arch.kind: {arch.kind!r} has no cost formula; allowed: {', '.join(_OTHERS)}")
     if convention not in CONVENTIONS:
         raise ValueError(f"convention: {convention!r}; allowed: {', '.join(CONVENTIONS)}")
     T, D = arch.tokens, arch.width
     products = 2 * T * T * D if convention == "true" else 0
-    fixed, blocks = _OTHERS[arch.kind](arch, T * D if convention == "paper" else 0)
-    sites = {"fixed": fixed, "attn": 4 * T * D * D + products, "mlp": 2 * arch.mlp_ratio * T * D * D}
+    fixed, blocks, norm = _OTHERS[arch.kind](arch, T * D if convention == "paper" else 0)
+    sites = {"fixed": fixed, "attn": 4 * T * D * D + products + norm, "mlp": 2 * arch.mlp_ratio * T * D * D + norm}
     return sites | {f"block-{i}": macs for i, macs in enumerate(blocks)}
 
 
 def _dit(arch, elements):
-    """(fixed, per block); `elements` of a LayerNorm's input, 0 if norms are not charged."""
+    """(fixed, per block, per branch); `elements` of a LayerNorm's input, 0 if norms are not charged."""
     T, D, p2 = arch.tokens, arch.width, arch.patch_size**2
     ends = p2 * (arch.channels + arch.out_channels) * T * D + 2 * D * D  # patches, final linear and its modulation
     time = 256 * D + D * D
-    return ends + time + 2 * elements, [6 * D * D + 4 * elements] * arch.blocks
+    return ends + time + 2 * elements, [6 * D * D + 4 * elements] * arch.blocks, 0
 
 
 def _uvit(arch, elements):
@@ -37,7 +37,7 @@ def _uvit(arch, elements):
     if arch.final_conv:
         ends += 9 * C * C * arch.input_size**2
     skips = [2 * T * D * D if i > arch.depth // 2 else 0 for i in range(arch.blocks)]
-    return ends + 4 * elements, [skip + 8 * elements for skip in skips]
+    return ends + 4 * elements, skips, 4 * elements
 
 
 _OTHERS = {"dit": _dit, "uvit": _uvit}
