@@ -10,7 +10,7 @@ from cachebench.metrics import extractors, frechet, scores, simulation
 from cachebench.metrics.intervals import difference, interval, jackknife, partition
 
 ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS = "resources/weights/fmnist-cnn.safetensors"
+EXTRACTOR = {"name": "fmnist-cnn", "weights": "resources/weights/fmnist-cnn.safetensors"}
 
 
 class Images(torch.utils.data.Dataset):
@@ -36,17 +36,17 @@ def test_scores_are_what_torch_fidelity_computes_from_the_images(images):
     """One road: stored features. The other: the library reads images, runs the registered extractor, computes the metrics."""
     import torch_fidelity
 
-    extractors.register("fmnist-cnn", WEIGHTS)
+    extractors.register(EXTRACTOR)
     fake, real = images[:100], images[100:].flip(-1)
     theirs = torch_fidelity.calculate_metrics(
         input1=Images(fake), input2=Images(real), feature_extractor="fmnist-cnn", fid=True, isc=True, kid=True, prc=True,
         isc_splits=1, samples_shuffle=False, kid_subsets=3, kid_subset_size=100, cuda=False, cache=False, verbose=False,
         save_cpu_ram=True, batch_size=50,
     )  # fmt: skip
-    model = extractors.load(WEIGHTS)
-    features, logits = extractors.extract(model, fake)
-    reference = scores.Reference(extractors.extract(model, real)[0], subset=100)
-    ours = scores.scores(features, logits, reference)
+    model = extractors.load(EXTRACTOR)
+    found = extractors.extract(model, fake)
+    reference = scores.Reference(extractors.extract(model, real)["features"], subset=100)
+    ours = scores.scores(found["features"], found["logits"], reference)
     names = {
         "fd": "frechet_inception_distance",
         "inception_score": "inception_score_mean",

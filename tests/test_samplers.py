@@ -276,7 +276,7 @@ def test_ddpm_samples_do_not_depend_on_batch_or_shard(small_model, small_spec, m
     from cachebench.metrics import extractors
 
     spec = replace(small_spec, sampler="ddpm", num_steps=4)
-    monkeypatch.setattr(extractors, "extract", lambda extractor, images: (images, images))
+    monkeypatch.setattr(extractors, "extract", lambda extractor, images: {"features": images})
     full = setting.Setting({}, plugin("full")(), None, spec, small_model)
 
     def sampled(batch_size, shard_size, shard):

@@ -27,6 +27,11 @@ def read_states(paths):
     return {path.stem: store.read_tensors(path, "np")[0] for path, report in reports.items() if not report.get("reason")}
 
 
+def state_files(cfg, folder, run, name):
+    """The files of a method's fits on a run, in the results below `folder`."""
+    return [folder / run / name / f"fit/{method.label(p)}.safetensors" for p in config.fits(cfg, method.plugin(name), run)]
+
+
 def calibration(cfg):
     """(latents [n, C, H, W] in [-1, 1], labels [n]) of the calibration set that every fit shares."""
     import numpy as np
@@ -102,7 +107,7 @@ def measured_rows(cfg, run, spec):
 
 
 def sample_shard(samples, setting, extractor, shard):
-    """({features, logits, latents, images} of a shard, MACs per image that really ran).
+    """({features, latents, images, and logits and spatial where the extractor has them} of a shard, MACs per image that ran).
 
     Images are turned into features batch by batch; only the first `paired` samples keep latents and images."""
     import torch
@@ -115,7 +120,7 @@ def sample_shard(samples, setting, extractor, shard):
     size, batch = samples["shard_size"], samples["batch_size"]
     indices = range(shard * size, min((shard + 1) * size, config.total(samples)))
     session = cache.Counted(setting.session())
-    parts = {name: [] for name in ("features", "logits", "latents", "images")}
+    parts = []
     for first in tqdm(range(0, len(indices), batch), desc="sampling", unit="batch", mininterval=2):
         part = indices[first : first + batch]
         noise, labels, draw = start(samples, setting.spec.arch, part)
@@ -125,13 +130,10 @@ def sample_shard(samples, setting, extractor, shard):
         if not torch.isfinite(x).all():
             raise ValueError(f"samples {part[0]} to {part[-1]} hold NaN or infinity")
         images = to_pixels(x)
-        features, logits = extract(extractor, images)
         kept = sum(i < samples["paired"] for i in part)
-        batch_values = (features, logits, x[:kept].cpu(), images[:kept].cpu())
-        for values, value in zip(parts.values(), batch_values, strict=True):
-            values.append(value)
+        parts.append(extract(extractor, images) | {"latents": x[:kept].cpu(), "images": images[:kept].cpu()})
     macs = cost.total(setting.spec.arch, session.rows) / len(indices)
-    return {name: torch.cat(values) for name, values in parts.items()}, macs
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, macs
 
 
 def join_shards(paths):

@@ -11,8 +11,8 @@ from cachebench.metrics import extractors  # noqa: E402
 
 entry = config.read(args.config)["extractor"]
 images, _ = data.load(args.images, args.labels)
-model = extractors.load(entry["weights"])
-features = torch.cat([extractors.extract(model, torch.as_tensor(part))[0] for part in torch.as_tensor(images).split(500)])
+model = extractors.load(entry)
+features = torch.cat([extractors.extract(model, part)["features"] for part in torch.as_tensor(images).split(500)])
 digest = store.sha256(store.ROOT / entry["weights"])
 store.write_tensors(args.out, {"features": features.half()}, {"extractor": entry["name"], "extractor_sha256": digest})
 print(f"sha256 {store.sha256(args.out)}")

@@ -17,7 +17,7 @@ try:
     setting = open_setting(cfg, args.run, args.method, float(args.budget), args.settings, args.states, where)
     metadata = {key: setting.entry.get(key) for key in ("status", "reason")}
     if not setting.entry.get("status"):
-        extractor = extractors.load(cfg["extractor"]["weights"], where)
+        extractor = extractors.load(cfg["extractor"], where)
         tensors, counted = sample_shard(cfg["samples"], setting, extractor, int(args.shard))
         metadata |= {"macs_counted": counted, "device": device.describe(where)} | provenance.here(args.method)
 except Exception as error:

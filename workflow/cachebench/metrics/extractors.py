@@ -1,13 +1,29 @@
-"""Feature extractors: uint8 images in, (features, logits) out, in torch-fidelity's form and registered with it."""
+"""Feature extractors: uint8 images in, features, logits and sFID's spatial features out. A config names one by its kind."""
 
+from importlib import import_module
+
+import numpy as np
 import torch
 from torch import nn
 
 from cachebench import store
+from cachebench.config import RANDOM
+from cachebench.seeds import generator
+
+# Module of this package and class. An instance has `batch`, a number of images; called on uint8 [n, C, H, W] it gives a mapping
+# that holds `features` at least; its load_state_dict takes tensors as the published file holds them.
+KINDS = {
+    "embedded": ("extractors", "EmbeddedCNN"),
+    "inception-2015": ("inception", "Inception"),
+    "inception-2015-partial": ("inception", "PartialInception"),
+    "cifar-resnet56": ("resnet", "ResNet56"),
+}
 
 
 class EmbeddedCNN(nn.Module):
-    """The embedded classifier for 28x28 grey images: [n, 1, 28, 28] uint8 -> (features [n, 64], logits [n, 10])."""
+    """The embedded classifier for 28x28 grey images: [n, 1, 28, 28] uint8 -> features [n, 64], logits [n, 10]."""
+
+    batch = 50
 
     def __init__(self, width=32, features=64, classes=10):
         super().__init__()
@@ -31,39 +47,73 @@ class EmbeddedCNN(nn.Module):
     def forward(self, images):
         x = (images.to(self.head[-1].weight.dtype) / 255 - 0.286) / 0.353  # the training set's mean and deviation
         features = self.body(x)
-        return features, self.head(features)
+        return {"features": features, "logits": self.head(features)}
 
 
-def load(weights, device="cpu"):
-    """The embedded extractor with its weights, float32, in eval mode."""
-    tensors, _ = store.read_tensors(store.ROOT / weights)
-    model = EmbeddedCNN()
-    model.load_state_dict(tensors)
+def load(entry, device="cpu"):
+    """The extractor of a config's entry with its weights, float32, in eval mode. ValueError if they are of another kind."""
+    module, name = KINDS[entry.get("kind", "embedded")]
+    chosen = {"features": entry["features"]} if "features" in entry else {}
+    model, source = getattr(import_module(f"cachebench.metrics.{module}"), name)(**chosen), entry["weights"]
+    if source.startswith(RANDOM):
+        randomize(model, int(source.removeprefix(RANDOM)))
+    else:
+        try:
+            model.load_state_dict(read_weights(store.ROOT / source))
+        except (KeyError, RuntimeError) as error:
+            told = " ".join(str(error).split())[:200]
+            raise ValueError(f"extractor.weights: {source}: not those of kind {entry.get('kind')!r}: {told}") from None
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def read_weights(path):
+    """{name: tensor} of a safetensors or npz file, or what a PyTorch file of plain tensors holds (weights-only loader)."""
+    if path.suffix == ".safetensors":
+        return store.read_tensors(path)[0]
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: torch.as_tensor(archive[name]) for name in archive.files}
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def randomize(model, seed):
+    """Draws every kernel and matrix so that values keep their size from layer to layer (He et al., arXiv:1502.01852)."""
+    g = generator("random extractor", seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=(2 / parameter[0].numel()) ** 0.5, generator=g)
 
 
 @torch.inference_mode()
 def extract(model, images):
-    """(features [n, d], logits [n, classes]) float32 on the CPU, of uint8 images [n, C, H, W]."""
-    device = next(model.parameters()).device
-    return tuple(out.float().cpu() for out in model(images.to(device)))
+    """{features [n, d]; logits [n, classes] and spatial [n, s] of extractors that have them}, on the CPU, of uint8 images.
+
+    Images [n, C, H, W] pass in batches of `model.batch`, the last one filled up, and without TF32: the values depend neither
+    on the caller's batches nor on shards."""
+    device, parts = next(model.parameters()).device, []
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        for part in images.to(device).split(model.batch):
+            filled = torch.cat([part, part[-1:].expand(model.batch - len(part), -1, -1, -1)])
+            parts.append({name: out[: len(part)].cpu() for name, out in model(filled).items()})
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def register(name, weights):
-    """Registers the embedded extractor with torch-fidelity, so that `calculate_metrics(feature_extractor=name)` uses it.
+def register(entry):
+    """Registers the extractor of a config's entry with torch-fidelity: `calculate_metrics(feature_extractor=entry["name"])`.
 
-    torch-fidelity reads images as RGB; grey images repeat one channel, and the first is taken."""
+    torch-fidelity reads images as RGB; the embedded extractor takes the first channel."""
     from torch_fidelity import register_feature_extractor
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
     class Registered(FeatureExtractorBase):
         def __init__(self, name, features_list, **_):
             super().__init__(name, features_list)
-            self.model = load(weights)
+            self.model = load(entry)
 
         @staticmethod
         def get_provided_features_list():
-            return "features", "logits"
+            return "features", "logits", "spatial"
 
         @staticmethod
         def get_default_feature_layer_for_metric(metric):
@@ -78,7 +128,7 @@ def register(name, weights):
             return torch.zeros(1, 3, 28, 28, dtype=torch.uint8)
 
         def forward(self, images):
-            values = dict(zip(("features", "logits"), extract(self.model, images[:, :1]), strict=True))
+            values = extract(self.model, images[:, :1] if isinstance(self.model, EmbeddedCNN) else images)
             return tuple(values[name] for name in self.features_list)
 
-    register_feature_extractor(name, Registered)
+    register_feature_extractor(entry["name"], Registered)
