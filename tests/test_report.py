@@ -19,6 +19,7 @@ CONFIG = {
     "name": "tiny & co",
     "backbones": {"b": {"arch": vars(ARCH)}},
     "runs": {"r_1": {"backbone": "b", "sampler": "ddim", "num_steps": 6, "cfg_scale": 1.0, "cfg_channels": None}},
+    "methods": ["ddim", "fora", "l2c"],
     "budgets": [0.8, 0.5],
     "params": {"l2c": {"lambda": [0.1], "iterations": [5], "lr": [1.0], "batch_size": [2]}},
     "samples": {"first_seed": 0, "labels": "balanced"},

@@ -1,12 +1,13 @@
 """The config: read, defaults filled in, and every mistake named in one line before any work starts. No torch here."""
 
+import math
 from difflib import get_close_matches
 from pathlib import Path
 
 import jsonschema
 import yaml
 
-from cachebench import method, store
+from cachebench import files, method, store
 from cachebench.spec import Arch, Spec
 
 MADE = "results/models/"  # weights that the pipeline's own `train` rules make
@@ -40,7 +41,7 @@ def fill(config, source="config"):
 def check(config, source="config"):
     """`fill`, and everything that keys refer to: runs, methods, parameters, weights with their checksums, statistics."""
     config = fill(config, source)
-    for step in (_check_runs, _check_methods, _check_weights, _check_reference):
+    for step in (_check_runs, _check_methods, _check_weights, _check_extractor, _check_reference):
         try:
             step(config)
         except ValueError as error:
@@ -49,13 +50,18 @@ def check(config, source="config"):
 
 
 def method_ids(config, run=None):
-    """Ids of the methods of a run (its own `methods`, or those of all runs), `full` first; without a run those of any."""
+    """Ids of the methods of a run, `full` first: the swept ones and those of its `settings`; without a run those of any."""
     if run is None:
         return list(dict.fromkeys(name for run in config["runs"] for name in method_ids(config, run)))
+    own = [name for entry in config["runs"][run].get("settings", []) for name in entry if name != "budget"]
+    return list(dict.fromkeys(["full", *swept_ids(config, run), *own]))
+
+
+def swept_ids(config, run):
+    """Ids of the methods that are matched to the budgets of a run: its own `methods`, or those of all runs."""
     wanted, known = config["runs"][run].get("methods") or config["methods"], method.available()
     chosen = list(known) if wanted == "all" else wanted
-    expanded = [one for name in chosen for one in (method.ids(name) if name in known else [name])]
-    return ["full"] + [m for m in dict.fromkeys(expanded) if m != "full"]
+    return [one for name in chosen for one in (method.ids(name) if name in known else [name])]
 
 
 def overrides(config, name, run):
@@ -70,11 +76,21 @@ def overrides(config, name, run):
 
 
 def fits(config, cls, run):
-    """The distinct fit parameters of a method's sweep on a run, one mapping per fit; [] for a method without one."""
+    """The distinct fit parameters of a method's settings on a run, one mapping per fit; [] for a method without one."""
     if not cls.has_fit():
         return []
+    found = [fit for grid, *_ in grids(config, cls, run) for fit in method.settings({key: grid[key] for key in cls.fit_params})]
+    return [fit for i, fit in enumerate(found) if fit not in found[:i]]
+
+
+def grids(config, cls, run):
+    """[(grid, budgets, tolerance)] of a method on a run: what is swept to reach the run's budgets, and each fixed setting
+    (the first value where it says none), which has its row whatever it costs."""
     swept = cls.sweep(spec(config, run), overrides(config, cls.id(), run))
-    return method.settings({key: swept[key] for key in cls.fit_params})
+    found = [(swept, swept_budgets(config, run, cls.id()), config["tolerance"])]
+    for budget, params in fixed(config, run, cls.id()).items():
+        found.append(({key: [params.get(key, values[0])] for key, values in swept.items()}, [budget], math.inf))
+    return [entry for entry in found if entry[1]]
 
 
 def spec(config, run):
@@ -84,9 +100,40 @@ def spec(config, run):
     return Spec(arch, entry["sampler"], entry["num_steps"], entry["cfg_scale"], entry["cfg_channels"])
 
 
-def budgets(config, run):
-    """The budgets of a run: its own, or those of all runs."""
-    return config["runs"][run].get("budgets") or config["budgets"]
+def budgets(config, run, name=None):
+    """The budgets under which a method has rows on a run; without a name those of any."""
+    if name is None:
+        return list(dict.fromkeys(b for name in method_ids(config, run) if name != "full" for b in budgets(config, run, name)))
+    return [1.0] if name == "full" else [*swept_budgets(config, run, name), *fixed(config, run, name)]
+
+
+def swept_budgets(config, run, name):
+    """The budgets that a method is matched to: the run's own, or those of all runs; none if only its settings are fixed."""
+    own = config["runs"][run].get("budgets") or config["budgets"]
+    return [1.0] if name == "full" else own if name in swept_ids(config, run) else []
+
+
+def fixed(config, run, name):
+    """{budget of the row: parameters} of the run's `settings` for a method."""
+    return {entry["budget"]: entry[name] for entry in config["runs"][run].get("settings", []) if name in entry}
+
+
+def downloads(config):
+    """{path: {"url", and where known "sha256" and "size"}} of every file of the config that can be fetched."""
+    backbones = list(config["backbones"].values())
+    coders = [entry["autoencoder"] for entry in backbones if "autoencoder" in entry]
+    by_path = {entry["weights"]: entry for entry in [*backbones, *coders, config["extractor"]]}
+    by_path |= {entry["path"]: entry for entry in config["files"]}
+    if reference := manifest().get(config["reference"]):
+        by_path[reference["file"]] = reference
+    keys = ("url", "sha256", "size")
+    return {path: {key: entry[key] for key in keys if entry.get(key)} for path, entry in by_path.items() if entry.get("url")}
+
+
+def paths(config, name, run):
+    """Files of the project that the parameter `path` of a method names, on a run."""
+    swept = overrides(config, name, run).get("path", [])
+    return [path for path in [*swept, *(p.get("path") for p in fixed(config, run, name).values())] if path]
 
 
 def shards(config):
@@ -153,14 +200,17 @@ def _check_runs(config):
 
 def _check_methods(config):
     known = method.available()
-    given = {"params": config["params"]} | {
-        f"runs.{name}.params": run.get("params", {}) for name, run in config["runs"].items()
-    }
-    for name in [*method_ids(config), *(name for values in given.values() for name in values)]:
+    given = {"params": config["params"]}
+    for name, run in config["runs"].items():
+        given[f"runs.{name}.params"] = run.get("params", {})
+        for i, entry in enumerate(run.get("settings", [])):
+            given[f"runs.{name}.settings.{i}"] = {key: values for key, values in entry.items() if key != "budget"}
+    for where, name in [("methods", m) for m in method_ids(config)] + [(w, name) for w, of in given.items() for name in of]:
         if name.partition(".")[0] not in known:
-            raise ValueError(f"methods: unknown {name!r}; allowed: all, {', '.join(known)}")
-        if "." in name and name not in method.ids(name.partition(".")[0]):
-            raise ValueError(f"methods: unknown {name!r}; allowed: {', '.join(method.ids(name.partition('.')[0]))}")
+            raise ValueError(f"{where}: unknown {name!r}; allowed: {'all, ' * (where == 'methods')}{', '.join(known)}")
+        ids = method.ids(name.partition(".")[0])
+        if name not in ids and ("." in name or where == "methods" or ".settings." in where):
+            raise ValueError(f"{where}: unknown {name!r}; allowed: {', '.join(ids)}")
     for where, of_method in given.items():
         for name, values in of_method.items():
             try:
@@ -171,32 +221,51 @@ def _check_methods(config):
                 if key not in cls.params:
                     raise ValueError(f"{where}.{name}: unknown {key!r}; allowed: {', '.join(cls.params) or 'none'}")
     for name, run in config["runs"].items():
+        for id in method_ids(config, name):
+            own = budgets(config, name, id)
+            if twice := [budget for i, budget in enumerate(own) if budget in own[:i]]:
+                raise ValueError(f"runs.{name}.settings: {id} has two rows at budget {twice[0]}; every row needs its own")
         odd = run["sampler"] == "ddim" and run["num_steps"] % 2
         if odd and "l2c" in (run.get("methods") or config["methods"]):
             raise ValueError(f"runs.{name}.num_steps: l2c pairs steps, so an even number is needed, not {run['num_steps']}")
 
 
 def _check_weights(config):
-    entries = {f"backbones.{name}": entry for name, entry in config["backbones"].items()}
-    for where, entry in (entries | {"extractor": config["extractor"]}).items():
+    entries = {f"backbones.{name}": entry for name, entry in config["backbones"].items()} | {"extractor": config["extractor"]}
+    coders = {f"{where}.autoencoder": e["autoencoder"] for where, e in entries.items() if "autoencoder" in e}
+    for where, entry in (entries | coders).items():
         if not entry["weights"].startswith((RANDOM, MADE)):
-            check_file(f"{where}.weights", entry["weights"], entry.get("sha256"))
-    check_file("calibration", config["calibration"])
+            check_file(f"{where}.weights", entry["weights"], entry)
+    for i, entry in enumerate(config["files"]):
+        check_file(f"files.{i}", entry["path"], entry)
+    if "images" not in config["data"]:  # else the rule `encode` makes it, or rows that need it say that the images are missing
+        check_file("calibration", config["calibration"])
     if config["samples"]["shard_size"] % config["samples"]["batch_size"]:
         raise ValueError(
             "samples.shard_size: must be a multiple of samples.batch_size, so that batches do not depend on shards"
         )
 
 
-def check_file(key, path, sha256=None):
-    """ValueError if the file is missing, has another sha256, or is a safetensors file that cannot be opened."""
-    full = store.ROOT / path
-    if not full.is_file():
-        raise ValueError(f"{key}: {path}: no such file")
-    if sha256 and (found := store.sha256(full)) != sha256:
-        raise ValueError(f"{key}: {path}: sha256 is {found}, expected {sha256}")
+def check_file(key, path, entry=None):
+    """ValueError if a file or folder has another `size` or `sha256` than its entry says, is a safetensors file that cannot be
+    opened, or is missing and has no `url` to come from."""
+    full, entry = store.ROOT / path, entry or {}
+    if not full.exists():
+        if not entry.get("url"):
+            raise ValueError(f"{key}: {path}: no such file")
+        return
+    try:
+        files.verify(full, entry.get("sha256"), entry.get("size"))
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
     if full.suffix == ".safetensors":
         store.read_metadata(full)
+
+
+def _check_extractor(config):
+    kind = config["extractor"]["kind"]
+    if "features" in config["extractor"] and kind != "inception-2015-partial":
+        raise ValueError(f"extractor.features: kind {kind!r} has one size of features; only inception-2015-partial has several")
 
 
 def _check_reference(config):
@@ -210,7 +279,7 @@ def _check_reference(config):
             f"reference: {name!r} holds features of extractor {entry['extractor']!r}, "
             f"the config's is {config['extractor']['name']!r}"
         )
-    check_file("reference", entry["file"], entry.get("sha256"))
+    check_file("reference", entry["file"], entry)
     made_with = store.read_metadata(store.ROOT / entry["file"])["extractor_sha256"]
     weights = config["extractor"]["weights"]
     if not weights.startswith(MADE) and made_with != store.sha256(store.ROOT / weights):

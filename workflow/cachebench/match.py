@@ -28,6 +28,8 @@ def share(spec, method, rows):
 def match(cls, spec, budgets, tolerance, found):
     """One setting per budget: {"budget", "params", "rows", "macs", "achieved"} and "reason" where the nearest is off by more
     than `tolerance` (a share of the full run), with status "unreachable". Ties go to the earlier candidate."""
+    if not found:
+        raise ValueError("none of the fits that these settings need succeeded")
     priced = [(params, rows, *share(spec, cls(**params), rows)) for params, rows in found]
     chosen = []
     for budget in budgets:

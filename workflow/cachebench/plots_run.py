@@ -64,7 +64,8 @@ def schedules(files):
     if not rows:
         return empty("The results hold no method besides the full run.")
     entries = [{entry["budget"]: entry for entry in files.entries(name)} for name in rows]
-    masks = [[files.mask(name, of_method[b]) for b in budgets] for name, of_method in zip(rows, entries, strict=True)]
+    none = {"status": "no row"}  # of a method whose settings are fixed, at another's budget
+    masks = [[files.mask(name, of.get(b, none)) for b in budgets] for name, of in zip(rows, entries, strict=True)]
     _, blocks, branches = files.spec.mask_shape
     tall = min(2.2, max(1.2, 0.05 * blocks * branches + 0.6))
     heights = [0.45 if all(isinstance(m, str) for m in of_method) else tall for of_method in masks]
@@ -72,7 +73,7 @@ def schedules(files):
     figure, axes = pyplot.subplots(len(rows), len(budgets), figsize=size, layout="constrained", **form)
     for axis_row, name, of_method, found in zip(axes, rows, entries, masks, strict=True):
         for axis, budget, mask in zip(axis_row, budgets, found, strict=True):
-            draw_mask(axis, mask, of_method[budget], files.spec)
+            draw_mask(axis, mask, of_method.get(budget), files.spec)
         axis_row[0].set_ylabel(wrap(files.names[name], 13), rotation=0, ha="right", va="center", labelpad=8)
     for axis, budget in zip(axes[0], budgets, strict=True):
         axis.annotate(f"budget {budget:g}", (0.5, 1), (0, 20), "axes fraction", "offset points", ha="center", weight="bold")

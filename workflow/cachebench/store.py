@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -82,6 +83,13 @@ def _open_tensors(path, framework):
 
 
 def sha256(path):
+    """Hex digest of a file; a file of gigabytes is not read twice while its age and size stay."""
+    stat = os.stat(path)
+    return _sha256(str(path), stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache
+def _sha256(path, *_):
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

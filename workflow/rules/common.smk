@@ -8,7 +8,7 @@ import sys
 
 import yaml
 from cachebench import config as settings
-from cachebench import method, store
+from cachebench import files, method, store, verdicts
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
@@ -20,16 +20,18 @@ except settings.ConfigError as error:
 RESULTS = f"results/{CONFIG['name']}"
 CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 CONFIGFILE = f"{RESULTS}/config.yaml"
+DOWNLOADS = settings.downloads(CONFIG)
+REFERENCE = [ancient(path) for path in DOWNLOADS if path == settings.manifest()[CONFIG["reference"]]["file"]]
 METHODS = settings.method_ids(CONFIG)
 PACKAGE = store.ROOT / "workflow/cachebench"
 # Changing these re-runs no job that computes.
 REPORTING = ("results.py", "tables.py", "compare.py", "readouts.py", "plots.py", "plots_run.py", "solvers.py", "page.py")
-REPORTING += ("page_data.py",)
+REPORTING += ("page_data.py", "verdicts.py", "provenance.py", "lineup.py", "trace.py", "transfer.py")
 ENGINE = store.digest(
     p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
 )
 METRICS = store.digest([PACKAGE / "metrics"])
-EXTRACTORS = store.digest([PACKAGE / "metrics/extractors.py"])
+EXTRACTORS = store.digest(PACKAGE / f"metrics/{name}.py" for name in ("extractors", "inception", "resnet"))
 GPU = int(shutil.which("nvidia-smi") is not None)
 
 # Every shell command is `$PYTHON $SCRIPTS/<rule>.py`: this interpreter's, unless conda brings another.
@@ -64,7 +66,7 @@ def methods_of(run):
 
 
 def budgets(run, name):
-    return [1.0] if name == "full" else settings.budgets(CONFIG, run)
+    return settings.budgets(CONFIG, run, name)
 
 
 def states(wildcards):
@@ -95,7 +97,9 @@ def images_of(run):
 
 
 def plugin_file(wildcards):
-    return str(method.file_of(wildcards.method))
+    """The method's file, and the files that its parameter `path` names, as far as there are any."""
+    named = settings.paths(CONFIG, wildcards.method, wildcards.run)
+    return [str(method.file_of(wildcards.method)), *(p for p in named if p in DOWNLOADS or os.path.exists(p))]
 
 
 def backbone(wildcards):
@@ -108,10 +112,20 @@ def made_here(source):
 
 def weights(wildcards):
     """The run's weights file. The age of a given file does not matter: its digest is a parameter of the rules that use it."""
-    source = backbone(wildcards)["weights"]
+    return weights_of(backbone(wildcards))
+
+
+def weights_of(entry):
+    source = entry["weights"]
     if source.startswith(settings.RANDOM):
         return []
     return source if made_here(source) else ancient(source)
+
+
+def decoder(wildcards):
+    """The weights file of the autoencoder that the run's latents are decoded by, if any."""
+    entry = backbone(wildcards).get("autoencoder")
+    return weights_of(entry) if entry else []
 
 
 def canonical(*values):
@@ -119,14 +133,17 @@ def canonical(*values):
     return json.dumps(values, sort_keys=True)
 
 
-def digest_of(source):
-    return source if made_here(source) else store.sha256(source)
+def digest_of(entry):
+    """What a file of the config is known by: its sha256, or where that is unknown and it is downloaded, its URL."""
+    if made_here(entry["weights"]):
+        return entry["weights"]
+    return entry.get("sha256") or entry.get("url") or files.digest(entry["weights"])
 
 
 def identity(wildcards):
     """Everything that a run's numbers depend on besides the method."""
     run = {key: value for key, value in CONFIG["runs"][wildcards.run].items() if key not in ("budgets", "methods", "params")}
-    return canonical(run, backbone(wildcards)["arch"], digest_of(backbone(wildcards)["weights"]), ENGINE)
+    return canonical(run, backbone(wildcards)["arch"], digest_of(backbone(wildcards)), ENGINE)
 
 
 def results_of(name):

@@ -15,6 +15,24 @@ rule fetch:
         "$PYTHON $SCRIPTS/fetch.py --config {params.config} --name {wildcards.file} --out {output} > {log} 2>&1"
 
 
+# A file of the config that has a `url` and is not there yet. What is there is only verified, by the config's check.
+rule download:
+    output:
+        "{path}",
+    log:
+        "logs/download/{path}.log",
+    wildcard_constraints:
+        path="|".join(map(re.escape, DOWNLOADS)) or "none",
+    retries: 3
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        config=CONFIGFILE,
+    shell:
+        "$PYTHON $SCRIPTS/download.py --config {params.config} --path {wildcards.path:q} 2>&1 | tee {log:q}"
+
+
 rule calibration:
     input:
         images="data/train-images-idx3-ubyte",

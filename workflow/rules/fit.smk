@@ -42,7 +42,11 @@ rule match:
         config=CONFIGFILE,
         identity=identity,
         budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
-        grid=lambda wildcards: canonical(settings.overrides(CONFIG, wildcards.method, wildcards.run), CONFIG["tolerance"]),
+        grid=lambda wildcards: canonical(
+            settings.overrides(CONFIG, wildcards.method, wildcards.run),
+            list(settings.fixed(CONFIG, wildcards.run, wildcards.method).values()),
+            CONFIG["tolerance"],
+        ),
     shell:
         "$PYTHON $SCRIPTS/match.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
-        "--budgets {params.budgets} --states {input.states:q} --out {output} > {log} 2>&1"
+        "--states {input.states:q} --out {output} > {log} 2>&1"

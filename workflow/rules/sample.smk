@@ -4,6 +4,8 @@ rule sample:
         settings=f"{RESULTS}/{{run}}/{{method}}/settings.json",
         states=states,
         weights=weights,
+        decoder=decoder,
+        extractor=weights_of(CONFIG["extractor"]),
     output:
         f"{RESULTS}/{{run}}/{{method}}/{{budget}}/shard-{{shard}}.safetensors",
     log:
@@ -18,7 +20,8 @@ rule sample:
         config=CONFIGFILE,
         identity=identity,
         samples=canonical(CONFIG["samples"]),
-        extractor=[digest_of(CONFIG["extractor"]["weights"]), EXTRACTORS],
+        extractor=[CONFIG["extractor"]["kind"], CONFIG["extractor"].get("features"), digest_of(CONFIG["extractor"]), EXTRACTORS],
+        autoencoder=lambda wildcards: digest_of(backbone(wildcards).get("autoencoder", {"weights": settings.RANDOM})),
     shell:
         "$PYTHON $SCRIPTS/sample.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--budget {wildcards.budget} --settings {input.settings} --states {input.states:q} --shard {wildcards.shard} "
@@ -29,6 +32,7 @@ rule score:
     input:
         shards=lambda wildcards: shards(wildcards.run, wildcards.method),
         full=lambda wildcards: shards(wildcards.run, "full"),
+        reference=REFERENCE,
     output:
         f"{RESULTS}/{{run}}/{{method}}/scores.json",
     log:

@@ -2,7 +2,7 @@
 
 from _cli import arguments
 
-args = arguments(__doc__, "config", "run", "method", "budgets+", "states*", "out")
+args = arguments(__doc__, "config", "run", "method", "states*", "out")
 
 from cachebench import config, method, store  # noqa: E402
 from cachebench.match import candidates, match  # noqa: E402
@@ -10,17 +10,21 @@ from cachebench.setting import measured_rows, read_states, reason  # noqa: E402
 
 cfg = config.load(args.config)
 spec = config.spec(cfg, args.run)
-budgets = [float(b) for b in args.budgets]
+
+
+def entries(grid, budgets, tolerance):
+    try:
+        if refusal := cls(**method.settings(grid)[0]).supports(spec):
+            return [{"budget": b, "status": "unsupported", "reason": refusal} for b in budgets]
+        found = candidates(cls, spec, read_states(args.states), grid, measured_rows(cfg, args.run, spec))
+        return match(cls, spec, budgets, tolerance, found)
+    except Exception as error:
+        return [{"budget": b, "status": "failed", "reason": reason(error)} for b in budgets]
+
+
 try:
     cls = method.plugin(args.method)
-    overrides = config.overrides(cfg, args.method, args.run)
-    refusal = cls(**method.settings(cls.sweep(spec, overrides))[0]).supports(spec)
-    if refusal:
-        entries = [{"budget": b, "status": "unsupported", "reason": refusal} for b in budgets]
-    else:
-        states = read_states(args.states)
-        found = candidates(cls, spec, states, overrides, measured_rows(cfg, args.run, spec))
-        entries = match(cls, spec, budgets, cfg["tolerance"], found)
+    found = [entry for grid in config.grids(cfg, cls, args.run) for entry in entries(*grid)]
 except Exception as error:
-    entries = [{"budget": b, "status": "failed", "reason": reason(error)} for b in budgets]
-store.write_json(args.out, entries)
+    found = [{"budget": b, "status": "failed", "reason": reason(error)} for b in config.budgets(cfg, args.run, args.method)]
+store.write_json(args.out, found)
