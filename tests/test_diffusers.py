@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cachebench.backbones.layouts import to_diffusers
 from cachebench.samplers import ddim, ddpm, dpm_solver2, dpm_solver_2m
 from cachebench.samplers.noise import Noise
 from helpers import relative
@@ -23,36 +24,11 @@ def diffusers_dit(model):
         patch_size=arch.patch_size,
         num_embeds_ada_norm=arch.num_classes,
     ).eval()
-    twin.load_state_dict(converted(model.state_dict(), arch.depth), strict=False)
+    twin.load_state_dict(to_diffusers(model.state_dict(), arch.depth), strict=False)
     for block in twin.transformer_blocks:
         block.norm1.emb.time_proj.downscale_freq_shift = 0  # frequency denominator 128, diffusers has 127
         block.norm3.eps = 1e-6  # the norm before the MLP; diffusers has 1e-5
     return twin
-
-
-def converted(state, depth):
-    """Our keys to diffusers'; its position table is computed, so that ours is compared with it."""
-    names = {
-        "x_embedder.proj": "pos_embed.proj",
-        "final_layer.adaLN_modulation.1": "proj_out_1",
-        "final_layer.linear": "proj_out_2",
-    }
-    out = {}
-    for i in range(depth):
-        ours, theirs = f"blocks.{i}", f"transformer_blocks.{i}"
-        names |= {
-            f"{ours}.adaLN_modulation.1": f"{theirs}.norm1.linear",
-            f"{ours}.attn.proj": f"{theirs}.attn1.to_out.0",
-            f"{ours}.mlp.fc1": f"{theirs}.ff.net.0.proj",
-            f"{ours}.mlp.fc2": f"{theirs}.ff.net.2",
-        }
-        for kind in ("weight", "bias"):
-            for name, part in zip("qkv", state[f"{ours}.attn.qkv.{kind}"].chunk(3), strict=True):
-                out[f"{theirs}.attn1.to_{name}.{kind}"] = part
-            out[f"{theirs}.norm1.emb.timestep_embedder.linear_1.{kind}"] = state[f"t_embedder.mlp.0.{kind}"]
-            out[f"{theirs}.norm1.emb.timestep_embedder.linear_2.{kind}"] = state[f"t_embedder.mlp.2.{kind}"]
-        out[f"{theirs}.norm1.emb.class_embedder.embedding_table.weight"] = state["y_embedder.embedding_table.weight"]
-    return out | {f"{theirs}.{kind}": state[f"{ours}.{kind}"] for ours, theirs in names.items() for kind in ("weight", "bias")}
 
 
 @torch.inference_mode()
@@ -64,7 +40,7 @@ def test_forward_equals_diffusers_dit(model, golden, t):
 
 def test_every_weight_is_converted(model):
     twin = diffusers_dit(model)
-    missing, unexpected = twin.load_state_dict(converted(model.state_dict(), model.arch.depth), strict=False)
+    missing, unexpected = twin.load_state_dict(to_diffusers(model.state_dict(), model.arch.depth), strict=False)
     assert (missing, unexpected) == ([], [])
 
 

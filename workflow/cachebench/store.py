@@ -61,14 +61,41 @@ def write_tensors(path, tensors, metadata=None):
 def read_tensors(path, framework="pt"):
     """(tensors, metadata) of a safetensors file. ValueError names a file that is missing or corrupt."""
     with _open_tensors(path, framework) as handle:
-        metadata = {key: json.loads(value) for key, value in (handle.metadata() or {}).items()}
+        metadata = {key: _value(text) for key, text in (handle.metadata() or {}).items()}
         return {key: handle.get_tensor(key) for key in handle.keys()}, metadata  # noqa: SIM118
 
 
 def read_metadata(path):
     """Metadata of a safetensors file, without its tensors. ValueError names a file that is missing or corrupt."""
     with _open_tensors(path, "np") as handle:
-        return {key: json.loads(value) for key, value in (handle.metadata() or {}).items()}
+        return {key: _value(text) for key, text in (handle.metadata() or {}).items()}
+
+
+def read_weights(path):
+    """{name: tensor} of a safetensors or npz file, or what a PyTorch file holds (weights-only). ValueError in one line."""
+    import numpy as np
+    import torch
+
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return read_tensors(path)[0]
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: torch.as_tensor(archive[name]) for name in archive.files}
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except Exception as error:
+        raise ValueError(f"{path}: not a file of plain tensors ({' '.join(str(error).split())[:100]})") from None
+
+
+def _value(text):
+    """What `write_tensors` wrote; the metadata of other programs is plain text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 @contextmanager
