@@ -55,7 +55,7 @@ def config_digest(cfg, run, name):
     """Digest of what the config says about this row: its run, network and grid, and the parts that hold for every row.
 
     Other runs, methods and budgets do not change it, and neither does the order of keys."""
-    own = {key: value for key, value in cfg["runs"][run].items() if key not in ("methods", "params", "budgets")}
+    own = {key: value for key, value in cfg["runs"][run].items() if key not in ("methods", "params", "budgets", "settings")}
     arch = cfg["backbones"][own["backbone"]]["arch"]
     said = [own, arch, config.overrides(cfg, name, run), {key: cfg[key] for key in PARTS}]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -10,6 +10,7 @@ from cachebench import provenance, store
 from cachebench.results import COLUMNS
 
 DASH = "–"
+ENDS = ("", "_low", "_high")  # a metric's columns
 TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "setting", "status", "reason")
 TEXT += ("latency_device", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS[1:])
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

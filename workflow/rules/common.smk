@@ -12,6 +12,8 @@ from cachebench import files, method, store, verdicts
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
+# What `snakemake compare` is given is no part of a configuration.
+COMPARED = {key: config.pop(key) for key in ("file_a", "file_b") if key in config}
 try:
     CONFIG = settings.check(config)
 except settings.ConfigError as error:

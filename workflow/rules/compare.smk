@@ -1,0 +1,14 @@
+# `snakemake compare --config file_a=results/x/results.csv file_b=results/y/results.csv` (Snakemake takes no
+# one-letter keys): without an output, so that it always runs.
+rule compare:
+    log:
+        "logs/compare.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        a=COMPARED.get("file_a", ""),
+        b=COMPARED.get("file_b", ""),
+    shell:
+        "$PYTHON $SCRIPTS/compare.py --a {params.a:q} --b {params.b:q} --csv results/compare/compare.csv "
+        "--markdown results/compare/compare.md 2>&1 | tee {log}"
