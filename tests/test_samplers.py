@@ -282,7 +282,7 @@ def test_ddpm_samples_do_not_depend_on_batch_or_shard(small_model, small_spec, m
     def sampled(batch_size, shard_size, shard):
         samples = {"count": 6, "blocks": 1, "first_seed": 3, "labels": "balanced", "paired": 6}
         samples |= {"batch_size": batch_size, "shard_size": shard_size}
-        return setting.sample_shard(samples, full, None, shard)[0]["latents"]
+        return setting.sample_shard(samples, full, lambda x: x, None, shard)[0]["latents"]
 
     together = sampled(6, 6, 0)
     assert relative(torch.cat([sampled(1, 2, shard) for shard in range(3)]), together) < 1e-4

@@ -106,7 +106,15 @@ def measured_rows(cfg, run, spec):
     return measure
 
 
-def sample_shard(samples, setting, extractor, shard):
+def decoder(cfg, run, device):
+    """What turns a run's samples into images [n, C, H, W] in [-1, 1]: its autoencoder; without one they are images."""
+    from cachebench.backbones import autoencoder
+
+    entry = cfg["backbones"][cfg["runs"][run]["backbone"]].get("autoencoder")
+    return autoencoder.load(entry, device).decode if entry else lambda x: x
+
+
+def sample_shard(samples, setting, decode, extractor, shard):
     """({features, latents, images, and logits and spatial where the extractor has them} of a shard, MACs per image that ran).
 
     Images are turned into features batch by batch; only the first `paired` samples keep latents and images."""
@@ -129,7 +137,7 @@ def sample_shard(samples, setting, extractor, shard):
             raise ValueError(f"samples have shape {tuple(x.shape)}, expected {tuple(noise.shape)}")
         if not torch.isfinite(x).all():
             raise ValueError(f"samples {part[0]} to {part[-1]} hold NaN or infinity")
-        images = to_pixels(x)
+        images = to_pixels(decode(x))
         kept = sum(i < samples["paired"] for i in part)
         parts.append(extract(extractor, images) | {"latents": x[:kept].cpu(), "images": images[:kept].cpu()})
     macs = cost.total(setting.spec.arch, session.rows) / len(indices)

@@ -8,7 +8,7 @@ import torch  # noqa: E402
 
 from cachebench import config, device, provenance, store  # noqa: E402
 from cachebench.metrics import extractors  # noqa: E402
-from cachebench.setting import open_setting, reason, sample_shard  # noqa: E402
+from cachebench.setting import decoder, open_setting, reason, sample_shard  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 cfg = config.load(args.config)
@@ -17,8 +17,8 @@ try:
     setting = open_setting(cfg, args.run, args.method, float(args.budget), args.settings, args.states, where)
     metadata = {key: setting.entry.get(key) for key in ("status", "reason")}
     if not setting.entry.get("status"):
-        extractor = extractors.load(cfg["extractor"], where)
-        tensors, counted = sample_shard(cfg["samples"], setting, extractor, int(args.shard))
+        decode, extractor = decoder(cfg, args.run, where), extractors.load(cfg["extractor"], where)
+        tensors, counted = sample_shard(cfg["samples"], setting, decode, extractor, int(args.shard))
         metadata |= {"macs_counted": counted, "device": device.describe(where)} | provenance.here(args.method)
 except Exception as error:
     metadata = {"status": "failed", "reason": reason(error)}
