@@ -7,9 +7,11 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from cachebench import files, method, store
+from cachebench import files, images, method, store
 from cachebench.spec import Arch, Spec
 
+INCEPTION = "inception-2015"  # the extractor whose Frechet distance is FID
+PARTIAL = "inception-2015-partial"
 MADE = "results/models/"  # weights that the pipeline's own `train` rules make
 RANDOM = "random:"  # a backbone's `weights: random:SEED` draws them; for tests and for speed
 
@@ -38,10 +40,12 @@ def fill(config, source="config"):
     return config
 
 
-def check(config, source="config"):
-    """`fill`, and everything that keys refer to: runs, methods, parameters, weights with their checksums, statistics."""
+def check(config, source="config", evaluating=False):
+    """`fill`, and everything that keys refer to: runs, methods, parameters, weights with their checksums, statistics; for
+    `evaluating` given images, only the extractor and the statistics."""
     config = fill(config, source)
-    for step in (_check_runs, _check_methods, _check_weights, _check_extractor, _check_reference):
+    of_runs = () if evaluating else (_check_runs, _check_methods, _check_weights)
+    for step in (*of_runs, _check_extractor, _check_reference):
         try:
             step(config)
         except ValueError as error:
@@ -124,8 +128,7 @@ def downloads(config):
     coders = [entry["autoencoder"] for entry in backbones if "autoencoder" in entry]
     by_path = {entry["weights"]: entry for entry in [*backbones, *coders, config["extractor"]]}
     by_path |= {entry["path"]: entry for entry in config["files"]}
-    if reference := manifest().get(config["reference"]):
-        by_path[reference["file"]] = reference
+    by_path[reference(config)["file"]] = reference(config)
     keys = ("url", "sha256", "size")
     return {path: {key: entry[key] for key in keys if entry.get(key)} for path, entry in by_path.items() if entry.get("url")}
 
@@ -149,6 +152,37 @@ def total(samples):
 def manifest():
     """Entries of reference_stats/manifest.yaml by name."""
     return yaml.safe_load((store.ROOT / "reference_stats/manifest.yaml").read_text())
+
+
+def reference(config):
+    """The manifest's entry of the config's reference, or {"file": path} of one named by its path. ValueError if neither."""
+    known, name = manifest(), config["reference"]
+    if name not in known and not (store.ROOT / name).exists():
+        raise ValueError(f"reference: unknown {name!r}; a path, or what reference_stats/manifest.yaml has: {', '.join(known)}")
+    return known.get(name, {"file": name})
+
+
+def reference_file(config):
+    """The safetensors file of the config's reference: as it is named, or made from the images that are."""
+    source = Path(reference(config)["file"])
+    if source.suffix == ".safetensors":
+        return str(source)
+    return f"results/references/{source.stem}-{config['extractor']['name']}.safetensors"
+
+
+def made_with(extractor):
+    """What a reference file says of its extractor: name, digest of the weights, and size of the features where several are."""
+    weights = extractor["weights"]
+    digest = weights if weights.startswith(RANDOM) else store.sha256(store.ROOT / weights)
+    told = {"extractor": extractor["name"], "extractor_sha256": digest}
+    return told | ({"extractor_features": extractor.get("features", 768)} if extractor["kind"] == PARTIAL else {})
+
+
+def fd_label(extractor, count):
+    """What the Frechet distance of `count` images is called: FID only under the complete Inception with given weights."""
+    if extractor["kind"] != INCEPTION or extractor["weights"].startswith(RANDOM):
+        return f"FD ({extractor['name']})"
+    return f"FID-{count // 1000}k" if count % 1000 == 0 else f"FID-{count}"
 
 
 def _validator(schema):
@@ -231,19 +265,25 @@ def _check_methods(config):
 
 
 def _check_weights(config):
-    entries = {f"backbones.{name}": entry for name, entry in config["backbones"].items()} | {"extractor": config["extractor"]}
+    entries = {f"backbones.{name}": entry for name, entry in config["backbones"].items()}
     coders = {f"{where}.autoencoder": e["autoencoder"] for where, e in entries.items() if "autoencoder" in e}
     for where, entry in (entries | coders).items():
-        if not entry["weights"].startswith((RANDOM, MADE)):
-            check_file(f"{where}.weights", entry["weights"], entry)
+        _check_given(f"{where}.weights", entry)
     for i, entry in enumerate(config["files"]):
         check_file(f"files.{i}", entry["path"], entry)
     if "images" not in config["data"]:  # else the rule `encode` makes it, or rows that need it say that the images are missing
         check_file("calibration", config["calibration"])
+    elif not coders:
+        raise ValueError("data.images: no backbone has an autoencoder to encode them by")
     if config["samples"]["shard_size"] % config["samples"]["batch_size"]:
         raise ValueError(
             "samples.shard_size: must be a multiple of samples.batch_size, so that batches do not depend on shards"
         )
+
+
+def _check_given(key, entry):
+    if not entry["weights"].startswith((RANDOM, MADE)):
+        check_file(key, entry["weights"], entry)
 
 
 def check_file(key, path, entry=None):
@@ -263,24 +303,31 @@ def check_file(key, path, entry=None):
 
 
 def _check_extractor(config):
+    _check_given("extractor.weights", config["extractor"])
     kind = config["extractor"]["kind"]
-    if "features" in config["extractor"] and kind != "inception-2015-partial":
-        raise ValueError(f"extractor.features: kind {kind!r} has one size of features; only inception-2015-partial has several")
+    if "features" in config["extractor"] and kind != PARTIAL:
+        raise ValueError(f"extractor.features: kind {kind!r} has one size of features; only {PARTIAL} has several")
 
 
 def _check_reference(config):
-    known = manifest()
-    name = config["reference"]
-    if name not in known:
-        raise ValueError(f"reference: unknown {name!r}; reference_stats/manifest.yaml has: {', '.join(known)}")
-    entry = known[name]
-    if entry["extractor"] != config["extractor"]["name"]:
-        raise ValueError(
-            f"reference: {name!r} holds features of extractor {entry['extractor']!r}, "
-            f"the config's is {config['extractor']['name']!r}"
-        )
+    entry, extractor = reference(config), config["extractor"]
     check_file("reference", entry["file"], entry)
-    made_with = store.read_metadata(store.ROOT / entry["file"])["extractor_sha256"]
-    weights = config["extractor"]["weights"]
-    if not weights.startswith(MADE) and made_with != store.sha256(store.ROOT / weights):
+    if entry.get("extractor", extractor["name"]) != extractor["name"]:
+        raise ValueError(
+            f"reference: {config['reference']!r} holds features of extractor {entry['extractor']!r}, "
+            f"the config's is {extractor['name']!r}"
+        )
+    full = store.ROOT / entry["file"]
+    kind = extractor["kind"]
+    if kind != INCEPTION and (entry.get("format") == "adm" or images.holds_moments(full)):
+        raise ValueError(f"reference: {entry['file']} holds moments of {INCEPTION}, the config's extractor is {kind}")
+    weights = extractor["weights"]
+    to_come = weights.startswith(MADE) or not (weights.startswith(RANDOM) or (store.ROOT / weights).exists())
+    if full.suffix != ".safetensors" or not full.exists() or to_come:
+        return
+    found, wanted = store.read_metadata(full), made_with(extractor)
+    if found.get("extractor_sha256") != wanted["extractor_sha256"]:
         raise ValueError(f"reference: {entry['file']} was made with other extractor weights than {weights}")
+    if found.get("extractor_features") != wanted.get("extractor_features"):
+        had, needed = found.get("extractor_features"), wanted.get("extractor_features")
+        raise ValueError(f"reference: {entry['file']} holds {had} features of the extractor, the config wants {needed}")

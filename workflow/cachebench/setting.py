@@ -29,18 +29,23 @@ def read_states(paths):
 
 def state_files(cfg, folder, run, name):
     """The files of a method's fits on a run, in the results below `folder`."""
-    return [folder / run / name / f"fit/{method.label(p)}.safetensors" for p in config.fits(cfg, method.plugin(name), run)]
+    cls = method.plugin(name)
+    return [folder / run / name / f"fit/{cls.fit_label(params)}.safetensors" for params in config.fits(cfg, cls, run)]
 
 
 def calibration(cfg):
-    """(latents [n, C, H, W] in [-1, 1], labels [n]) of the calibration set that every fit shares."""
-    import numpy as np
+    """(latents [n, C, H, W], labels [n]) of the calibration set that every fit shares: a file that holds `labels` and, encoded,
+    `latents` or else uint8 `images`, or a folder of such files."""
     import torch
 
     from cachebench.data import to_model
 
-    with np.load(store.ROOT / cfg["calibration"], allow_pickle=False) as archive:
-        return to_model(archive["images"]), torch.as_tensor(archive["labels"].astype(np.int64))
+    path = store.ROOT / cfg["calibration"]
+    if not path.exists():
+        raise ValueError(f"calibration: {path} is missing, and {cfg['data']['images']} is no folder to make it from")
+    parts = [store.read_weights(file) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    latents = [part["latents"].float() if "latents" in part else to_model(part["images"]) for part in parts]
+    return torch.cat(latents), torch.cat([part["labels"].long() for part in parts])
 
 
 def run_model(cfg, run, device):

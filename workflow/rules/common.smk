@@ -14,8 +14,12 @@ from snakemake.settings.types import DeploymentMethod
 
 # What `snakemake compare` is given is no part of a configuration.
 COMPARED = {key: config.pop(key) for key in ("file_a", "file_b") if key in config}
+# What `snakemake evaluate` scores: a path in the place of the key `samples`, of which nothing else is needed then.
+EVALUATED = config.pop("samples") if isinstance(config.get("samples"), str) else ""
+if EVALUATED:
+    config["name"] = "evaluate"
 try:
-    CONFIG = settings.check(config)
+    CONFIG = settings.check(config, evaluating=bool(EVALUATED))
 except settings.ConfigError as error:
     raise WorkflowError(str(error))
 
@@ -23,17 +27,19 @@ RESULTS = f"results/{CONFIG['name']}"
 CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 CONFIGFILE = f"{RESULTS}/config.yaml"
 DOWNLOADS = settings.downloads(CONFIG)
-REFERENCE = [ancient(path) for path in DOWNLOADS if path == settings.manifest()[CONFIG["reference"]]["file"]]
+IMAGES = os.path.isdir(CONFIG["data"].get("images", ""))  # to be encoded as the calibration set
+SOURCE = settings.reference(CONFIG)["file"]
+REFERENCE = settings.reference_file(CONFIG)
 METHODS = settings.method_ids(CONFIG)
 PACKAGE = store.ROOT / "workflow/cachebench"
 # Changing these re-runs no job that computes.
 REPORTING = ("results.py", "tables.py", "compare.py", "readouts.py", "plots.py", "plots_run.py", "solvers.py", "page.py")
 REPORTING += ("page_data.py", "verdicts.py", "provenance.py", "lineup.py", "trace.py", "transfer.py")
+REPORTING += ("plots_trace.py", "plots_transfer.py")
 ENGINE = store.digest(
     p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
 )
 METRICS = store.digest([PACKAGE / "metrics"])
-EXTRACTORS = store.digest(PACKAGE / f"metrics/{name}.py" for name in ("extractors", "inception", "resnet"))
 GPU = int(shutil.which("nvidia-smi") is not None)
 
 # Every shell command is `$PYTHON $SCRIPTS/<rule>.py`: this interpreter's, unless conda brings another.
@@ -55,7 +61,8 @@ wildcard_constraints:
 def fit_labels(run, name):
     """Labels of a method's fits on a run; none if its file does not load or sweep (its rows will say why)."""
     try:
-        return [method.label(params) for params in settings.fits(CONFIG, method.plugin(name), run)]
+        cls = method.plugin(name)
+        return [cls.fit_label(params) for params in settings.fits(CONFIG, cls, run)]
     except Exception:
         return []
 
@@ -140,6 +147,14 @@ def digest_of(entry):
     if made_here(entry["weights"]):
         return entry["weights"]
     return entry.get("sha256") or entry.get("url") or files.digest(entry["weights"])
+
+
+# What features depend on besides the images.
+EXTRACTOR = canonical(
+    {key: CONFIG["extractor"].get(key) for key in ("kind", "features")},
+    digest_of(CONFIG["extractor"]),
+    store.digest(PACKAGE / f"metrics/{name}.py" for name in ("extractors", "inception", "resnet")),
+)
 
 
 def identity(wildcards):

@@ -33,6 +33,30 @@ rule download:
         "$PYTHON $SCRIPTS/download.py --config {params.config} --path {wildcards.path:q} 2>&1 | tee {log:q}"
 
 
+if IMAGES:
+    ENCODED = next(name for name, entry in CONFIG["backbones"].items() if "autoencoder" in entry)
+
+    rule encode:
+        input:
+            images=ancient(CONFIG["data"]["images"]),
+            weights=weights_of(CONFIG["backbones"][ENCODED]["autoencoder"]),
+        output:
+            CONFIG["calibration"],
+        log:
+            f"logs/{CONFIG['name']}/encode.log",
+        conda:
+            "../../environment.yml"
+        threads: workflow.cores
+        resources:
+            gpu=GPU,
+        params:
+            config=CONFIGFILE,
+            backbone=ENCODED,
+        shell:
+            "$PYTHON $SCRIPTS/encode.py --config {params.config} --backbone {params.backbone} --threads {threads} "
+            "--out {output} > {log} 2>&1"
+
+
 rule calibration:
     input:
         images="data/train-images-idx3-ubyte",
@@ -50,19 +74,25 @@ rule calibration:
         "--count {wildcards.count} --out {output} > {log} 2>&1"
 
 
-rule reference:
-    input:
-        images="data/t10k-images-idx3-ubyte",
-        labels="data/t10k-labels-idx1-ubyte",
-    output:
-        "results/data/{name}.safetensors",
-    log:
-        "logs/reference-{name}.log",
-    conda:
-        "../../environment.yml"
-    params:
-        config=CONFIGFILE,
-        extractor=EXTRACTORS,
-    shell:
-        "$PYTHON $SCRIPTS/reference.py --config {params.config} --images {input.images} --labels {input.labels} "
-        "--out {output} > {log} 2>&1"
+# Statistics of the real images that the config's `reference` names: a folder, an npz file or a batch of ADM's.
+if REFERENCE != SOURCE:
+
+    rule reference:
+        input:
+            images=SOURCE,
+            extractor=weights_of(CONFIG["extractor"]),
+        output:
+            REFERENCE,
+        log:
+            f"logs/reference-{os.path.basename(REFERENCE)}.log",
+        conda:
+            "../../environment.yml"
+        threads: workflow.cores
+        resources:
+            gpu=GPU,
+        params:
+            config=CONFIGFILE,
+            extractor=EXTRACTOR,
+        shell:
+            "$PYTHON $SCRIPTS/reference.py --config {params.config} --images {input.images:q} --out {output} "
+            "--threads {threads} 2>&1 | tee {log:q}"

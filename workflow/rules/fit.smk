@@ -2,6 +2,7 @@ rule fit:
     input:
         plugin=plugin_file,
         weights=weights,
+        calibration=ancient(CONFIG["calibration"]) if IMAGES else [],
     output:
         state=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.safetensors",
         curve=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.csv",

@@ -18,7 +18,7 @@ class Autoencoder:
     about [-1, 1]."""
 
     def __init__(self, model, scale, device="cpu"):
-        self.model, self.scale = model.to(device, torch.float32).eval().requires_grad_(False), scale
+        self.model, self.scale = model.to(device).eval().requires_grad_(False), scale
         self.factor = 2 ** (len(model.config.block_out_channels) - 1)  # pixels along a latent's side
 
     @torch.inference_mode()
