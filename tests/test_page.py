@@ -104,7 +104,7 @@ def write_results(folder, runs, **changes):
                 entries.append(entry)
             write_setting(folder / run, name, entries, pictures, 1)
         (fit,) = config.fits(cfg, method.plugin("l2c"), run)
-        here, shape = folder / run / f"l2c/fit/{method.label(fit)}", config.spec(cfg, run).mask_shape
+        here, shape = folder / run / f"l2c/fit/{method.plugin('l2c').fit_label(fit)}", config.spec(cfg, run).mask_shape
         logits = torch.linspace(-5, 5, shape[0] * shape[1] * shape[2]).reshape(shape[0], -1)
         store.write_tensors(here.with_name(here.name + ".safetensors"), {"routers": logits})
         store.write_csv(

@@ -30,7 +30,7 @@ CONFIG = {
 }
 NAMES = {"full": "Full", "ddim": "Fewer steps", "fora": "FORA", "l2c": "L2C"}
 (FITTED,) = config.fits(CONFIG, method.plugin("l2c"), "r_1")
-FIT = method.label(FITTED)
+FIT = method.plugin("l2c").fit_label(FITTED)
 
 
 @pytest.fixture(scope="module")

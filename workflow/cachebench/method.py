@@ -95,8 +95,9 @@ class Method:
 
     @classmethod
     def fit_label(cls, params):
-        """Label of the fit that a setting with `params` uses."""
-        return label({key: params[key] for key in cls.fit_params})
+        """Label of the fit that a setting with `params` uses. A + stands for the comma, at which Snakemake would cut a job's
+        wildcard on its way to a cluster."""
+        return label({key: params[key] for key in cls.fit_params}).replace(",", "+")
 
     @classmethod
     def is_static(cls):

@@ -35,7 +35,8 @@ class Files:
     def fits(self, name, suffix="safetensors"):
         """Files of the fits that the config asks for; older ones may lie beside them. None for a plug-in that does not load."""
         try:
-            labels = [method.label(params) for params in config.fits(self.cfg, method.plugin(name), self.run)]
+            cls = method.plugin(name)
+            labels = [cls.fit_label(params) for params in config.fits(self.cfg, cls, self.run)]
         except Exception:  # its rows say why
             return []
         return [self.folder / name / f"fit/{label}.{suffix}" for label in labels]
@@ -132,7 +133,7 @@ def routers(files):
         axis.tick_params(length=0, labelsize=8)
         block_ticks(axis, scores.shape[1] // len(BRANCHES))
         axis.set(xlabel="cached evaluation (0 = noisiest)", ylabel="block (attn, mlp)")
-        axis.set_title(textwrap.fill(f"{files.names[name]}: {path.stem.replace(',', ', ')}", 80), fontsize=10)
+        axis.set_title(textwrap.fill(f"{files.names[name]}: {path.stem.replace('+', ', ')}", 80), fontsize=10)
         figure.colorbar(image, ax=axis, label="score", pad=0.01)
     figure.suptitle(f"{files.run}: router scores", fontsize=11)
     return figure
@@ -165,7 +166,7 @@ def fits(files):
             axis.axis("off")
         for axis, column in zip(axis_row, values(frame), strict=False):
             draw_curve(axis, frame, column, style(name)[0])
-        label = textwrap.fill(f"{files.names[name]}: {path.stem.replace(',', ', ')}", 50 * width)
+        label = textwrap.fill(f"{files.names[name]}: {path.stem.replace('+', ', ')}", 50 * width)
         axis_row[0].set_title(label, loc="left", fontsize=9)
     figure.suptitle(f"{files.run}: fits", fontsize=11)
     return figure

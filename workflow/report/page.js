@@ -219,7 +219,7 @@ function open(setting) {
       element("div", {}, element("h3", {}, "Parameters"), setting.params.length ? parameters : element("p", { className: "about" }, "None."))),
     element("h3", {}, "Schedule: what is computed"), setting.mask ? schedule : element("p", { className: "about" }, setting.note),
     element("h3", {}, "Samples of the same seeds"), strips(setting),
-    ...(curves.length ? [element("h3", {}, "Fit"), element("p", { className: "about" }, setting.fit.label.replaceAll(",", ", ") + every), ...curves.map(([place]) => place)] : []),
+    ...(curves.length ? [element("h3", {}, "Fit"), element("p", { className: "about" }, setting.fit.label.replaceAll("+", ", ") + every), ...curves.map(([place]) => place)] : []),
     element("h3", {}, "Reproduce this row"), ...command(setting),
   );
   if (!at("panel").open) at("panel").showModal();

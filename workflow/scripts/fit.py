@@ -18,7 +18,7 @@ where, state, curve, report = device.pick(), {}, [], {}
 start = device.clock(where)
 try:
     cls = method.plugin(args.method)
-    params = next(p for p in config.fits(cfg, cls, args.run) if method.label(p) == args.fit)
+    params = next(p for p in config.fits(cfg, cls, args.run) if cls.fit_label(p) == args.fit)
     chosen = cls(**params)
     spec = config.spec(cfg, args.run)
     report["params"] = params
