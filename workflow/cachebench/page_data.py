@@ -54,7 +54,7 @@ def titled(frame, shown):
     """The columns as they are titled for these results: a metric that depends on extractor and count names them."""
     extractor = ", ".join(frame.extractor[frame.extractor != ""].unique())
     counts = ", ".join(f"{c:.0f}" for c in frame["count"].dropna().unique())
-    named = {c.key: c for c in tables.columns(extractor, counts)}
+    named = {c.key: c for c in tables.columns(extractor, counts, tables.called(frame))}
     return [named.get(c.key, c) for c in shown]
 
 

@@ -47,7 +47,7 @@ def of_row(cfg, run, name):
         "config_digest": config_digest(cfg, run, name),
         "weights_digest": file_digest(cfg["backbones"][entry["backbone"]]["weights"]),
         "extractor_digest": file_digest(cfg["extractor"]["weights"]),
-        "reference_digest": file_digest(config.manifest()[cfg["reference"]]["file"]),
+        "reference_digest": file_digest(config.reference_file(cfg)),
     }
 
 

@@ -2,16 +2,18 @@
 
 from cachebench import config, cost, method, provenance, store
 from cachebench.metrics import intervals
+from cachebench.spec import BRANCHES
 
 # Column order of results.csv; a metric is followed by its interval.
-METRICS = ("fd", "sfid", "inception_score", "kid", "precision", "recall", "psnr_db", "latent_mse", "fd_minus_full")
-METRICS += ("fd_infinity",)
+METRICS = ("fd", "sfid", "inception_score", "inception_score_10", "kid", "precision", "recall", "precision_all", "recall_all")
+METRICS += ("psnr_db", "latent_mse", "fd_minus_full", "fd_infinity")
 IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "reference")
 OUTCOME = ("budget", "achieved", "setting", "status", "reason")
 COSTS = ("nfe", "macs_per_image", "macs_counted_per_image", "macs_paper", "speed_up", "latency_ms_median", "latency_ms_q25")
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
-COSTS += ("fit_s", "images_to_repay_fit", "latency_device")
-PROVENANCE = ("count", "seed_blocks", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS)
+COSTS += ("fit_s", "images_to_repay_fit", "latency_device", "reused_attn", "reused_mlp")
+PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "reference_stats", "reference_count", "precision_dtype")
+PROVENANCE += ("device", *provenance.COLUMNS)
 COLUMNS = (*IDENTITY, *OUTCOME, *(f"{m}{end}" for m in METRICS for end in ("", "_low", "_high")), *COSTS, *PROVENANCE)
 
 
@@ -50,6 +52,7 @@ def describe(cfg, run, name):
     entry = cfg["runs"][run]
     about = {"run": run, "method": name} | {key: entry[key] for key in ("backbone", "sampler", "num_steps", "cfg_scale")}
     about |= {"extractor": cfg["extractor"]["name"], "reference_stats": cfg["reference"], "precision_dtype": entry["precision"]}
+    about["fd_label"] = config.fd_label(cfg["extractor"], cfg["samples"]["count"])
     try:
         cls = method.plugin(name)
         printed = cls.name_on(config.spec(cfg, run))
@@ -61,11 +64,13 @@ def describe(cfg, run, name):
 def costs(cfg, run, name, entry):
     """Cost columns that are known before anything runs."""
     spec = method.plugin(name)(**entry["params"]).sampler(config.spec(cfg, run))
+    full = cost.full_rows(spec)
     return {
         "setting": method.label(entry["params"]),
         "nfe": spec.num_evaluations,
         "macs_per_image": entry["macs"],
         "macs_paper": cost.image_macs(spec, entry["rows"], "paper"),
+        **{f"reused_{branch}": full[branch] - entry["rows"].get(branch, 0) for branch in BRANCHES},
     }
 
 

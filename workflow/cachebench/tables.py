@@ -12,7 +12,7 @@ from cachebench.results import COLUMNS
 DASH = "–"
 ENDS = ("", "_low", "_high")  # a metric's columns
 TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "setting", "status", "reason")
-TEXT += ("latency_device", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS[1:])
+TEXT += ("latency_device", "fd_label", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS[1:])
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", "↓": r"$\downarrow$", "↑": r"$\uparrow$"}
 TEX |= {"<": "$<$", ">": "$>$", "λ": r"$\lambda$", "θ": r"$\theta$", "Δ": r"$\Delta$"}
@@ -68,17 +68,18 @@ class Table:
     remarks: list = field(default_factory=list)
 
 
-def columns(extractor, count):
-    """The Columns of a table whose metrics are computed from `count` images by `extractor`."""
+def columns(extractor, count, fd="FD"):
+    """The Columns of a table whose metrics are computed from `count` images by `extractor`; `fd` is what `called` says."""
+    short = fd.partition("-")[0]
     return (
         Column("nfe", "NFE", digits=0),
         Column("macs_per_image", "MACs", "G", scale=1e-9, digits=4),
         Column("achieved", "MACs", "% of full", scale=100),
         Column("latency_ms", "Latency", "ms/image"),
         Column("speed_up", "Speed-up", "measured"),
-        Column("fd", "FD", f"{extractor}, n = {count}", -1, digits=4, interval="half"),
-        Column("sfid", "sFID", f"{extractor}, n = {count}", -1, digits=4, interval="half"),
-        Column("fd_minus_full", "FD − full", "95 % interval", -1, interval="bounds", paired=True),
+        Column("fd", fd, f"{extractor}, n = {count}", -1, digits=4, interval="half"),
+        Column("sfid", f"s{short}", f"{extractor}, n = {count}", -1, digits=4, interval="half"),
+        Column("fd_minus_full", f"{short} − full", "95 % interval", -1, interval="bounds", paired=True),
         Column("inception_score", "IS", extractor, 1, digits=4, interval="half"),
         Column("kid", "KID", "× 1000", -1, scale=1000, interval="half"),
         Column("precision", "Precision", "", 1, interval="half"),
@@ -86,6 +87,11 @@ def columns(extractor, count):
         Column("psnr_db", "PSNR", "dB, to full", 1, interval="half", paired=True),
         Column("latent_mse", "Latent MSE", "to full", -1, interval="half", paired=True),
     )
+
+
+def called(rows):
+    """What the rows' Frechet distance is called without the extractor, which a column names in its unit: FID-50k, or FD."""
+    return next((label.partition(" ")[0] for label in rows.fd_label if label), "FD")
 
 
 def column(key):
@@ -174,7 +180,7 @@ def build(frame, run):
     good = rows[rows.status == "ok"]
     extractor = ", ".join(rows.extractor[rows.extractor != ""].unique())
     counts = ", ".join(f"{c:.0f}" for c in good["count"].dropna().unique()) or "none"
-    table = Table(run, about(rows), carried(columns(extractor, counts), good))
+    table = Table(run, about(rows), carried(columns(extractor, counts, called(rows)), good))
     shown, remarks = settings(good)
     shown |= {i: f"{row.sampler}, {row.num_steps:.0f} steps" for i, row in rows[rows.method == "full"].iterrows()}
     reasons = {}

@@ -20,7 +20,7 @@ rule sample:
         config=CONFIGFILE,
         identity=identity,
         samples=canonical(CONFIG["samples"]),
-        extractor=[CONFIG["extractor"]["kind"], CONFIG["extractor"].get("features"), digest_of(CONFIG["extractor"]), EXTRACTORS],
+        extractor=EXTRACTOR,
         autoencoder=lambda wildcards: digest_of(backbone(wildcards).get("autoencoder", {"weights": settings.RANDOM})),
     shell:
         "$PYTHON $SCRIPTS/sample.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
@@ -32,7 +32,7 @@ rule score:
     input:
         shards=lambda wildcards: shards(wildcards.run, wildcards.method),
         full=lambda wildcards: shards(wildcards.run, "full"),
-        reference=REFERENCE,
+        reference=ancient(REFERENCE) if REFERENCE == SOURCE else REFERENCE,
     output:
         f"{RESULTS}/{{run}}/{{method}}/scores.json",
     log:
@@ -43,10 +43,11 @@ rule score:
         "../../environment.yml"
     params:
         config=CONFIGFILE,
-        metrics=canonical(CONFIG["metrics"], CONFIG["reference"], CONFIG["samples"]["blocks"], METRICS),
+        metrics=canonical(CONFIG["metrics"], CONFIG["samples"]["blocks"], METRICS),
+        reference=digest_of(settings.reference(CONFIG) | {"weights": SOURCE}) if REFERENCE == SOURCE else SOURCE,
     shell:
-        "$PYTHON $SCRIPTS/score.py --config {params.config} --shards {input.shards} --full {input.full} "
-        "--out {output} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/score.py --config {params.config} --reference {input.reference:q} --shards {input.shards} "
+        "--full {input.full} --out {output} > {log} 2>&1"
 
 
 # Takes every core, so that nothing else runs while it measures.

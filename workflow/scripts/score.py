@@ -4,16 +4,15 @@ from pathlib import Path
 
 from _cli import arguments
 
-args = arguments(__doc__, "config", "shards+", "full+", "out")
+args = arguments(__doc__, "config", "reference", "shards+", "full+", "out")
 
 from cachebench import config, store  # noqa: E402
-from cachebench.metrics import scores  # noqa: E402
+from cachebench.metrics import references, scores  # noqa: E402
 from cachebench.setting import join_shards, reason  # noqa: E402
 
 cfg = config.load(args.config)
 metrics = cfg["metrics"]
-features, _ = store.read_tensors(store.ROOT / config.manifest()[cfg["reference"]]["file"])
-reference = scores.Reference(features["features"].float(), metrics["reference_subset"])
+reference = references.read(args.reference, metrics)
 full, _ = join_shards(args.full)
 budgets = dict.fromkeys(Path(path).parent.name for path in args.shards)
 rows = {}

@@ -10,24 +10,33 @@ PSNR_CEILING = 100.0  # dB, for identical images
 
 
 class Reference:
-    """The reference images' features: their Gaussian, and `subset` of them, evenly spaced, for KID, precision and recall."""
+    """The reference images' features [m, d]: `gaussian` (theirs, if not given), `spatial` (the Gaussian of sFID's features, or
+    None), and `subset` of them, evenly spaced, for KID, precision and recall; with `all_pairs` also all of them."""
 
-    def __init__(self, features, subset):
-        self.gaussian = frechet.Gaussian.of(features)
+    def __init__(self, features, subset, gaussian=None, spatial=None, all_pairs=False):
+        self.gaussian, self.spatial = gaussian or frechet.Gaussian.of(features), spatial
         self.real = pairs.Real(features[:: max(1, len(features) // subset)][:subset])
+        self.all = pairs.Real(features) if all_pairs else None
 
 
-def scores(features, logits, reference, groups=1):
-    """{fd, inception_score, kid, precision, recall} of features [n, d] and logits [n, classes], float32: each for all samples
-    and then without each group, [1 + groups]; nan where it cannot be had.
+def scores(features, logits, reference, groups=1, spatial=None):
+    """{metric: [1 + groups]} of features [n, d], logits [n, classes] and spatial [n, s], the last two or None: each for all
+    samples and then without each group; nan where it cannot be had.
 
-    fd is the Frechet distance in the extractor's features; inception_score uses the extractor's classes."""
+    fd is the Frechet distance in the extractor's features, sfid in its spatial ones; inception_score uses the extractor's
+    classes, and inception_score_10 is the mean over ten consecutive splits, as ADM prints it (50,000 images in splits of
+    5,000). precision and recall are against the reference's subset (ADM's form: 10,000), _all against all that it holds."""
     parts = partition(len(features), groups)
-    return {
-        "fd": frechet.distances(features, reference.gaussian, parts),
-        "inception_score": inception_score(logits, parts),
-        **pairs.scores(features, reference.real, parts),
-    }
+    found = {"fd": frechet.distances(features, reference.gaussian, parts)}
+    if spatial is not None and reference.spatial:
+        found["sfid"] = frechet.distances(spatial, reference.spatial, parts)
+    if logits is not None:
+        found |= {"inception_score": inception_score(logits, parts), "inception_score_10": split_score(logits, parts)}
+    found |= pairs.scores(features, reference.real, parts)
+    if reference.all:
+        against_all = pairs.scores(features, reference.all, parts)
+        found |= {f"{name}_all": against_all[name] for name in ("precision", "recall")}
+    return found
 
 
 def inception_score(logits, parts):
@@ -44,6 +53,18 @@ def inception_score(logits, parts):
     return np.array(out)
 
 
+def split_score(logits, parts, splits=10):
+    """The mean inception score of consecutive splits, [1 + len(parts)]; a group leaves the splits that it lies in."""
+    found = []
+    for rows in partition(len(logits), splits):
+        size = rows.stop - rows.start
+        within = [slice(*(min(max(end - rows.start, 0), size) for end in (part.start, part.stop))) for part in parts]
+        found.append(inception_score(logits[rows], within))
+    there = np.isfinite(found)  # a split that has left as a whole has no score
+    with np.errstate(invalid="ignore"):
+        return np.where(there, found, 0).sum(axis=0) / there.sum(axis=0)
+
+
 def paired(latents, images, full_latents, full_images):
     """Per-image errors to the full trajectory with the same seeds: latent_mse [n], psnr_db [n] (uint8 images, peak 255)."""
     latent_mse = (latents.double() - full_latents.double()).square().flatten(1).mean(1).numpy()
@@ -53,24 +74,48 @@ def paired(latents, images, full_latents, full_images):
     return {"latent_mse": latent_mse, "psnr_db": psnr}
 
 
-def score_setting(sample, full, reference, metrics, blocks=1):
-    """(columns of one results row, each metric with _low and _high; jackknife replicates; per-image errors).
+def score_images(sample, reference, metrics, blocks=1):
+    """(columns of one results row, each metric with _low and _high; jackknife replicates) of features and, where the extractor
+    has them, logits and spatial, as tensors in `sample`.
 
-    `sample` and `full` hold features, logits, latents, images as tensors; `full` is the full run on the same seeds. The
-    samples are `blocks` seed blocks of equal size: a distributional metric is the mean over them, never the minimum, and
+    The samples are `blocks` seed blocks of equal size: a distributional metric is the mean over them, never the minimum, and
     a replicate leaves a group out of one of them. `count` is that of a block. A metric that cannot be had is left out, and
     `reason` says why. `metrics` is that key of the config."""
-    if not torch.isfinite(sample["features"]).all():
-        raise ValueError("features are not finite")
-    parts = list(zip(sample["features"].chunk(blocks), sample["logits"].chunk(blocks), strict=True))
-    values, replicates, reasons = combine([scores(*part, reference, metrics["groups"]) for part in parts])
-    count, d = parts[0][0].shape
-    if count <= d:
-        reasons.append(f"fd: {count} images for {d} dimensions, so that most of it is bias")
-    out = {"count": count, "seed_blocks": blocks} | values | jackknife(replicates, values, blocks)
+    chunks = {name: sample[name].chunk(blocks) for name in ("features", "logits", "spatial") if name in sample}
+    for name in chunks:
+        if not torch.isfinite(sample[name]).all():
+            raise ValueError(f"{name} are not finite")
+    parts = [{name: of[i] for name, of in chunks.items()} for i in range(blocks)]
+    groups = metrics["groups"]
+    found = [scores(p["features"], p.get("logits"), reference, groups, p.get("spatial")) for p in parts]
+    values, replicates, reasons = combine(found)
+    count = len(parts[0]["features"])
+    out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real.features)} | values
+    out |= jackknife(replicates, values, blocks)
     if metrics["infinity"] and "fd" in values:
-        out |= infinity.columns([features for features, _ in parts], reference.gaussian, out["fd_high"] - out["fd"])
-    out["reason"] = "; ".join(reasons)
+        out |= infinity.columns(chunks["features"], reference.gaussian, out["fd_high"] - out["fd"])
+    out["reason"] = "; ".join(reasons + missing(chunks, reference))
+    return out, replicates
+
+
+def missing(chunks, reference):
+    """Reasons for what the extractor or the count leave in doubt, or out."""
+    reasons = []
+    for name, source in (("fd", "features"), ("sfid", "spatial")):
+        count, d = chunks[source][0].shape if source in chunks else (1, 0)
+        if source == "spatial" and d and not reference.spatial:
+            reasons.append("sfid: the reference has no spatial features")
+        elif count <= d:
+            reasons.append(f"{name}: {count} images for {d} dimensions, so that most of it is bias")
+    if "logits" not in chunks:
+        reasons.append("inception_score: the extractor has no classes")
+    return reasons
+
+
+def score_setting(sample, full, reference, metrics, blocks=1):
+    """`score_images` of a setting, and per-image errors: `sample` and `full` also hold latents and images, `full` those of the
+    full run on the same seeds."""
+    out, replicates = score_images(sample, reference, metrics, blocks)
     errors = paired(sample["latents"], sample["images"], full["latents"], full["images"])
     for name, values in errors.items():
         out |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values), strict=True))

@@ -1,0 +1,46 @@
+"""Scores of anybody's images: the metrics of a results row, without a run."""
+
+import torch
+from tqdm import tqdm
+
+from cachebench import config, images, store
+from cachebench.metrics import extractors, references, scores
+from cachebench.results import METRICS
+from cachebench.tables import number
+
+READ = 500  # images in memory at a time
+
+
+def evaluate(cfg, path, reference, device):
+    """(row, jackknife replicates) of the images at `path` against a reference file, under the config's extractor and metrics.
+
+    ValueError if they cannot be read or have another size than the reference's."""
+    source, entry = images.open_images(path), cfg["extractor"]
+    real = tuple(store.read_metadata(reference).get("shape", source.shape))
+    if source.shape != real:
+        theirs = images.described(real)
+        raise ValueError(f"{path}: images of {images.described(source.shape)}; those of {cfg['reference']} have {theirs}")
+    model, parts = extractors.load(entry, device), []
+    for part in tqdm(source.batches(READ), total=-(-source.count // READ), desc="features", unit="batch", mininterval=2):
+        parts.append(extractors.extract(model, torch.as_tensor(part)))
+    sample = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    row, replicates = scores.score_images(sample, references.read(reference, cfg["metrics"]), cfg["metrics"])
+    label = config.fd_label(entry, source.count)
+    return {
+        "samples": str(path),
+        "fd_label": label,
+        "extractor": entry["name"],
+        "reference_stats": cfg["reference"],
+    } | row, replicates
+
+
+def table(row):
+    """The row's metrics as lines of text: name, value, 95 % interval; then what there is to say of them."""
+    label, count = row["fd_label"], f"n = {row['count']}, {row['reference_stats']}"
+    lines = [f"{row['samples']}: {count}"]
+    for key in METRICS:
+        if key in row:
+            name = {"fd": label, "sfid": f"s{label}"}.get(key, key)
+            bounds = f"[{number(row[f'{key}_low'])}, {number(row[f'{key}_high'])}]"
+            lines.append(f"{name:30s} {number(row[key], 4):>10s}  {bounds}")
+    return "\n".join([*lines, *filter(None, [row["reason"]])])

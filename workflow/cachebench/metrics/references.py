@@ -1,0 +1,81 @@
+"""Reference statistics: made of real images by an extractor, or taken from ADM's batches, and kept in safetensors."""
+
+import numpy as np
+import torch
+
+from cachebench import images, store
+from cachebench.metrics.extractors import extract
+from cachebench.metrics.frechet import Gaussian
+from cachebench.metrics.scores import Reference
+
+KEPT = 10000  # images whose features are kept; of more than that, the moments of all stand beside
+READ = 500  # images in memory at a time
+ADM = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
+
+
+class Moments:
+    """Mean [d] and covariance [d, d] of rows that come in parts, float64."""
+
+    def __init__(self):
+        self.count, self.total, self.products = 0, 0, 0
+
+    def add(self, rows):
+        x = rows.double()
+        self.count, self.total, self.products = self.count + len(x), self.total + x.sum(0), self.products + x.T @ x
+
+    def tensors(self, name):
+        mean = self.total / self.count
+        covariance = (self.products - self.count * torch.outer(mean, mean)) / (self.count - 1)
+        return {f"{name}_mean": mean, f"{name}_covariance": covariance}
+
+
+def measure(path, model):
+    """(tensors, metadata) of a reference file, from the images at `path` (`images.open_images`).
+
+    Tensors are `features` [m, d] and, where the extractor has them, `spatial` [m, s], both float16, of all images if there are
+    at most KEPT. Else m = KEPT of them, evenly spaced, have `features`, and <name>_mean, <name>_covariance (float64) are those
+    of all. For a batch of ADM's these are the ones that it brings."""
+    source = images.open_images(path)
+    given = adm_moments(path) if images.holds_moments(path) else {}
+    stream, kept, first = source.count > KEPT and not given, {}, 0
+    step, moments = max(1, source.count // KEPT), {}
+    for part in source.batches(READ):
+        for name, values in extract(model, torch.as_tensor(part)).items():
+            chosen = slice(-first % step, None, step)
+            if name == "features" or (name == "spatial" and not given and not stream):
+                kept.setdefault(name, []).append(values[chosen].half())
+            if stream and name in ADM:
+                moments.setdefault(name, Moments()).add(values)
+        first += len(part)
+    tensors = {name: torch.cat(parts)[:KEPT] for name, parts in kept.items()} | given
+    found, wanted = tensors["features"].shape[1], len(tensors.get("features_mean", tensors["features"][0]))
+    if found != wanted:
+        raise ValueError(f"{path}: holds moments of {wanted} dimensions, the extractor's features have {found}")
+    for name, of in moments.items():
+        tensors |= of.tensors(name)
+    return tensors, {"count": source.count, "shape": list(source.shape)}
+
+
+def adm_moments(path):
+    """<name>_mean and <name>_covariance of a reference batch of ADM's evaluator, as tensors. ValueError if they do not fit."""
+    tensors = {}
+    with np.load(path, allow_pickle=False) as archive:
+        for name, keys in ADM.items():
+            arrays = [torch.as_tensor(archive[key]).double() for key in keys if key in archive]
+            if arrays and [a.shape for a in arrays] != [(len(arrays[0]),), (len(arrays[0]),) * 2]:
+                raise ValueError(f"{path}: {' and '.join(keys)} are not a mean and its covariance")
+            tensors |= dict(zip((f"{name}_mean", f"{name}_covariance"), arrays, strict=False))
+    return tensors
+
+
+def read(path, metrics):
+    """The `scores.Reference` of a reference file, as the config's `metrics` want it."""
+    tensors, _ = store.read_tensors(path)
+
+    def gaussian(name):
+        if f"{name}_mean" in tensors:
+            return Gaussian(tensors[f"{name}_mean"].numpy(), tensors[f"{name}_covariance"].numpy())
+        return Gaussian.of(tensors[name].float()) if name in tensors else None
+
+    features = tensors["features"].float()
+    return Reference(features, metrics["reference_subset"], gaussian("features"), gaussian("spatial"), metrics["all_pairs"])
