@@ -1,0 +1,27 @@
+"""L2C with routers that its authors released: nothing is trained, the config names the file (arXiv:2406.01733)."""
+
+from cachebench.method import Method
+from cachebench.routed import Routed, refusal
+from cachebench.schedule import Schedule, read_router_file
+from cachebench.store import ROOT
+
+
+class Released(Method):
+    name = "L2C, released routers"
+    reference = "arXiv:2406.01733"
+    params = {"threshold": Routed.params["threshold"], "path": [""]}  # a path from the project's folder
+    knob = "threshold"
+
+    def supports(self, spec):
+        if not self.path or not (ROOT / self.path).is_file():
+            return f"No router file is at params.l2c_released.path, {self.path!r}; the authors released four."
+        return refusal(spec)
+
+    def schedule(self, spec, state=None):
+        if not self.path:  # nothing is reused
+            return Schedule.full(spec)
+        logits = read_router_file(ROOT / self.path)
+        trained = (len(logits), len(next(iter(logits.values()))))
+        if trained != (expected := (spec.num_evaluations, 2 * spec.arch.blocks)):
+            raise ValueError(f"{self.path}: routers for (evaluations, branches) {trained}; the run has {expected}")
+        return Schedule.from_routers(logits, self.threshold, spec.plan.roles)
