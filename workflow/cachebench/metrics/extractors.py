@@ -2,7 +2,6 @@
 
 from importlib import import_module
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -52,28 +51,19 @@ class EmbeddedCNN(nn.Module):
 
 def load(entry, device="cpu"):
     """The extractor of a config's entry with its weights, float32, in eval mode. ValueError if they are of another kind."""
-    module, name = KINDS[entry.get("kind", "embedded")]
+    kind = entry.get("kind", "embedded")
+    module, name = KINDS[kind]
     chosen = {"features": entry["features"]} if "features" in entry else {}
     model, source = getattr(import_module(f"cachebench.metrics.{module}"), name)(**chosen), entry["weights"]
     if source.startswith(RANDOM):
         randomize(model, int(source.removeprefix(RANDOM)))
     else:
         try:
-            model.load_state_dict(read_weights(store.ROOT / source))
-        except (KeyError, RuntimeError) as error:
+            model.load_state_dict(store.read_weights(store.ROOT / source))
+        except (KeyError, RuntimeError, TypeError) as error:
             told = " ".join(str(error).split())[:200]
-            raise ValueError(f"extractor.weights: {source}: not those of kind {entry.get('kind')!r}: {told}") from None
+            raise ValueError(f"extractor.weights: {source}: not those of kind {kind!r}: {told}") from None
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def read_weights(path):
-    """{name: tensor} of a safetensors or npz file, or what a PyTorch file of plain tensors holds (weights-only loader)."""
-    if path.suffix == ".safetensors":
-        return store.read_tensors(path)[0]
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: torch.as_tensor(archive[name]) for name in archive.files}
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def randomize(model, seed):
