@@ -17,6 +17,7 @@ REPORT = store.ROOT / "workflow/report"  # the template, and the captions that S
 FIGURES = {
     "pareto": "Quality against cost",
     "fidelity": "Closeness to the full run against cost",
+    "trace": "Where along the trajectory the error arises",
     "samples": "Samples",
     "schedules": "What is computed",
     "routers": "Router scores",

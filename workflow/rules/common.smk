@@ -8,7 +8,7 @@ import sys
 
 import yaml
 from cachebench import config as settings
-from cachebench import files, method, store, verdicts
+from cachebench import files, method, store, transfer, verdicts
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 

@@ -41,7 +41,7 @@ rule comparisons:
 # What the tables, figures and the page are made by, besides their inputs.
 DRAWING = store.digest([PACKAGE / name for name in REPORTING])
 TEMPLATE = store.digest(store.ROOT / f"workflow/report/page.{ending}" for ending in ("html.j2", "css", "js"))
-FIGURES = ("pareto", "fidelity", "routers", "fits", "samples")
+FIGURES = ("pareto", "fidelity", "trace", "routers", "fits", "samples")
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -111,6 +111,7 @@ rule plots:
         results=f"{RESULTS}/results.csv",
         fits=lambda wildcards: fits_of(wildcards.run),
         images=lambda wildcards: images_of(wildcards.run),
+        trace=f"{RESULTS}/{{run}}/trace.csv",
     output:
         [
             report(

@@ -1,0 +1,52 @@
+"""The figure of a run's trace: error to the full run along the trajectory. No torch here."""
+
+import itertools
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot, ticker
+
+from cachebench.plots import empty, style
+
+WIDE = 3  # panels side by side
+LEAST = 1e-3  # of the smallest mean: where a band that reaches zero is cut, on a log axis
+
+
+def draw(files):
+    """One panel per budget, a line with its 95 % band per method, on a log axis, from the run's trace.csv.
+
+    The start, which all share, has no error and is not drawn."""
+    table = pd.read_csv(files.folder / "trace.csv")
+    table = table[table.latent_mse > 0]
+    if table.empty:
+        return empty(f"No setting of {files.run} has a trajectory to compare with the full run's.")
+    budgets, shown = sorted(table.budget.unique(), reverse=True), {}
+    down = -(-len(budgets) // WIDE)
+    size = (1 + 4.3 * min(WIDE, len(budgets)), 0.8 + 3.6 * down)
+    form = {"sharey": True, "squeeze": False, "layout": "constrained"}
+    figure, axes = pyplot.subplots(down, min(WIDE, len(budgets)), figsize=size, **form)
+    for axis, budget in itertools.zip_longest(axes.flat, budgets):
+        if budget is None:
+            axis.axis("off")
+            continue
+        for name in files.methods():
+            rows = table[(table.budget == budget) & (table.method == name)]
+            shown |= {files.names[name]: draw_method(axis, rows, name)} if len(rows) else {}
+        axis.set(yscale="log", title=f"budget {budget:g}", xlabel="evaluation (after the last: the sample)", ylabel="")
+        axis.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True))
+    figure.supylabel(f"mean squared difference of x to full (n = {table['count'].max():.0f})", fontsize=10)
+    figure.suptitle(f"{files.run}: where along the trajectory the error arises", fontsize=12)
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return figure
+
+
+def draw_method(axis, rows, name):
+    """The line of a method, which is returned, and its band."""
+    colour, marker = style(name)
+    few = len(rows) < rows.evaluation.max() / 2  # points that two grids share, far apart
+    sns.lineplot(rows, x="evaluation", y="latent_mse", ax=axis, color=colour, marker=marker, ms=5, lw=0.8 if few else 1.6)
+    line = axis.lines[-1]
+    line.set_linestyle(":" if few else "-")
+    low = rows.latent_mse_low.clip(lower=LEAST * rows.latent_mse.min())
+    axis.fill_between(rows.evaluation, low, rows.latent_mse_high, color=colour, alpha=0.15, lw=0)
+    return line
