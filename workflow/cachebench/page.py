@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from cachebench import config, solvers, store, tables
+from cachebench import config, page_compare, solvers, store, tables
 
 REPORT = store.ROOT / "workflow/report"  # the template, and the captions that Snakemake's own report uses too
 FIGURES = {
@@ -183,18 +183,19 @@ def script(text):
     return {"text": text, "digest": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
 
 
-def render(cfg, frame, config_path, paths, folder, data):
+def render(cfg, frame, config_path, paths, folder, data, compared=None):
     """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv;
-    `data` is what page_data.collect returned."""
+    `data` is what page_data.collect returned, `compared` what page_compare.read did, if anything."""
     runs = []
     for run in (run["name"] for run in data["runs"]):
         lead, budgets = summary(frame, run)
         table, drawn = tables.build(frame, run), figures(paths, run, folder)
-        runs.append({"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": drawn})
+        about = {"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": drawn}
+        runs.append(about | {"compared": page_compare.groups(compared, run)})
     halves = {"rows": solvers.rows(frame), "figures": figures(paths, "figures", folder)}
     loader = jinja2.FileSystemLoader(REPORT)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"direction": tables.direction, "DASH": tables.DASH}
+    environment.globals |= {"direction": tables.direction, "DASH": tables.DASH, "COMPARED": page_compare.HEADINGS}
     scripts = [script(get_plotlyjs()), script((REPORT / "page.js").read_text())]
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
     context = {"facts": facts(cfg, frame, config_path), "runs": runs, "halves": halves, "scripts": scripts}

@@ -168,6 +168,7 @@ rule solvers:
 rule page:
     input:
         results=f"{RESULTS}/results.csv",
+        comparisons=f"{RESULTS}/comparisons.csv",
         tables=rules.tables.output,
         solvers=rules.solvers.output if PROBED else [],
         figures=expand(
@@ -190,5 +191,5 @@ rule page:
         config=CONFIGFILE,
         drawing=[DRAWING, TEMPLATE],
     shell:
-        "$PYTHON $SCRIPTS/page.py --config {params.config} --results {input.results} "
+        "$PYTHON $SCRIPTS/page.py --config {params.config} --results {input.results} --comparisons {input.comparisons} "
         "--figures {input.figures} {input.solvers} --out {output} > {log} 2>&1"

@@ -1,14 +1,15 @@
-"""Writes the self-contained HTML page of a results folder from results.csv and the figures of all runs."""
+"""Writes the self-contained HTML page of a results folder from results.csv, comparisons.csv and the figures of all runs."""
 
 from pathlib import Path
 
 from _cli import arguments
 
-args = arguments(__doc__, "config", "results", "figures+", "out")
+args = arguments(__doc__, "config", "results", "comparisons?", "figures+", "out")
 
-from cachebench import config, page, page_data, store, tables  # noqa: E402
+from cachebench import config, page, page_compare, page_data, store, tables  # noqa: E402
 
 cfg, frame = config.load(args.config), tables.read(args.results)
 folder = Path(args.out).parent
 data = page_data.collect(cfg, frame, folder)
-store.write_text(args.out, page.render(cfg, frame, args.config, args.figures, folder, data))
+compared = page_compare.read(args.comparisons) if args.comparisons else None
+store.write_text(args.out, page.render(cfg, frame, args.config, args.figures, folder, data, compared))
