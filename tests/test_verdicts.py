@@ -71,6 +71,13 @@ def test_routers_meet_by_their_parameters():
     assert line([other], "fid", **wanted)["verdict"] == "not measured"
 
 
+def test_released_routers_are_judged_beside_those_trained_here():
+    (row,) = published(**DDIM50 | {"nfe": "20", "method": "l2c"})
+    released = measured("l2c_released", 20, "threshold=0.1,path=data/routers/DDIM20_router.pt", 3.46, 0.01)
+    found = [one["verdict"] for one in verdicts.lines([released], [row], CFG) if one["metric"] == "fid"]
+    assert found == ["not measured", "reproduced"]
+
+
 def test_speed_is_compared_on_the_same_device_only():
     row = measured("l2c", 50, "lambda=1e-06,threshold=0.1", 2.3, 0.01, speed_up=1.31)
     wanted = DDIM50 | {"method": "l2c"}

@@ -1,6 +1,7 @@
 """Published beside measured: one line for every number that a paper prints, with a verdict where the two can be compared."""
 
 import csv
+import itertools
 import math
 
 from cachebench import cost, store
@@ -58,7 +59,7 @@ def lines(results, published, cfg, tolerance=0.03):
     """[{column of COLUMNS: value}], a line for each printed number of `published`, judged by the rows `results` of results.csv.
     `tolerance` is the share of a printed number that does not matter."""
     found = []
-    for row in published:
+    for row in itertools.chain.from_iterable(map(ways, published)):
         measured = find(row, results, cfg)
         measured = measured and measured | shares(row, measured)
         about = " ".join([f"{KINDS[row['kind']]}-{row['size']}", row["resolution"], row["sampler"], row["nfe"], row["method"]])
@@ -70,6 +71,13 @@ def lines(results, published, cfg, tolerance=0.03):
                 why = "; ".join(filter(None, [judged.pop("why", ""), row["footnote"]]))
                 found.append(line | judged | {"why": why, "source": row["source"]})
     return found
+
+
+def ways(row):
+    """The published row as a run can have it: L2C with routers trained here, and with the released ones where there are any."""
+    released = row["method"] == "l2c" and row["reused_attn"]
+    threshold = row["params"].rpartition(";")[2]
+    return [row, row | {"method": "l2c_released", "params": threshold}] if released else [row]
 
 
 def shares(row, measured):
