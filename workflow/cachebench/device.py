@@ -1,16 +1,68 @@
 """Where a job runs, and how its row names it."""
 
+import fcntl
 import os
 import platform
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import torch
 
+LOCKS = []  # descriptors of locked files: they stay open, so that the kernel frees the locks however the process ends
 
-def pick():
-    """ "cuda" if there is a GPU, else "cpu"."""
+
+def pick(exclusive=False):
+    """ "cuda" if there is a GPU, else "cpu". A GPU is this process's alone until it ends; `exclusive` holds all the others too.
+
+    To be called before anything else asks CUDA, which reads CUDA_VISIBLE_DEVICES once."""
+    devices = visible()
+    if devices and not LOCKS:
+        os.environ["CUDA_VISIBLE_DEVICES"] = acquire(devices, exclusive)
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def visible():
+    """{UUID: name for CUDA} of the GPUs that this process may use: those of a set CUDA_VISIBLE_DEVICES, else all.
+
+    Locks go by UUID, since a scheduler may call each job's only GPU 0."""
+    if not shutil.which("nvidia-smi"):
+        return {}
+    query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    listed = subprocess.run(query, capture_output=True, text=True).stdout
+    uuids = dict(line.split(", ") for line in listed.splitlines() if ", " in line)
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(uuids.values())).split(",")
+    return {uuids.get(name, name): name for name in names if name in uuids or name.startswith(("GPU-", "MIG-"))}
+
+
+def acquire(devices, exclusive):
+    """Name of the first device locked: any one of `devices`, or with `exclusive` all, in an order that lets no two wait for
+    each other. Waits until they are free, and says so."""
+    folder = Path(tempfile.gettempdir(), f"cachebench-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    files = {}
+    for uuid, name in sorted(devices.items()):
+        files[os.open(folder / f"{uuid.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT, 0o600)] = name
+    for group in [[file] for file in files] if exclusive else [files]:  # one of each group
+        if (file := next(filter(lock, group), None)) is None:
+            print(f"waiting for a GPU; taken: {', '.join(files[file] for file in group)}", file=sys.stderr, flush=True)
+        while file is None:
+            time.sleep(0.5)
+            file = next(filter(lock, group), None)
+        LOCKS.append(file)
+    return files[LOCKS[0]]
+
+
+def lock(file):
+    """True if the lock of an open file is now this process's."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def describe(device):

@@ -11,7 +11,7 @@ from cachebench.setting import open_setting, reason, start  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 cfg = config.load(args.config)
-where, batch = device.pick(), cfg["latency"]["batch_size"]
+where, batch = device.pick(exclusive=True), cfg["latency"]["batch_size"]
 
 
 def runner(setting):
