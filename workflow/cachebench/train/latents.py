@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from cachebench import seeds
 from cachebench.data import to_model
+from cachebench.images import SUFFIXES
 
 BATCH = 64
-ENDINGS = (".jpeg", ".jpg", ".png", ".webp")
 
 
 def listed(folder, count=None):
@@ -19,9 +19,9 @@ def listed(folder, count=None):
 
     `count` of them by a seeded shuffle, in order. ValueError if there are no such images."""
     classes = sorted(path for path in Path(folder).iterdir() if path.is_dir())
-    found = [(path, i) for i, c in enumerate(classes) for path in sorted(c.rglob("*")) if path.suffix.lower() in ENDINGS]
+    found = [(path, i) for i, c in enumerate(classes) for path in sorted(c.rglob("*")) if path.suffix.lower() in SUFFIXES]
     if not found:
-        raise ValueError(f"{folder}: holds no folders of images ({', '.join(ENDINGS)}), one a class")
+        raise ValueError(f"{folder}: holds no folders of images ({', '.join(SUFFIXES)}), one a class")
     order = torch.randperm(len(found), generator=seeds.generator("calibration images"))
     return [found[i] for i in sorted(order[:count].tolist())]
 

@@ -1,0 +1,40 @@
+"""Device hours of a configuration: rows x images x share of the full run's MACs x MACs of an image / MACs per second.
+
+The rate is measured: `--rate` MACs a second, or a results.csv whose rows were timed on the device (the full runs' images a
+second times their MACs, the slowest counts). A row costs its budget; an image that a router is trained on costs as much as five
+network rows (three passes, one of them with its gradient). Autoencoder, extractor and the other fits are left out."""
+
+from _cli import arguments
+
+args = arguments(__doc__, "config", "rate?", "results?")
+
+import csv  # noqa: E402
+import sys  # noqa: E402
+
+from cachebench import config, cost, method  # noqa: E402
+
+cfg = config.check(config.read(args.config), args.config)
+if args.rate:
+    rate = float(args.rate)
+elif args.results:
+    with open(args.results, newline="") as handle:
+        timed = [row for row in csv.DictReader(handle) if row["method"] == "full" and row["images_per_s"]]
+    rate = min(float(row["images_per_s"]) * float(row["macs_per_image"]) for row in timed)
+else:
+    sys.exit("estimate: give --rate MACS_PER_SECOND, or --results of a run on the device")
+total = 0.0
+for run in cfg["runs"]:
+    spec, hours, rows = config.spec(cfg, run), 0.0, 0
+    full = cost.image_macs(spec, cost.full_rows(spec))
+    for name in config.method_ids(cfg, run):
+        cls, budgets = method.plugin(name), config.budgets(cfg, run, name)
+        named = config.paths(cfg, name, run)  # files that may still have to be fetched
+        if named or not cls(**method.settings(cls.sweep(spec, config.overrides(cfg, name, run)))[0]).supports(spec):
+            rows += len(budgets)
+            hours += sum(budgets) * full * config.total(cfg["samples"]) / rate / 3600
+            trained = [fit for fit in config.fits(cfg, cls, run) if {"iterations", "lambda"} <= fit.keys()]
+            passes = sum(5.0 * fit["iterations"] * fit["batch_size"] for fit in trained)
+            hours += passes * full / spec.rows / spec.num_evaluations / rate / 3600
+    print(f"{run}: {rows} rows, {full / 1e12:.3g} TMACs an image, {hours:.3g} h")
+    total += hours
+print(f"{cfg['name']}: {total:.3g} h at {rate:.3g} MACs a second")
