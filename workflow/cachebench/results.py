@@ -13,7 +13,7 @@ COSTS = ("nfe", "macs_per_image", "macs_counted_per_image", "macs_paper", "speed
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
 COSTS += ("fit_s", "images_to_repay_fit", "latency_device", "reused_attn", "reused_mlp")
 PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "reference_stats", "reference_count", "precision_dtype")
-PROVENANCE += ("device", *provenance.COLUMNS)
+PROVENANCE += ("batch_size_used", "device", *provenance.COLUMNS)
 COLUMNS = (*IDENTITY, *OUTCOME, *(f"{m}{end}" for m in METRICS for end in ("", "_low", "_high")), *COSTS, *PROVENANCE)
 
 

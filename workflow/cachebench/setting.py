@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,11 +121,11 @@ def decoder(cfg, run, device):
 
 
 def sample_shard(samples, setting, decode, extractor, shard):
-    """({features, latents, images, and logits and spatial where the extractor has them} of a shard, MACs per image that ran).
+    """({features, latents, images, and logits and spatial where the extractor has them} of a shard, {macs_counted: MACs per
+    image that ran, batch_size_used, and a reason if a smaller batch matters}).
 
     Images are turned into features batch by batch; only the first `paired` samples keep latents and images."""
     import torch
-    from tqdm import tqdm
 
     from cachebench import cache, trajectory
     from cachebench.data import to_pixels
@@ -132,10 +133,10 @@ def sample_shard(samples, setting, decode, extractor, shard):
 
     size, batch = samples["shard_size"], samples["batch_size"]
     indices = range(shard * size, min((shard + 1) * size, config.total(samples)))
-    session = cache.Counted(setting.session())
-    parts = []
-    for first in tqdm(range(0, len(indices), batch), desc="sampling", unit="batch", mininterval=2):
-        part = indices[first : first + batch]
+    session, rows = cache.Counted(setting.session()), Counter()
+
+    def sample(part):
+        session.rows.clear()
         noise, labels, draw = start(samples, setting.spec.arch, part)
         x = trajectory.run(setting.model, setting.spec, session, noise, labels, draw)
         if x.shape != noise.shape:
@@ -144,17 +145,50 @@ def sample_shard(samples, setting, decode, extractor, shard):
             raise ValueError(f"samples {part[0]} to {part[-1]} hold NaN or infinity")
         images = to_pixels(decode(x))
         kept = sum(i < samples["paired"] for i in part)
-        parts.append(extract(extractor, images) | {"latents": x[:kept].cpu(), "images": images[:kept].cpu()})
-    macs = cost.total(setting.spec.arch, session.rows) / len(indices)
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, macs
+        found = extract(extractor, images)
+        for name, values in (("latents", x), ("images", images)):
+            found[name] = values[:kept].to("cpu", copy=True)  # a view would keep the whole batch in memory
+        rows.update(session.rows)
+        return found
+
+    parts, used = in_batches(sample, indices, batch)
+    facts = {"macs_counted": cost.total(setting.spec.arch, rows) / len(indices), "batch_size_used": used}
+    if used < batch and setting.method.batch_dependent:
+        facts["reason"] = f"Memory sufficed for batches of {used}, not {batch}, and this method's samples depend on the batch."
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, facts
+
+
+def in_batches(work, indices, batch):
+    """([work(part), ...] over `indices` in parts of `batch`, the batch at the end): a part for which the GPU's memory does not
+    suffice is halved, and with it all that follow. OutOfMemoryError if it does not suffice for one."""
+    import torch
+    from tqdm import tqdm
+
+    found, done = [], 0
+    with tqdm(total=len(indices), desc="sampling", unit="image", mininterval=2) as bar:
+        while done < len(indices):
+            part = indices[done : done + batch]
+            try:
+                found.append(work(part))
+                done += len(part)
+                bar.update(len(part))
+                continue
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+            batch = len(part) // 2
+            bar.write(f"out of memory: batches of {batch} from sample {part[0]} on", file=sys.stderr)
+            torch.cuda.empty_cache()  # after the handler, whose traceback holds what filled the memory
+    return found, batch
 
 
 def join_shards(paths):
-    """(tensors of all shards in order, metadata of the first shard that has a status, else of the first)."""
+    """(tensors of all shards in order, metadata of the first shard that has a status, else of that with the least batch)."""
     import torch
 
     read = [store.read_tensors(path) for path in sorted(paths, key=shard_number)]
-    metadata = next((m for _, m in read if m.get("status")), read[0][1])
+    least = min((m for _, m in read), key=lambda m: m.get("batch_size_used", 0))
+    metadata = next((m for _, m in read if m.get("status")), least)
     if metadata.get("status"):
         return {}, metadata
     return {name: torch.cat([tensors[name] for tensors, _ in read]) for name in read[0][0]}, metadata

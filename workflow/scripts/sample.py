@@ -18,8 +18,8 @@ try:
     metadata = {key: setting.entry.get(key) for key in ("status", "reason")}
     if not setting.entry.get("status"):
         decode, extractor = decoder(cfg, args.run, where), extractors.load(cfg["extractor"], where)
-        tensors, counted = sample_shard(cfg["samples"], setting, decode, extractor, int(args.shard))
-        metadata |= {"macs_counted": counted, "device": device.describe(where)} | provenance.here(args.method)
+        tensors, facts = sample_shard(cfg["samples"], setting, decode, extractor, int(args.shard))
+        metadata |= facts | {"device": device.describe(where)} | provenance.here(args.method)
 except Exception as error:
     metadata = {"status": "failed", "reason": reason(error)}
 store.write_tensors(args.out, tensors, metadata)

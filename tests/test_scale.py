@@ -1,0 +1,115 @@
+"""Many images on whatever memory there is: shards, batches that do not fit, and what a shard keeps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cachebench import config, cost, data, setting, store
+from cachebench.device import PeakMemory
+from cachebench.method import plugin
+from cachebench.metrics import extractors
+
+SMOKE = Path(__file__).resolve().parents[1] / "config/smoke.yaml"
+COUNT = 16
+
+
+@pytest.fixture(scope="module")
+def cfg():
+    return config.load(SMOKE)
+
+
+@pytest.fixture(scope="module")
+def fora(cfg):
+    """FORA on the smoke configuration's DiT."""
+    model, spec = setting.run_model(cfg, "tiny-ddim20", "cpu"), config.spec(cfg, "tiny-ddim20")
+    return setting.Setting({}, plugin("fora")(interval=2), None, spec, model)
+
+
+@pytest.fixture(scope="module")
+def extractor(cfg):
+    return extractors.load(cfg["extractor"])
+
+
+def samples(**changes):
+    return {
+        "count": COUNT,
+        "blocks": 1,
+        "first_seed": 0,
+        "labels": "random",
+        "batch_size": 2,
+        "shard_size": COUNT,
+        "paired": 3,
+    } | changes
+
+
+def identity(x):
+    return x
+
+
+def test_eight_shards_and_one_give_the_same_features(fora, extractor, tmp_path):
+    """Also what the score reads of them: all features, the first `paired` images, in order of the samples."""
+    joined = {}
+    for shards in (1, 8):
+        chosen, paths = samples(shard_size=COUNT // shards), []
+        for shard in range(shards):
+            paths.append(tmp_path / f"{shards}/shard-{shard}.safetensors")
+            store.write_tensors(paths[-1], *setting.sample_shard(chosen, fora, identity, extractor, shard))
+        joined[shards], facts = setting.join_shards(reversed(paths))
+    assert facts["macs_counted"] == cost.image_macs(fora.spec, fora.method.rows(fora.spec, None))
+    assert {name: len(values) for name, values in joined[1].items()} == dict(features=16, logits=16, latents=3, images=3)
+    assert joined[1].keys() == joined[8].keys()
+    assert all(torch.equal(joined[1][name], joined[8][name]) for name in joined[1])
+
+
+@pytest.fixture
+def tight(monkeypatch):
+    """tight(n): the extractor has memory for n images at once."""
+    extract = extractors.extract
+
+    def limit(n):
+        def limited(model, images):
+            if len(images) > n:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return extract(model, images)
+
+        monkeypatch.setattr(extractors, "extract", limited)
+
+    return limit
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_shard_says_so(fora, extractor, tight):
+    expected, plain = setting.sample_shard(samples(batch_size=4), fora, identity, extractor, 0)
+    tight(5)
+    found, facts = setting.sample_shard(samples(batch_size=COUNT), fora, identity, extractor, 0)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert facts == plain == {"macs_counted": plain["macs_counted"], "batch_size_used": 4}
+    tight(0)
+    with pytest.raises(torch.OutOfMemoryError):
+        setting.sample_shard(samples(), fora, identity, extractor, 0)
+
+
+def test_a_method_that_depends_on_the_batch_says_when_it_was_halved(fora, extractor, tight, monkeypatch, tmp_path):
+    monkeypatch.setattr(type(fora.method), "batch_dependent", True)
+    paths = [tmp_path / f"shard-{shard}.safetensors" for shard in range(2)]
+    for path, memory in zip(paths, (8, 4), strict=True):
+        tight(memory)
+        chosen = samples(batch_size=8, shard_size=8)
+        store.write_tensors(path, *setting.sample_shard(chosen, fora, identity, extractor, setting.shard_number(path)))
+    assert "reason" not in store.read_metadata(paths[0])
+    _, facts = setting.join_shards(paths)
+    assert facts["batch_size_used"] == 4 and "batches of 4, not 8" in facts["reason"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
+def test_memory_does_not_grow_with_the_count(fora, monkeypatch):
+    """Batches of 6 MB of pixels, of which nothing but the features stays."""
+    monkeypatch.setattr(extractors, "extract", lambda model, images: {"features": images.float().mean(dim=(2, 3))})
+    monkeypatch.setattr(data, "to_pixels", lambda x: x)
+    memory, peaks = PeakMemory("cpu"), []
+    for count in (8, 40):
+        memory.start()
+        chosen = samples(count=count, shard_size=count, paired=0)
+        setting.sample_shard(chosen, fora, lambda x: torch.ones(len(x), 3, 1024, 1024, dtype=torch.uint8), None, 0)
+        peaks.append(memory.bytes())
+    assert peaks[1] - peaks[0] < 20e6  # 16 more batches are 100 MB
