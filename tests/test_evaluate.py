@@ -44,7 +44,8 @@ def test_anybodys_images_are_scored_with_intervals(checkout):
     assert "FD (resnet)" in (checkout / "logs/evaluate.log").read_text()
     again = evaluate(checkout, ["samples=real"])
     assert "rule reference:" in run.stdout + run.stderr and "rule reference:" not in again.stdout + again.stderr
-    assert json.loads((checkout / "results/evaluate/real.json").read_text())["fd"] == pytest.approx(0, abs=1e-3)
+    own = json.loads((checkout / "results/evaluate/real.json").read_text())
+    assert abs(own["fd"]) < row["fd"] / 50  # not zero: the reference's features are rounded
 
 
 @pytest.mark.parametrize(
