@@ -11,7 +11,7 @@ from cachebench import store, verdicts
 from cachebench.results import COLUMNS
 
 CFG = {"backbones": {"xl": {"arch": {"kind": "dit", "size": "XL/2", "input_size": 32, "channels": 4, "num_classes": 1000}}}}
-FID = {"extractor": "inception-2015", "count": 50_000, "status": "ok", "backbone": "xl", "sampler": "ddim"}
+FID = {"fd_label": "FID-50k", "count": 50_000, "status": "ok", "backbone": "xl", "sampler": "ddim"}
 
 
 def measured(method, nfe, setting, fd, half, **values):
@@ -46,7 +46,7 @@ def test_verdict_of_a_fid(fd, half, verdict):
     assert line([measured("full", 50, "default", fd, half)], "fid", **DDIM50)["verdict"] == verdict
 
 
-@pytest.mark.parametrize("change", [{"extractor": "fmnist-cnn"}, {"count": 10_000}])
+@pytest.mark.parametrize("change", [{"fd_label": "FD (fmnist-cnn)"}, {"fd_label": "FID-10k", "count": 10_000}])
 def test_another_extractor_or_count_is_not_compared(change):
     found = line([measured("full", 50, "default", 2.26, 0.01) | change], "fid", **DDIM50)
     assert found["verdict"] == "not comparable"

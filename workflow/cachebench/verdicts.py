@@ -11,10 +11,11 @@ PUBLISHED = store.ROOT / "resources/published/l2c.csv"
 # published column: (measured column, what one printed unit is in it); the exact ones have no sampling noise.
 EXACT = {"macs_T": ("macs_paper", 1e12), "share_attn": ("share_attn", 1), "share_mlp": ("share_mlp", 1)}
 EXACT |= {"share_total": ("share_total", 1)}
-SAMPLED = {"fid": ("fd", 1), "sfid": ("sfid", 1)} | {name: (name, 1) for name in ("inception_score", "precision", "recall")}
+SAMPLED = {"fid": ("fd", 1), "inception_score": ("inception_score_10", 1)}
+SAMPLED |= {name: (name, 1) for name in ("sfid", "precision", "recall")}
 METRICS = EXACT | {"speed_up": ("speed_up", 1)} | SAMPLED
 COLUMNS = ("table", "row", "metric", "published", "measured", "low", "high", "difference", "verdict", "why", "source")
-FID_EXTRACTOR, FID_COUNT = "inception-2015", 50_000
+FID = "FID-50k"  # the label of distances that can be compared with printed ones
 LATENCY_DEVICE = "A5000"
 KINDS = {"dit": "DiT", "uvit": "U-ViT"}
 
@@ -102,8 +103,8 @@ def judge(printed, metric, measured, column, unit, tolerance):
         return out | {"verdict": "not comparable", "why": f"timed on {measured['latency_device']}, not on {LATENCY_DEVICE}"}
     low, high = (measured[f"{column}_{end}"] / unit for end in ("low", "high"))
     out |= {"low": low, "high": high}
-    if measured["extractor"] != FID_EXTRACTOR or measured["count"] != FID_COUNT:
-        return out | {"verdict": "not comparable", "why": f"{measured['extractor']}, n = {measured['count']:.0f}"}
+    if measured["fd_label"] != FID:
+        return out | {"verdict": "not comparable", "why": f"{measured['fd_label']}, n = {measured['count']:.0f}"}
     # The published value is one draw too, of the same size: the difference has twice the variance.
     return out | {"verdict": equivalence(out["difference"], math.sqrt(2) * (high - low) / 2, tolerance * published)}
 
