@@ -6,29 +6,10 @@ import torch
 from cachebench.backbones.layouts import to_diffusers
 from cachebench.samplers import ddim, ddpm, dpm_solver2, dpm_solver_2m
 from cachebench.samplers.noise import Noise
+from cachebench.straight import diffusers_dit
 from helpers import relative
 
 diffusers = pytest.importorskip("diffusers")
-
-
-def diffusers_dit(model):
-    """The same network in diffusers, with the released program's constants in place of diffusers' own (l2c.md 6.6)."""
-    arch = model.arch
-    twin = diffusers.DiTTransformer2DModel(
-        num_attention_heads=arch.heads,
-        attention_head_dim=arch.width // arch.heads,
-        in_channels=arch.channels,
-        out_channels=arch.out_channels,
-        num_layers=arch.depth,
-        sample_size=arch.input_size,
-        patch_size=arch.patch_size,
-        num_embeds_ada_norm=arch.num_classes,
-    ).eval()
-    twin.load_state_dict(to_diffusers(model.state_dict(), arch.depth), strict=False)
-    for block in twin.transformer_blocks:
-        block.norm1.emb.time_proj.downscale_freq_shift = 0  # frequency denominator 128, diffusers has 127
-        block.norm3.eps = 1e-6  # the norm before the MLP; diffusers has 1e-5
-    return twin
 
 
 @torch.inference_mode()

@@ -7,9 +7,11 @@ import pytest
 import torch
 import yaml
 
-from cachebench import config, cost, speed, store
+from cachebench import config, cost, speed, store, straight
 from cachebench.device import fast_dtype
 from cachebench.schedule import Schedule, read_router_file
+from cachebench.train import router
+from helpers import relative
 
 TINY = {"kind": "dit", "input_size": 8, "patch_size": 4, "channels": 1, "width": 32, "depth": 2, "heads": 2, "num_classes": 10}
 RELEASED = {
@@ -81,6 +83,25 @@ def test_released_schedules_are_those_of_the_router_files(given, shared, run):
     expected = Schedule.from_routers(read_router_file(shared(f"l2c_official/{file}")), threshold, spec.plan.roles)
     path = store.ROOT / given["runs"][run]["settings"][0]["schedule_file"]["path"]
     assert (Schedule.from_json(path.read_text(), spec).compute == expected.compute).all()
+
+
+@pytest.mark.parametrize("network", [("small_model", "small_spec"), ("small_uvit", "small_uvit_spec")])
+def test_the_straight_trainer_has_the_gradients_of_ours(network, request):
+    """The comparison of speeds is one of the same computation."""
+    model, spec = (
+        request.getfixturevalue(network),
+        request.getfixturevalue(network + "_spec" if "uvit" in network else "small_spec"),
+    )
+    pair, g = router.pairs(spec)[0], torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, 3, *spec.arch.sample_shape, generator=g)
+    start, y = torch.randn(2 * spec.arch.blocks, generator=g), torch.arange(3)
+    gradients = []
+    for loss, net in ((router.pair_loss, model), (straight.pair_loss, straight.trainable(model))):
+        logits = start.clone().requires_grad_()
+        errors, l1 = loss(net, spec, pair, logits, x0, y, eps)
+        (errors.mean() + 0.1 * l1).backward()
+        gradients.append(logits.grad)
+    assert relative(*gradients) < 1e-5
 
 
 def test_script(tiny, tmp_path):

@@ -13,6 +13,7 @@ from cachebench.spec import Arch, Spec
 INCEPTION = "inception-2015"  # the extractor whose Frechet distance is FID
 PARTIAL = "inception-2015-partial"
 MADE = "results/models/"  # weights that the pipeline's own `train` rules make
+DATA = "results/data/"  # calibration sets that its rule makes of the training images
 RANDOM = "random:"  # a backbone's `weights: random:SEED` draws them; for tests and for speed
 
 
@@ -157,7 +158,7 @@ def manifest():
 def reference(config):
     """The manifest's entry of the config's reference, or {"file": path} of one named by its path. ValueError if neither."""
     known, name = manifest(), config["reference"]
-    if name not in known and not (store.ROOT / name).exists():
+    if name not in known and not (store.ROOT / name).exists() and not is_made(config, name):
         raise ValueError(f"reference: unknown {name!r}; a path, or what reference_stats/manifest.yaml has: {', '.join(known)}")
     return known.get(name, {"file": name})
 
@@ -271,9 +272,10 @@ def _check_weights(config):
         _check_given(f"{where}.weights", entry)
     for i, entry in enumerate(config["files"]):
         check_file(f"files.{i}", entry["path"], entry)
-    if "images" not in config["data"]:  # else the rule `encode` makes it, or rows that need it say that the images are missing
+    to_encode = "images" in config["data"]  # by the rule `encode`; without the images, rows that need them say so
+    if not to_encode and not is_made(config, config["calibration"]):
         check_file("calibration", config["calibration"])
-    elif not coders:
+    if to_encode and not coders:
         raise ValueError("data.images: no backbone has an autoencoder to encode them by")
     if config["samples"]["shard_size"] % config["samples"]["batch_size"]:
         raise ValueError(
@@ -284,6 +286,11 @@ def _check_weights(config):
 def _check_given(key, entry):
     if not entry["weights"].startswith((RANDOM, MADE)):
         check_file(key, entry["weights"], entry)
+
+
+def is_made(config, path):
+    """Whether a rule makes the file from the config's `data`."""
+    return path.startswith(DATA) or path in [f"data/{file['name']}" for file in config["data"]["files"]]
 
 
 def check_file(key, path, entry=None):
@@ -311,7 +318,8 @@ def _check_extractor(config):
 
 def _check_reference(config):
     entry, extractor = reference(config), config["extractor"]
-    check_file("reference", entry["file"], entry)
+    if not is_made(config, entry["file"]):
+        check_file("reference", entry["file"], entry)
     if entry.get("extractor", extractor["name"]) != extractor["name"]:
         raise ValueError(
             f"reference: {config['reference']!r} holds features of extractor {entry['extractor']!r}, "

@@ -1,12 +1,14 @@
-"""Fashion-MNIST (Xiao et al., arXiv:1708.07747, MIT licence): finding, fetching, checking and reading the four idx files."""
+"""Training images: Fashion-MNIST's four idx files (arXiv:1708.07747) and CIFAR-10, found, fetched, checked and read."""
 
 import gzip
 import hashlib
+import tarfile
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 
+from cachebench import files
 from cachebench.store import atomic
 
 
@@ -67,8 +69,55 @@ def read_idx(path):
 
 
 def load(images, labels):
-    """(images [n, 1, 28, 28] uint8, labels [n] int64)."""
+    """(images [n, C, H, W] uint8, labels [n] int64) of a pair of idx files, or of an npz file with arr_0 [n, H, W, C]."""
+    if Path(images).suffix == ".npz":
+        with np.load(images, allow_pickle=False) as archive:
+            return archive["arr_0"].transpose(0, 3, 1, 2), archive["labels"].astype(np.int64)
     return read_idx(images)[:, None], read_idx(labels).astype(np.int64)
+
+
+def cifar10(source):
+    """(images [50000, 32, 32, 3], labels [50000]), uint8, of CIFAR-10's training set in its own order, from its binary version
+    (the archive, or a folder of its batches) or from a folder of sheets, cifar10_batch_i.png with 1000 images each."""
+    source = Path(source)
+    if source.is_dir() and (source / "cifar10_batch_0.png").exists():
+        from PIL import Image
+
+        sheets = [np.asarray(Image.open(source / f"cifar10_batch_{i}.png").convert("RGB")) for i in range(50)]
+        (labels,) = source.glob("labels_*.npy")
+        return np.concatenate(sheets).reshape(-1, 32, 32, 3), np.load(labels, allow_pickle=False)[:50_000]
+    names = [f"data_batch_{i}.bin" for i in range(1, 6)]
+    if source.is_dir():
+        raw = b"".join(next(source.rglob(name)).read_bytes() for name in names)
+    else:
+        with tarfile.open(source) as archive:
+            raw = b"".join(archive.extractfile(f"cifar-10-batches-bin/{name}").read() for name in names)
+    rows = np.frombuffer(raw, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+    return np.ascontiguousarray(rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), rows[:, 0].copy()
+
+
+def fetch_cifar10(entry, folders, out):
+    """Writes CIFAR-10's training set to `out` (npz: arr_0 and labels) from the first folder that has it, else from the entry's
+    URLs in turn. ValueError if the sha256 of the images and labels is not the entry's."""
+    failures = []
+    for source in [folder for folder in folders if Path(folder).is_dir()] or entry["urls"]:
+        archive = Path(out).with_suffix(".tar.gz") if source in entry["urls"] else None
+        try:
+            if archive:
+                files.download(source, archive)
+            images, labels = cifar10(archive or source)
+            found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+            if found != entry["sha256"]:
+                raise ValueError(f"{source}: sha256 of the images and labels is {found}, expected {entry['sha256']}")
+            with atomic(out) as temporary:
+                np.savez(temporary, arr_0=images, labels=labels)
+            return
+        except (OSError, StopIteration, tarfile.TarError) as error:
+            failures.append(f"{source}: {error or 'holds no CIFAR-10'}")
+        finally:
+            if archive:
+                archive.unlink(missing_ok=True)
+    raise ValueError(f"{entry['name']}: not to be had ({'; '.join(failures)})")
 
 
 def to_model(images):

@@ -28,6 +28,9 @@ CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 CONFIGFILE = f"{RESULTS}/config.yaml"
 DOWNLOADS = settings.downloads(CONFIG)
 IMAGES = os.path.isdir(CONFIG["data"].get("images", ""))  # to be encoded as the calibration set
+TRAINING = {"images": "data/train-images-idx3-ubyte", "labels": "data/train-labels-idx1-ubyte"}
+if CONFIG["data"]["kind"] == "cifar10":
+    TRAINING = dict.fromkeys(TRAINING, "data/cifar10-train.npz")
 SOURCE = settings.reference(CONFIG)["file"]
 REFERENCE = settings.reference_file(CONFIG)
 METHODS = settings.method_ids(CONFIG)
@@ -135,6 +138,12 @@ def decoder(wildcards):
     """The weights file of the autoencoder that the run's latents are decoded by, if any."""
     entry = backbone(wildcards).get("autoencoder")
     return weights_of(entry) if entry else []
+
+
+def launcher(wildcards, resources):
+    """A process for each GPU where there are several."""
+    several = f"-m torch.distributed.run --standalone --nproc-per-node {resources.gpu}"
+    return several if resources.gpu > 1 else ""
 
 
 def canonical(*values):

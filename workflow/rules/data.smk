@@ -59,19 +59,18 @@ if IMAGES:
 
 rule calibration:
     input:
-        images="data/train-images-idx3-ubyte",
-        labels="data/train-labels-idx1-ubyte",
+        **TRAINING,
     output:
-        "results/data/{name}-{count}.npz",
+        "results/data/{name}-{images}.npz",
     log:
-        "logs/calibration-{name}-{count}.log",
+        "logs/calibration-{name}-{images}.log",
     wildcard_constraints:
-        count=r"\d+",
+        images=r"\d+",
     conda:
         "../../environment.yml"
     shell:
         "$PYTHON $SCRIPTS/calibration.py --images {input.images} --labels {input.labels} "
-        "--count {wildcards.count} --out {output} > {log} 2>&1"
+        "--count {wildcards.images} --out {output} > {log} 2>&1"
 
 
 # Statistics of the real images that the config's `reference` names: a folder, an npz file or a batch of ADM's.

@@ -2,7 +2,7 @@ rule fit:
     input:
         plugin=plugin_file,
         weights=weights,
-        calibration=ancient(CONFIG["calibration"]) if IMAGES else [],
+        calibration=ancient(CONFIG["calibration"]) if IMAGES or settings.is_made(CONFIG, CONFIG["calibration"]) else [],
     output:
         state=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.safetensors",
         curve=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.csv",
@@ -21,8 +21,9 @@ rule fit:
         config=CONFIGFILE,
         identity=identity,
         calibration=CONFIG["calibration"],
+        launcher=launcher,
     shell:
-        "$PYTHON $SCRIPTS/fit.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
+        "$PYTHON {params.launcher} $SCRIPTS/fit.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--fit {wildcards.fit:q} --state {output.state:q} --curve {output.curve:q} --report {output.report:q} "
         "--threads {threads} > {log:q} 2>&1"
 

@@ -5,14 +5,13 @@ TRAINABLE = {name: entry for name, entry in CONFIG["backbones"].items() if "trai
 rule train:
     input:
         expand("results/models/{backbone}.safetensors", backbone=TRAINABLE),
-        f"results/models/{CONFIG['extractor']['name']}.safetensors",
+        [f"results/models/{CONFIG['extractor']['name']}.safetensors"] if "train" in CONFIG["extractor"] else [],
     localrule: True
 
 
 rule train_backbone:
     input:
-        images="data/train-images-idx3-ubyte",
-        labels="data/train-labels-idx1-ubyte",
+        **TRAINING,
         init=lambda wildcards: TRAINABLE[wildcards.backbone]["train"].get("init", []),
     output:
         weights="results/models/{backbone}.safetensors",
@@ -37,8 +36,7 @@ rule train_backbone:
 
 rule train_extractor:
     input:
-        images="data/train-images-idx3-ubyte",
-        labels="data/train-labels-idx1-ubyte",
+        **TRAINING,
         test_images="data/t10k-images-idx3-ubyte",
         test_labels="data/t10k-labels-idx1-ubyte",
     output:

@@ -5,7 +5,7 @@ from datetime import date
 
 from _cli import arguments
 
-args = arguments(__doc__, "config", "out?", "runs*", "batch-sizes*", "threads?")
+args = arguments(__doc__, "config", "out?", "runs*", "methods*", "batch-sizes*", "repeats?", "threads?")
 
 import torch  # noqa: E402
 
@@ -13,7 +13,9 @@ from cachebench import config, device, speed, store  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU
-cfg = config.check(config.read(args.config), args.config)
+cfg = config.read(args.config)
+cfg["methods"] = args.methods or cfg["methods"]
+cfg = config.check(cfg, args.config)
 where, wanted = device.pick(), cfg["speed"]
 name = "".join(c if c.isalnum() else "-" for c in device.describe(where).partition(",")[0])
 out = args.out or store.ROOT / f"resources/measured/{name}-{date.today()}.csv"
@@ -28,7 +30,7 @@ for run, precision, batch, mode in grid:
     if reason := speed.impossible(where, precision, mode):
         print(f"{run} {precision} {batch} {mode}: left out. {reason}")
         continue
-    for row in speed.rows(cfg, run, where, precision, batch, mode, wanted["repeats"]):
+    for row in speed.rows(cfg, run, where, precision, batch, mode, int(args.repeats or wanted["repeats"])):
         found.append(row)
         if row["status"] == "ok":
             print(*(f"{row[key]:.3f}" if isinstance(row[key], float) else row[key] for key in speed.PRINTED), flush=True)

@@ -18,9 +18,9 @@ def train_backbone(model, images, labels, settings, checkpoint, device, start=No
     """Trains `model` on images [n, C, H, W] uint8 and labels [n], from the weights `start` (default: its own
     initialisation); returns (EMA state dict, loss curve).
 
-    `settings`: steps, batch_size, lr, warmup, ema, label_dropout, seed, min_snr. The loss is the mean squared error of the
-    noise at a uniform timestep, weighted by min(SNR, min_snr) / SNR if that is given (Hang et al., arXiv:2303.09556,
-    section 3.4); the learning rate rises over `warmup` steps, then falls to zero along a cosine."""
+    `settings`: steps, batch_size, lr, warmup, ema, label_dropout, seed, min_snr, flip (mirrors half of the images). The loss is
+    the mean squared error of the noise at a uniform timestep, weighted by min(SNR, min_snr) / SNR if that is given (Hang et
+    al., arXiv:2303.09556, section 3.4); the learning rate rises over `warmup` steps, then falls to zero along a cosine."""
     model.load_state_dict(start) if start else model.initialize(generator("init", settings["seed"]))
     model.to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
@@ -70,6 +70,8 @@ def _batch(images, labels, settings, null, i):
     rows = order[i % per_epoch * size :][:size].numpy()
     g = generator("batch", seed, i)
     x0, y = to_model(images[rows]), torch.as_tensor(labels[rows])
+    if settings.get("flip"):
+        x0 = torch.where(torch.rand(size, 1, 1, 1, generator=g) < 0.5, x0.flip(-1), x0)
     y = torch.where(torch.rand(size, generator=g) < settings["label_dropout"], null, y)
     t = torch.randint(TRAIN_STEPS, (size,), generator=g)
     return x0, y, t, torch.randn(x0.shape, generator=g)

@@ -1,0 +1,90 @@
+"""CIFAR-10 from the formats it comes in, and its configuration, reduced, through the real Snakemake."""
+
+import hashlib
+import io
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import yaml
+
+from cachebench import config, data, store
+from test_workflow import copy_checkout, snakemake
+
+CIFAR = store.ROOT / "config/cifar10.yaml"
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """(path of a binary version with two images a batch, its images [10, 32, 32, 3], its labels)."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (10, 32, 32, 3), np.uint8), rng.integers(0, 10, 10).astype(np.uint8)
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    with tarfile.open(path, "w:gz") as out:
+        for i in range(5):
+            rows = [bytes([labels[k]]) + images[k].transpose(2, 0, 1).tobytes() for k in (2 * i, 2 * i + 1)]
+            entry = tarfile.TarInfo(f"cifar-10-batches-bin/data_batch_{i + 1}.bin")
+            entry.size = sum(map(len, rows))
+            out.addfile(entry, io.BytesIO(b"".join(rows)))
+    return path, images, labels
+
+
+def test_binary_version_as_archive_and_as_folder(archive, tmp_path):
+    path, images, labels = archive
+    with tarfile.open(path) as file:
+        file.extractall(tmp_path / "open", filter="data")
+    for source in (path, tmp_path / "open"):
+        found = data.cifar10(source)
+        assert (found[0] == images).all()
+        assert (found[1] == labels).all()
+
+
+def test_fetched_set_is_read_back_and_checked(archive, tmp_path):
+    path, images, labels = archive
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    entry = {"name": "x.npz", "sha256": digest, "urls": [path.as_uri()]}
+    data.fetch_cifar10(entry, [tmp_path / "absent"], tmp_path / "x.npz")
+    found, found_labels = data.load(tmp_path / "x.npz", tmp_path / "x.npz")
+    assert (found == images.transpose(0, 3, 1, 2)).all()
+    assert (found_labels == labels).all()
+    with pytest.raises(ValueError, match="expected 0000"):
+        data.fetch_cifar10(entry | {"sha256": "0" * 64}, [], tmp_path / "y.npz")
+    with pytest.raises(ValueError, match="not to be had"):
+        data.fetch_cifar10(entry | {"urls": ["file:///nowhere.tar.gz"]}, [], tmp_path / "y.npz")
+    assert not (tmp_path / "y.npz").exists()
+
+
+def test_the_config_passes_its_check_and_names_the_real_set(shared):
+    entry = config.check(config.read(CIFAR))["data"]["files"][0]
+    images, labels = data.cifar10(shared("data/cifar10"))
+    assert hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() == entry["sha256"]
+
+
+def test_whole_reduced(shared, tmp_path):
+    """Fetch, train, calibrate, fit, sample and score: the config's rules on a tiny network, real images and ResNet-56."""
+    folder, cfg = copy_checkout(tmp_path), config.read(CIFAR)
+    tiny = {"patch_size": 8, "width": 32, "depth": 2, "heads": 2}
+    cfg["backbones"] = {"dit-cifar10": cfg["backbones"]["dit-cifar10"]}
+    cfg["backbones"]["dit-cifar10"]["arch"] |= tiny
+    cfg["backbones"]["dit-cifar10"]["train"] |= {"steps": 3, "batch_size": 4}
+    cfg["runs"] = {"dit-ddim20": cfg["runs"]["dit-ddim20"] | {"num_steps": 4, "budgets": [0.55], "params": {}}}
+    cfg |= {"methods": ["ddim", "smoothcache"], "params": {}, "tolerance": 0.3, "calibration": "results/data/cifar10-60.npz"}
+    cfg["samples"] |= {"count": 16, "shard_size": 8, "batch_size": 8, "paired": 8}
+    cfg |= {"metrics": {"groups": 4, "reference_subset": 100}, "latency": {"batch_size": 2, "repeats": 3}}
+    cfg["extractor"]["weights"] = str(shared("data/cifar10-resnets/resnet56-4bfd9763.th"))
+    cfg["data"]["folders"] = [str(shared("data/cifar10"))]
+    images, _ = data.cifar10(shared("data/cifar10"))
+    np.savez(folder / "real.npz", arr_0=images[:200])
+    cfg["reference"] = "real.npz"
+    (folder / "config/cifar10.yaml").write_text(yaml.safe_dump(cfg))
+    done = snakemake(folder, "--cores", "2", "--configfile", "config/cifar10.yaml")
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = (folder / "results/cifar10/results.csv").read_text().splitlines()
+    assert len(rows) == 4
+    assert all(",ok," in row for row in rows[1:])
+    script = "import sys; sys.path.insert(0, 'workflow'); from cachebench import store; print(store.read_metadata(sys.argv[1]))"
+    trained = folder / "results/models/dit-cifar10.safetensors"
+    told = subprocess.check_output([sys.executable, "-c", script, trained], cwd=folder, text=True)
+    assert "'flip': True" in told
