@@ -10,7 +10,7 @@ from torch_fidelity.metric_fid import fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from cachebench import config, data, images, store
+from cachebench import config, data, images, store, tables
 from cachebench.metrics import extractors, frechet, references, scores
 from cachebench.metrics.intervals import partition
 
@@ -172,6 +172,10 @@ def test_fid_is_said_only_of_the_complete_inception():
     assert config.fd_label(inception, 50000) == "FID-50k" and config.fd_label(inception, 250) == "FID-250"
     for other in ({"weights": "random:0"}, {"kind": "inception-2015-partial"}, {"kind": "embedded"}):
         assert config.fd_label(inception | other, 50000) == "FD (inception-2015)"
+    titles = {c.key: c.title for c in tables.columns("inception-2015", "50000", "FID-50k")}
+    assert (titles["fd"], titles["sfid"], titles["fd_minus_full"]) == ("FID-50k", "sFID", "FID − full")
+    other = {c.key: c.title for c in tables.columns("resnet", "50000")}
+    assert (other["fd"], other["sfid"], other["fd_minus_full"]) == ("FD", "sFD", "FD − full")
 
 
 def features(n, seed, d=6):

@@ -24,7 +24,8 @@ class Images:
 
 
 def open_images(path):
-    """The Images of a folder (sorted by name, subfolders too), of an npz file's arr_0 (uint8 [n, H, W, C]) or of an idx file.
+    """The Images of a folder (sorted by name, subfolders too), of an npz file's arr_0 (uint8 [n, H, W, C]) or of an idx
+    file (uint8 [n, H, W]).
 
     ValueError names what cannot be read."""
     path = Path(path)

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.optimize import isotonic_regression
 
-from cachebench import method, store
+from cachebench import method, store, tables
 
 # Seaborn's colour-blind palette without its yellow and pale pink, which are lost on white.
 COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#ca9161", "#949494")
@@ -88,7 +88,7 @@ def pareto_front(cost, value):
 
 def pareto(frame, run):
     """FD with its 95 % interval against MACs and against measured time."""
-    return against_cost(frame, run, "fd", "FD ({extractor}, n = {count}), lower is better")
+    return against_cost(frame, run, "fd", "{fd} ({extractor}, n = {count}), lower is better")
 
 
 def fidelity(frame, run):
@@ -114,7 +114,7 @@ def against_cost(frame, run, key, ylabel, log=False):
         axis.set_xlabel(xlabel)
     axes[0].axvline(100, color="#bbbbbb", lw=0.8, ls=":", zorder=0)  # the full run's cost, so that the axis reaches it
     first = rows.iloc[0]
-    axes[0].set_ylabel(ylabel.format(extractor=first.extractor, count=f"{first['count']:.0f}"))
+    axes[0].set_ylabel(ylabel.format(fd=tables.called(rows), extractor=first.extractor, count=f"{first['count']:.0f}"))
     figure.suptitle(f"{run}: {'closeness to the full run' if log else 'quality'} against cost", fontsize=12)
     limits(axes[0], rows, key, log)
     legend(figure, rows, label_lines(figure, axes[0], rows[rows.method != "full"], key))
