@@ -6,9 +6,8 @@ import platform
 import subprocess
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
-from cachebench import config, method, store
+from cachebench import config, files, method, store
 
 HERE = ("code_version", "python_version", "torch_version")  # written by the job that samples
 COLUMNS = ("first_seed", "config_digest", "weights_digest", "extractor_digest", "reference_digest", *HERE)
@@ -56,8 +55,14 @@ def config_digest(cfg, run, name):
 
     Other runs, methods and budgets do not change it, and neither does the order of keys."""
     own = {key: value for key, value in cfg["runs"][run].items() if key not in ("methods", "params", "budgets", "settings")}
-    arch = cfg["backbones"][own["backbone"]]["arch"]
-    said = [own, arch, config.overrides(cfg, name, run), {key: cfg[key] for key in PARTS}]
+    backbone = cfg["backbones"][own["backbone"]]
+    said = [
+        own,
+        backbone["arch"],
+        backbone.get("autoencoder"),
+        config.overrides(cfg, name, run),
+        {key: cfg[key] for key in PARTS},
+    ]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -65,6 +70,4 @@ def config_digest(cfg, run, name):
 def file_digest(source):
     """The first 16 digits of a file's sha256, a folder's digest, or the words of weights that no file holds (random:SEED)."""
     path = store.ROOT / source
-    if path.is_dir():
-        return store.digest(file for file in Path(path).rglob("*") if file.is_file())
-    return store.sha256(path)[:16] if path.is_file() else source
+    return files.digest(path)[:16] if path.exists() else source
