@@ -10,12 +10,13 @@ import torch  # noqa: E402
 
 from cachebench import config, device, method, store  # noqa: E402
 from cachebench.setting import calibration, reason, run_model  # noqa: E402
+from cachebench.train import parallel  # noqa: E402
 from cachebench.train.problem import Problem  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 cfg = config.load(args.config)
 where, state, curve, report = device.pick(), {}, [], {}
-start = device.clock(where)
+rank, start = parallel.join(where), device.clock(where)
 try:
     cls = method.plugin(args.method)
     params = next(p for p in config.fits(cfg, cls, args.run) if cls.fit_label(p) == args.fit)
@@ -30,8 +31,9 @@ try:
         state, curve = chosen.fit(problem)
 except Exception as error:
     report["reason"] = reason(error)
-report |= {"seconds": device.clock(where) - start, "device": device.describe(where)}
-store.write_tensors(args.state, state)
-store.write_csv(args.curve, curve)
-store.write_json(args.report, report)
-Path(f"{args.state}.partial").unlink(missing_ok=True)
+if rank == 0:  # of several processes all have the same
+    report |= {"seconds": device.clock(where) - start, "device": device.describe(where)}
+    store.write_tensors(args.state, state)
+    store.write_csv(args.curve, curve)
+    store.write_json(args.report, report)
+    Path(f"{args.state}.partial").unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from cachebench.samplers import Plan
 from cachebench.schedule import PAIRINGS, router_keys
 from cachebench.seeds import generator
 from cachebench.spec import BRANCHES, NOISE
+from cachebench.train import parallel
 from cachebench.train.loop import optimise
 
 # How the squared errors of a sample become one number, and the largest logit, as each backbone's trainer was released.
@@ -100,6 +101,17 @@ def batch(problem, size, label_dropout, g):
     return x0.to(device), y.to(device), torch.randn(x0.shape, generator=g).to(device)
 
 
+class Routers(torch.nn.Module):
+    """A router for each row of `start` [evaluations, 2 * blocks]; routers(key) are the logits of one."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.rows = torch.nn.ParameterList(row.clone() for row in start)
+
+    def forward(self, key):
+        return self.rows[key].clone()  # DistributedDataParallel looks for the parameters that an output was computed from
+
+
 def train_routers(
     problem, lambda_, iterations, lr=1e-3, batch_size=64, pairing=PAIRINGS[0], drop=False, label_dropout=0.1, seed=0
 ):
@@ -107,26 +119,35 @@ def train_routers(
 
     AdamW without weight decay, N(0, 1) start, DiT's logits clamped to [-5, 5]; one pair per iteration for the whole batch
     and one label-dropout mask for all its passes. Rows that are never cached keep their start. The backbone is frozen, and
-    float32 whatever the run's precision."""
+    float32 whatever the run's precision. Of n processes each draws a pair and batch_size / n images of its own; the curve is
+    that of the first."""
     spec, _, limit = problem.spec, *RECIPES[problem.spec.arch.kind]
+    rank, processes = parallel.place()
+    if batch_size % processes:
+        raise ValueError(f"batch_size: {batch_size} does not divide by the {processes} processes (gpu of rule fit)")
     chosen = pairs(spec, pairing)
     model = copy.deepcopy(problem.model).float().requires_grad_(False)
     start = torch.randn(spec.num_evaluations, 2 * spec.arch.blocks, generator=generator("routers", seed))
-    routers = torch.nn.ParameterList(row.clone().to(next(model.parameters()).device) for row in start)
+    routers = Routers(start.to(next(model.parameters()).device))
+    shared = parallel.share(routers)
     optimizer = torch.optim.AdamW(routers.parameters(), lr=lr, weight_decay=0.0)
 
     def step(i):
-        g = generator("router batch", seed, i)
+        g = generator("router batch", seed, i, *[rank] * (rank > 0))
         pair = chosen[torch.randint(len(chosen), (), generator=g)]
-        errors, l1 = pair_loss(model, spec, pair, routers[pair.key], *batch(problem, batch_size, label_dropout, g), drop)
+        images = batch(problem, batch_size // processes, label_dropout, g)
+        errors, l1 = pair_loss(model, spec, pair, shared(pair.key), *images, drop)
         optimizer.zero_grad()
         (errors.mean() + lambda_ * l1).backward()
         optimizer.step()
         with torch.no_grad():
-            routers[pair.key].clamp_(-limit, limit)
+            for row in routers.rows:
+                if row.grad is not None:
+                    row.clamp_(-limit, limit)
         return {"evaluation": pair.evaluation, "squared_error": errors.detach().mean(), "scores_sum": l1.detach()}
 
     weights = sum(p.double().sum().item() for p in model.parameters())
     key = [repr(spec), lambda_, iterations, lr, batch_size, pairing, drop, label_dropout, seed, len(problem.latents), weights]
+    key.append(processes)
     curve = optimise(step, iterations, {"routers": routers}, optimizer, problem.checkpoint, key, log_every=1, desc="routers")
-    return {"routers": torch.stack(list(routers)).detach()}, curve
+    return {"routers": torch.stack(list(routers.rows)).detach()}, curve
