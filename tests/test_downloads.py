@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from cachebench import config, files, store
+from test_workflow import copy_checkout, snakemake
 
 CONTENT = bytes(range(256)) * 5000
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -100,3 +101,22 @@ def test_digest_of_a_folder_sees_every_file(tmp_path):
     before = files.digest(tmp_path)
     (tmp_path / "transformer/a.safetensors").write_bytes(b"22")
     assert files.digest(tmp_path) != before
+
+
+def test_workflow_fetches_a_missing_file_once(server, tmp_path):
+    """Interrupted at its first call, whole at the second; a wrong one is one line in the log and stays away."""
+    folder, (url, handler) = copy_checkout(tmp_path), server
+    for name, sha256 in (("good", SHA), ("bad", "0" * 64)):
+        path = f"data/routers/{name}.pt"
+        values = smoke() | {"files": [{"path": path, "url": url, "sha256": sha256}]}
+        (folder / "config/smoke.yaml").write_text(yaml.safe_dump(values))
+        words = (path, "--cores", "1", "--configfile", "config/smoke.yaml")
+        handler.limit = 100_000 if name == "good" else None  # too little for the retries of the rule
+        run = snakemake(folder, *words)
+        assert run.returncode != 0 and not (folder / path).exists()
+        if name == "bad":
+            assert f"sha256 is {SHA}, expected {sha256}" in run.stdout + run.stderr and "Traceback" not in run.stderr
+            continue
+        handler.limit = None
+        assert snakemake(folder, *words).returncode == 0 and (folder / path).read_bytes() == CONTENT
+        assert "Nothing to be done" in (again := snakemake(folder, "-n", *words)).stdout + again.stderr

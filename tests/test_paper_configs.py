@@ -1,0 +1,113 @@
+"""The paper's configurations: their plans in full, and each run whole with everything reduced but its runs and settings."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+import forkserver
+from cachebench import config, method, verdicts
+from cachebench.match import candidates, match
+from test_workflow import ROOT, copy_checkout, snakemake
+
+PAPER = {"imagenet256-dit": 2, "imagenet512-dit": 2, "imagenet256-uvit": 4}  # and a depth for the reduced network
+TINY = {"input_size": 2, "patch_size": 1, "channels": 4, "width": 16, "heads": 2, "num_classes": 2}
+
+
+def pictures(folder):
+    """Twelve images of 20 x 18 random pixels, in one folder for each of two classes."""
+    for i in range(12):
+        path = folder / f"images/n{i % 2}/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (18, 20, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+
+
+def reduced(name, folder):
+    """The configuration with a tiny network, autoencoder and random Inception, 16 images, and of the methods that are swept
+    only fewer steps; its runs, and the settings that are the paper's, as they are."""
+    values = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    for entry in values["backbones"].values():
+        entry.pop("url")
+        kind = entry["arch"]["kind"]
+        entry |= {"arch": TINY | {"kind": kind, "depth": PAPER[name]}, "weights": "random:0"}
+        entry["autoencoder"] = {"weights": "random:0"}
+    for run in values["runs"].values():
+        run["methods"] = ["dpm_solver" if run["sampler"] == "dpm_solver2" else "ddim"]
+        run["budgets"] = [0.5]
+        run.get("params", {}).get("l2c", {})["iterations"] = [2]
+    values["params"] = {"l2c": {"iterations": [2], "batch_size": [2]}}
+    values["samples"] |= {"count": 16, "batch_size": 16, "shard_size": 16, "paired": 16}
+    values["metrics"], values["latency"] = {"groups": 4, "reference_subset": 10}, {"batch_size": 1, "repeats": 3}
+    values["extractor"] = {"name": "inception-2015", "kind": "inception-2015", "weights": "random:0"}
+    values |= {"reference": str(folder / "images"), "files": []}
+    values["data"] = {"images": str(folder / "images"), "count": 8}
+    return values
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_every_row_that_the_paper_prints_is_a_row(name):
+    """Sampler, evaluations and method of each published row on the backbone, with its lambda and threshold; the full run of
+    fewer steps is the control of a longer one."""
+    cfg = config.check(config.read(ROOT / f"config/{name}.yaml"))
+    rows, fewer = set(), {"ddim": "ddim", "dpm_solver": "dpm_solver2"}
+    for run in cfg["runs"]:
+        spec = config.spec(cfg, run)
+        rows.add((spec.sampler, spec.num_evaluations, "full", ""))
+        for id in config.method_ids(cfg, run):
+            cls = method.plugin(id)
+            for grid, budgets, tolerance in config.grids(cfg, cls, run):
+                labels = {method.label(params) for params in method.settings(grid)}
+                rows |= {(spec.sampler, spec.num_evaluations, id, label) for label in labels}
+                if fewer.get(id) == spec.sampler:
+                    found = match(cls, spec, budgets, tolerance, candidates(cls, spec, {}, grid))
+                    steps = [spec.with_steps(entry["params"]["num_steps"]).num_evaluations for entry in found]
+                    rows |= {(spec.sampler, count, "full", "") for count in steps}
+    printed = verdicts.of_config(verdicts.read(), cfg)
+    assert len(printed) > 2
+    for row in printed:
+        parts = set(filter(None, row["params"].split(";")))
+        where = (row["sampler"], int(row["nfe"]), row["method"])
+        named = [w for w in rows if w[2].partition(".")[0] == where[2].partition(".")[0]]
+        assert any(w[:2] == where[:2] and parts <= set(w[3].split(",")) for w in named), row
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPER)
+def test_full_configuration_is_planned_without_its_files(name, tmp_path):
+    folder = copy_checkout(tmp_path)
+    cfg = config.check(config.read(ROOT / f"config/{name}.yaml"))
+    plan = snakemake(folder, "-n", "--quiet", "rules", "--configfile", f"config/{name}.yaml")
+    assert plan.returncode == 0, plan.stderr[-3000:]
+    jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", plan.stdout + plan.stderr, re.M)}
+    rows = sum(len(config.budgets(cfg, run, id)) for run in cfg["runs"] for id in config.method_ids(cfg, run))
+    assert jobs["sample"] == rows * config.shards(cfg) and config.total(cfg["samples"]) == 50_000
+    assert jobs["download"] == len(config.downloads(cfg)) and "encode" not in jobs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPER)
+def test_reduced_configuration_runs_whole(name, tmp_path):
+    folder = copy_checkout(tmp_path)
+    pictures(folder)
+    values = reduced(name, folder)
+    (folder / f"config/{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    with forkserver.running(folder):
+        run = snakemake(folder, "--cores", "2", "--configfile", f"config/{name}.yaml")
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    table = pd.read_csv(folder / f"results/{name}/results.csv").set_index(["run", "method", "budget"])
+    cfg = config.check(values)
+    for of, entry in cfg["runs"].items():
+        expected = {(of, id, b) for id in config.method_ids(cfg, of) for b in config.budgets(cfg, of, id)}
+        assert set(table.loc[[of]].index) == expected and len(entry.get("settings", [])) < len(expected)
+    absent = table.index.get_level_values("method") == "l2c_released"  # the authors' files were not fetched
+    assert table.reason[absent].str.contains("No router file").all() and (table.status[~absent] == "ok").all()
+    ran = table[~absent]
+    assert (ran.macs_per_image == ran.macs_counted_per_image).all() and (ran["count"] == 16).all()
+    assert (ran.latent_mse[ran.index.get_level_values("method") != "full"] > 0).all()
+    with np.load(folder / cfg["calibration"]) as calibration:
+        assert calibration["latents"].shape == (8, 4, 2, 2) and set(calibration["labels"]) == {0, 1}
+    assert (folder / f"results/{name}/index.html").stat().st_size > 10_000
