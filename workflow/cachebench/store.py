@@ -61,14 +61,15 @@ def write_tensors(path, tensors, metadata=None):
 def read_tensors(path, framework="pt"):
     """(tensors, metadata) of a safetensors file. ValueError names a file that is missing or corrupt."""
     with _open_tensors(path, framework) as handle:
-        metadata = {key: _value(text) for key, text in (handle.metadata() or {}).items()}
+        # In order of the names: safetensors writes them in a random one.
+        metadata = {key: _value(text) for key, text in sorted((handle.metadata() or {}).items())}
         return {key: handle.get_tensor(key) for key in handle.keys()}, metadata  # noqa: SIM118
 
 
 def read_metadata(path):
     """Metadata of a safetensors file, without its tensors. ValueError names a file that is missing or corrupt."""
     with _open_tensors(path, "np") as handle:
-        return {key: _value(text) for key, text in (handle.metadata() or {}).items()}
+        return {key: _value(text) for key, text in sorted((handle.metadata() or {}).items())}
 
 
 def read_weights(path):

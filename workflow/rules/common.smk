@@ -141,8 +141,8 @@ def decoder(wildcards):
 
 
 def launcher(wildcards, resources):
-    """A process for each GPU where there are several."""
-    several = f"-m torch.distributed.run --standalone --nproc-per-node {resources.gpu}"
+    """A process for each GPU where there are several; options after -- are the script's."""
+    several = f"-m torch.distributed.run --standalone --nproc-per-node {resources.gpu} --"
     return several if resources.gpu > 1 else ""
 
 
