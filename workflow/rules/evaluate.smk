@@ -1,6 +1,4 @@
 # `snakemake evaluate --config samples=PATH` scores anybody's images, a folder or an npz file, against the config's reference.
-from pathlib import Path
-
 from cachebench import images
 
 if EVALUATED:
@@ -9,28 +7,22 @@ if EVALUATED:
     except ValueError as error:
         raise WorkflowError(f"samples: {error}")
 
-    rule evaluate:
-        input:
-            samples=ancient(EVALUATED),
-            reference=ancient(REFERENCE) if REFERENCE == SOURCE else REFERENCE,
-            extractor=weights_of(CONFIG["extractor"]),
-        log:
-            "logs/evaluate.log",
-        conda:
-            "../../environment.yml"
-        threads: workflow.cores
-        resources:
-            gpu=GPU,
-        params:
-            config=CONFIGFILE,
-            out=f"{RESULTS}/{Path(EVALUATED).stem}",
-        shell:
-            "$PYTHON $SCRIPTS/evaluate.py --config {params.config} --samples {input.samples:q} --reference {input.reference:q} "
-            "--json {params.out:q}.json --csv {params.out:q}.csv --threads {threads} 2>&1 | tee {log}"
 
-else:
-
-    rule evaluate:
-        localrule: True
-        shell:
-            "echo 'evaluate: say which images: --config samples=PATH, a folder or an npz file with arr_0' >&2; exit 1"
+rule evaluate:
+    input:
+        [ancient(EVALUATED), REFERENCE, weights_of(CONFIG["extractor"])] if EVALUATED else [],
+    log:
+        "logs/evaluate.log",
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=GPU,
+    params:
+        config=CONFIGFILE,
+        samples=shlex.quote(EVALUATED),  # :q leaves nothing of an empty one
+        reference=REFERENCE,
+        out=f"{RESULTS}/{os.path.splitext(os.path.basename(os.path.normpath(EVALUATED)))[0]}",
+    shell:
+        "$PYTHON $SCRIPTS/evaluate.py --config {params.config} --samples {params.samples} --reference {params.reference:q} "
+        "--json {params.out:q}.json --csv {params.out:q}.csv --threads {threads} 2>&1 | tee {log}"
