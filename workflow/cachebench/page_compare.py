@@ -18,7 +18,7 @@ HEADINGS = (
     ("Verdict", "by FD"),
     (BEST.title, "95 % interval"),
     ("p", "Holm, to best"),
-    ("Ranks", "that the pairs allow"),
+    ("Ranks", "from all pairs"),
     (MSE.title, "median of images"),
     ("Verdict", "by image, Wilcoxon"),
     ("Equivalent steps", "uncached, same FD"),

@@ -49,26 +49,36 @@ def column(cfg, run, folder, device):
     from cachebench.trace import distance
 
     spec, model, out = config.spec(cfg, run), run_model(cfg, run, device), []
-    full = sampled(cfg, model, spec, Session())
+    full, others = sampled(cfg, model, spec, Session()), [other for other in partners(cfg, run) if other != run]
+
+    def measure(schedule):
+        return distance(sampled(cfg, model, spec, ScheduledSession(schedule)), full)
+
     for name, cls in methods(cfg, run).items():
         for budget in config.budgets(cfg, run):
             cells, home = {}, None
-            for source in [run, *(p for p in partners(cfg, run) if p != run)]:
+            for source in [run, *others]:
+                found, errors = cell(cfg, cls, source, run, folder, budget, measure, home)
+                home = errors if source == run else home
                 about = {"method": name, "name": cls.name, "budget": budget, "fitted_at": source, "used_at": run}
-                try:
-                    setting, schedule, achieved = choose(cfg, cls, source, run, folder, budget)
-                    about |= {"setting": setting, "achieved": achieved}
-                    if abs(achieved - budget) > cfg["tolerance"]:
-                        raise ValueError(f"the nearest cost is {achieved:.3f}")
-                    errors = distance(sampled(cfg, model, spec, ScheduledSession(schedule)), full)
-                    home = errors if source == run else home
-                    about |= {"count": len(errors)} | labelled("latent_mse", errors)
-                    about |= labelled("minus_home", errors - home) if home is not None and source != run else {}
-                except Exception as error:
-                    about["reason"] = reason(error)
-                cells[source] = about
+                cells[source] = about | found
             out += [cells[source] for source in partners(cfg, run)]
     return out
+
+
+def cell(cfg, cls, source, run, folder, budget, measure, home):
+    """(columns of a cell, errors [n] of its images), the latter None where there is only a reason; `home` are the errors with
+    the run's own schedule."""
+    try:
+        setting, schedule, achieved = choose(cfg, cls, source, run, folder, budget)
+        found = {"setting": setting, "achieved": achieved}
+        if abs(achieved - budget) > cfg["tolerance"]:
+            return found | {"reason": f"The nearest cost is {achieved:.3f}."}, None
+        errors = measure(schedule)
+    except Exception as error:
+        return {"reason": reason(error)}, None
+    found |= {"count": len(errors)} | labelled("latent_mse", errors)
+    return found | (labelled("minus_home", errors - home) if home is not None else {}), errors
 
 
 def labelled(key, values):
