@@ -109,8 +109,9 @@ def write(path, kind):
         np.savez(path, arr_0=np.zeros((2, 3, 6, 4), np.uint8))
     elif kind == "no array":
         np.savez(path, images=np.zeros((2, 6, 4, 3), np.uint8))
-    elif kind == "text":
-        path.write_text("not images")
+    elif kind == "cut":
+        np.savez(path, arr_0=pixels(20))
+        path.write_bytes(path.read_bytes()[:-100])
     elif kind != "missing":
         path.mkdir()
         for i, size in enumerate({"empty": (), "sizes": (4, 5), "broken": (4,)}[kind]):
@@ -126,7 +127,7 @@ def write(path, kind):
         "float": r"arr_0 is float64 \[2, 6, 4, 3\]; uint8 \[n, H, W, 1 or 3\] is needed",
         "channels first": r"arr_0 is uint8 \[2, 3, 6, 4\]",
         "no array": "holds no arr_0",
-        "text": "not an idx file",
+        "cut": "not a complete npz file",
         "empty": "holds no images",
         "sizes": r"1.png: 5x4 pixels and 3 channels; .*0.png: 4x4 pixels",
         "broken": "0.png: not to be read as an image",

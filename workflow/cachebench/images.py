@@ -33,7 +33,9 @@ def open_images(path):
         return _of_folder(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file or folder")
-    return _of_npz(path) if zipfile.is_zipfile(path) else _of_array(data.read_idx(path)[:, None])
+    if path.suffix == ".npz" or zipfile.is_zipfile(path):
+        return _of_npz(path)
+    return _of_array(data.read_idx(path)[:, None])
 
 
 def holds_moments(path):
@@ -53,6 +55,8 @@ def _of_array(array):
 
 
 def _of_npz(path):
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not a complete npz file")
     if ARRAY not in zipfile.ZipFile(path).namelist():
         raise ValueError(f"{path}: holds no arr_0, which is where images are looked for")
     with zipfile.ZipFile(path) as archive, archive.open(ARRAY) as file:
