@@ -9,6 +9,7 @@ import torch
 
 from cachebench import store
 from cachebench.train import parallel, router
+from test_workflow import copy_checkout, snakemake
 
 SCRIPT = Path(__file__).with_name("data_parallel.py")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -42,3 +43,15 @@ def test_each_process_draws_pairs_and_images_of_its_own(problem, monkeypatch):
     assert set(sizes) == {2} and drawn[0] != drawn[1]
     with pytest.raises(ValueError, match="batch_size: 5 does not divide by the 2 processes"):
         router.train_routers(problem, 1e-3, 8, batch_size=5)
+
+
+def test_the_fit_rule_starts_a_process_for_each_gpu(tmp_path):
+    """Pretended GPUs: the processes find none and use the CPU."""
+    folder = copy_checkout(tmp_path)
+    fit = "results/smoke/tiny-ddim20/l2c/fit/lambda=0.001+iterations=20+lr=0.1+batch_size=8+pairing=shifted"
+    several = ["--cores", "1", "--resources", "gpu=2", "--set-resources", "fit:gpu=2"]
+    run = snakemake(folder, f"{fit}.json", "--configfile", "config/smoke.yaml", *several)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    assert store.read_json(folder / f"{fit}.json")["reason"] is None
+    log = next((folder / "logs/smoke/tiny-ddim20/l2c").glob("fit-*.log")).read_text()
+    assert log.count("20/20") == 2

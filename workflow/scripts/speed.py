@@ -16,7 +16,7 @@ torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU
 cfg = config.read(args.config)
 cfg["methods"] = args.methods or cfg["methods"]
 cfg = config.check(cfg, args.config)
-where, wanted = device.pick(), cfg["speed"]
+where, wanted = device.pick(exclusive=True), cfg["speed"]
 name = "".join(c if c.isalnum() else "-" for c in device.describe(where).partition(",")[0])
 out = args.out or store.ROOT / f"resources/measured/{name}-{date.today()}.csv"
 found = []
