@@ -88,3 +88,9 @@ def test_script_and_figure(folder):
     ]  # what evaluation 1 reuses shows in the x after it
     table.assign(latent_mse=np.nan).to_csv(folder / RUN / "trace.csv", index=False)
     assert "No setting" in plots_trace.draw(files).axes[0].texts[0].get_text()
+
+
+def test_one_image_is_too_few_for_an_interval():
+    cfg = yaml.safe_load((store.ROOT / "config/smoke.yaml").read_text())
+    with pytest.raises(config.ConfigError, match="trace.count: 1 is less than the minimum of 2"):
+        config.fill(cfg | {"trace": {"count": 1}})

@@ -1,8 +1,4 @@
 # `snakemake transfer`: schedules fitted on one run, used on another of the same backbone and sampler.
-def transfer_fits(wildcards):
-    return [file for run in transfer.partners(CONFIG, wildcards.run) for file in fits_of(run)]
-
-
 rule transfer:
     input:
         expand(f"{RESULTS}/transfer.{{ending}}", ending=("csv", "md", *FORMATS)),
@@ -13,7 +9,7 @@ rule transfer:
 rule transfer_column:
     input:
         plugins=lambda wildcards: [str(method.file_of(name)) for name in transfer.methods(CONFIG, wildcards.run)],
-        fits=transfer_fits,
+        fits=lambda wildcards: [file for run in transfer.partners(CONFIG, wildcards.run) for file in fits_of(run)],
         weights=weights,
     output:
         f"{RESULTS}/transfer/{{run}}.csv",
