@@ -52,6 +52,7 @@ def work(connection):
     """Runs one script as Python would, with the caller's output; answers 0 or 1."""
     request, outputs, *_ = socket.recv_fds(connection, 1 << 20, 2)
     script, *words = json.loads(request)["argv"]
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for target, source in enumerate(outputs, start=1):
         os.dup2(source, target)
     os.chdir(json.loads(request)["folder"])

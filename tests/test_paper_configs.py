@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 import forkserver
-from cachebench import config, method, verdicts
+from cachebench import config, method, store, verdicts
 from cachebench.match import candidates, match
 from test_workflow import ROOT, copy_checkout, snakemake
 
@@ -36,8 +36,8 @@ def reduced(name, folder):
         entry |= {"arch": TINY | {"kind": kind, "depth": PAPER[name]}, "weights": "random:0"}
         entry["autoencoder"] = {"weights": "random:0"}
     for run in values["runs"].values():
-        run["methods"] = ["dpm_solver" if run["sampler"] == "dpm_solver2" else "ddim"]
-        run["budgets"] = [0.5]
+        if run.get("methods") != ["full"]:
+            run |= {"methods": ["dpm_solver" if run["sampler"] == "dpm_solver2" else "ddim"], "budgets": [0.4]}
         run.get("params", {}).get("l2c", {})["iterations"] = [2]
     values["params"] = {"l2c": {"iterations": [2], "batch_size": [2]}}
     values["samples"] |= {"count": 16, "batch_size": 16, "shard_size": 16, "paired": 16}
@@ -108,6 +108,8 @@ def test_reduced_configuration_runs_whole(name, tmp_path):
     ran = table[~absent]
     assert (ran.macs_per_image == ran.macs_counted_per_image).all() and (ran["count"] == 16).all()
     assert (ran.latent_mse[ran.index.get_level_values("method") != "full"] > 0).all()
+    shard, _ = store.read_tensors(folder / f"results/{name}/{of}/full/1.0/shard-0.safetensors")
+    assert shard["latents"].shape == (16, 4, 2, 2) and shard["images"].shape == (16, 3, 16, 16)
     with np.load(folder / cfg["calibration"]) as calibration:
         assert calibration["latents"].shape == (8, 4, 2, 2) and set(calibration["labels"]) == {0, 1}
     assert (folder / f"results/{name}/index.html").stat().st_size > 10_000
