@@ -1,13 +1,11 @@
 """The config: read, defaults filled in, and every mistake named in one line before any work starts. No torch here."""
 
 import math
-from difflib import get_close_matches
 from pathlib import Path
 
-import jsonschema
 import yaml
 
-from cachebench import files, images, method, store
+from cachebench import files, images, method, schema, store
 from cachebench.spec import Arch, Spec
 
 INCEPTION = "inception-2015"  # the extractor whose Frechet distance is FID
@@ -34,10 +32,8 @@ def load(path):
 def fill(config, source="config"):
     """The mapping with defaults filled in. ConfigError names `source`, the key and what is allowed."""
     config = dict(config)
-    schema = yaml.safe_load((store.ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    error = next(iter(sorted(_validator(schema).iter_errors(config), key=lambda e: list(map(str, e.path)))), None)
-    if error:
-        raise ConfigError(f"{source}: {_explain(error)}")
+    if mistake := schema.fill(config):
+        raise ConfigError(f"{source}: {mistake}")
     return config
 
 
@@ -184,35 +180,6 @@ def fd_label(extractor, count):
     if extractor["kind"] != INCEPTION or extractor["weights"].startswith(RANDOM):
         return f"FD ({extractor['name']})"
     return f"FID-{count // 1000}k" if count % 1000 == 0 else f"FID-{count}"
-
-
-def _validator(schema):
-    base = jsonschema.Draft202012Validator
-    properties = base.VALIDATORS["properties"]
-
-    def fill(validator, wanted, instance, schema):
-        if isinstance(instance, dict):
-            for key, entry in wanted.items():
-                if "default" in entry:
-                    instance.setdefault(key, yaml.safe_load(yaml.safe_dump(entry["default"])))
-        yield from properties(validator, wanted, instance, schema)
-
-    return jsonschema.validators.extend(base, {"properties": fill})(schema)
-
-
-def _explain(error):
-    where = ".".join(map(str, error.absolute_path))
-    if error.validator == "additionalProperties":
-        allowed = sorted(error.schema["properties"])
-        unknown = next(key for key in error.instance if key not in allowed)
-        hint = get_close_matches(str(unknown), allowed, 1)
-        guess = f"; did you mean {hint[0]!r}?" if hint else ""
-        return f"unknown key {'.'.join(filter(None, [where, str(unknown)]))!r}{guess} Allowed: {', '.join(allowed)}"
-    if error.validator == "required":
-        return f"key missing under {where or 'the top'!r}: {error.message}"
-    if error.validator in ("exclusiveMinimum", "maximum", "minimum") and "budgets." in where:
-        return f"{where}: budget {error.instance} is outside (0, 1]"
-    return f"{where}: {error.message}"
 
 
 def _check_runs(config):

@@ -25,19 +25,13 @@ def evaluate(cfg, path, reference, device):
         parts.append(extractors.extract(model, torch.as_tensor(part)))
     sample = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     row, replicates = scores.score_images(sample, references.read(reference, cfg["metrics"]), cfg["metrics"])
-    label = config.fd_label(entry, source.count)
-    return {
-        "samples": str(path),
-        "fd_label": label,
-        "extractor": entry["name"],
-        "reference_stats": cfg["reference"],
-    } | row, replicates
+    about = {"samples": str(path), "fd_label": config.fd_label(entry, source.count)}
+    return about | {"extractor": entry["name"], "reference_stats": cfg["reference"]} | row, replicates
 
 
 def table(row):
     """The row's metrics as lines of text: name, value, 95 % interval; then what there is to say of them."""
-    label, count = row["fd_label"], f"n = {row['count']}, {row['reference_stats']}"
-    lines = [f"{row['samples']}: {count}"]
+    label, lines = row["fd_label"], [f"{row['samples']}: n = {row['count']}, {row['reference_stats']}"]
     for key in METRICS:
         if key in row:
             name = {"fd": label, "sfid": f"s{label}"}.get(key, key)

@@ -40,7 +40,9 @@ def measure(path, model):
     stream, kept, first = source.count > KEPT and not given, {}, 0
     step, moments = max(1, source.count // KEPT), {}
     for part in source.batches(READ):
-        for name, values in extract(model, torch.as_tensor(part)).items():
+        found = extract(model, torch.as_tensor(part))
+        check_moments(given, found, path)
+        for name, values in found.items():
             chosen = slice(-first % step, None, step)
             if name == "features" or (name == "spatial" and not given and not stream):
                 kept.setdefault(name, []).append(values[chosen].half())
@@ -48,9 +50,6 @@ def measure(path, model):
                 moments.setdefault(name, Moments()).add(values)
         first += len(part)
     tensors = {name: torch.cat(parts)[:KEPT] for name, parts in kept.items()} | given
-    found, wanted = tensors["features"].shape[1], len(tensors.get("features_mean", tensors["features"][0]))
-    if found != wanted:
-        raise ValueError(f"{path}: holds moments of {wanted} dimensions, the extractor's features have {found}")
     for name, of in moments.items():
         tensors |= of.tensors(name)
     return tensors, {"count": source.count, "shape": list(source.shape)}
@@ -66,6 +65,14 @@ def adm_moments(path):
                 raise ValueError(f"{path}: {' and '.join(keys)} are not a mean and its covariance")
             tensors |= dict(zip((f"{name}_mean", f"{name}_covariance"), arrays, strict=False))
     return tensors
+
+
+def check_moments(given, found, path):
+    """ValueError if moments that a file brings are of another size than what the extractor gives, {name: [n, d]}."""
+    for name in found:
+        d, wanted = found[name].shape[1], len(given.get(f"{name}_mean", found[name][0]))
+        if d != wanted:
+            raise ValueError(f"{path}: holds moments of {wanted} dimensions, the extractor's {name} have {d}")
 
 
 def read(path, metrics):
