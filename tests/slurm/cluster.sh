@@ -3,7 +3,7 @@
 # Runs COMMAND on a one-node Slurm with two pretended GPUs, whose files are in FOLDER. In namespaces of its own it replaces
 # nothing that is installed, and its daemons end with it.
 set -euo pipefail
-folder=$1 node=$(hostname)
+folder=$1 node=$(hostname -s)
 shift
 mkdir -p "$folder/state" "$folder/spool"
 # Not in SLURM_CONF, which a job step of Snakemake does not hand on.
