@@ -10,7 +10,7 @@ from matplotlib import pyplot
 from matplotlib.colors import TwoSlopeNorm
 
 from cachebench import tables
-from cachebench.plots import empty, wrap
+from cachebench.plots import empty
 
 MSE = tables.Column("latent_mse", "Latent MSE", interval="half")
 RULE = """A schedule fitted on one run (row), used on another (column) of the same backbone and sampler, at the same budget.
@@ -77,9 +77,10 @@ def draw(frame):
     for axis, (title, runs, cells) in zip(axes.flat, found, strict=False):
         values = np.array([[cells[source, run].latent_mse for run in runs] for source in runs])
         texts = [[tables.number(cells[source, run].latent_mse) + mark(cells[source, run]) for run in runs] for source in runs]
-        labels = [wrap(run, 10) for run in runs]
+        labels = [run.replace("-", "-\n") for run in runs]
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.log10(values / np.diag(values))
+        ratio[np.isnan(ratio) & ~np.isnan(values)] = 0  # no schedule of its own to compare with: white, but printed
         norm = TwoSlopeNorm(0, -1, 1)
         form = {"annot": np.array(texts), "fmt": "", "annot_kws": {"fontsize": 8}, "cbar": axis is axes[0, -1]}
         bar = {"label": "times the run's own schedule", "ticks": [-1, 0, 1], "format": lambda v, _: f"{10.0**v:g}"}
