@@ -62,6 +62,7 @@ def test_the_config_passes_its_check_and_names_the_real_set(shared):
     assert hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() == entry["sha256"]
 
 
+@pytest.mark.slow
 def test_whole_reduced(shared, tmp_path):
     """Fetch, train, calibrate, fit, sample and score: the config's rules on a tiny network, real images and ResNet-56."""
     folder, cfg = copy_checkout(tmp_path), config.read(CIFAR)

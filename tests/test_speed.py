@@ -85,13 +85,10 @@ def test_released_schedules_are_those_of_the_router_files(given, shared, run):
     assert (Schedule.from_json(path.read_text(), spec).compute == expected.compute).all()
 
 
-@pytest.mark.parametrize("network", [("small_model", "small_spec"), ("small_uvit", "small_uvit_spec")])
-def test_the_straight_trainer_has_the_gradients_of_ours(network, request):
+@pytest.mark.parametrize("names", [("small_model", "small_spec"), ("small_uvit", "small_uvit_spec")])
+def test_the_straight_trainer_has_the_gradients_of_ours(names, request):
     """The comparison of speeds is one of the same computation."""
-    model, spec = (
-        request.getfixturevalue(network),
-        request.getfixturevalue(network + "_spec" if "uvit" in network else "small_spec"),
-    )
+    model, spec = map(request.getfixturevalue, names)
     pair, g = router.pairs(spec)[0], torch.Generator().manual_seed(0)
     x0, eps = torch.randn(2, 3, *spec.arch.sample_shape, generator=g)
     start, y = torch.randn(2 * spec.arch.blocks, generator=g), torch.arange(3)
