@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import tarfile
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +30,9 @@ def fetch(entry, folders, out):
         try:
             with atomic(out) as temporary:
                 if path is None:
-                    packed = temporary.with_suffix(".gz")
+                    packed = Path(f"{out}.gz")
                     try:
-                        urllib.request.urlretrieve(url, packed)
+                        files.download(url, packed)
                         temporary.write_bytes(content(packed))
                     finally:
                         packed.unlink(missing_ok=True)

@@ -1,13 +1,13 @@
 """What a schedule's MACs promise, and what the clock says: whole denoising loops on one device, interleaved."""
 
-import time
+import statistics
 
 import torch
 
 from cachebench import cache, config, cost, latency, method, trajectory
 from cachebench.backbones import checkpoints
 from cachebench.backbones.layers import Attention, Mlp
-from cachebench.device import clock, describe, fast_dtype, synchronize
+from cachebench.device import clock, describe, fast_dtype
 from cachebench.match import candidates, match
 from cachebench.setting import reason, start
 
@@ -135,11 +135,5 @@ def product_rate(device, dtype, repeats=7):
     """FLOP/s of a large square matrix product on the device in `dtype`, the median of `repeats`."""
     n = 8192 if device == "cuda" else 1024
     a, b = torch.randn(2, n, n, device=device, dtype=dtype)
-    seconds = []
-    for _ in range(repeats + 2):
-        synchronize(device)
-        begin = time.perf_counter()
-        a @ b
-        synchronize(device)
-        seconds.append(time.perf_counter() - begin)
-    return 2 * n**3 / sorted(seconds[2:])[repeats // 2]
+    seconds = [latency.timed(lambda: a @ b, device) for _ in range(repeats + 2)]
+    return 2 * n**3 / statistics.median(seconds[2:])

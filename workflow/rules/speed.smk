@@ -12,5 +12,6 @@ rule speed:
     params:
         config=CONFIGFILE,
         settings=canonical(CONFIG["runs"], CONFIG["backbones"], CONFIG["speed"], CONFIG["methods"], ENGINE),
+        timing=store.digest([PACKAGE / "speed.py"]),
     shell:
         "$PYTHON $SCRIPTS/speed.py --config {params.config} --out {output} --threads {threads} 2>&1 | tee {log}"
