@@ -171,6 +171,7 @@ def shown(browser):
 
 
 def click(browser, css):
+    wait(browser, "document.readyState === 'complete'")  # before, a button may stand there without its listener
     browser.execute_script("document.querySelector(arguments[0]).click()", css)
 
 
