@@ -1,7 +1,9 @@
-"""Files that a config names by URL: fetched, resumed, verified, or refused in one line."""
+"""Files that a config names by URL, or on the hub: fetched, resumed, verified, or refused in one line."""
 
 import hashlib
 import http.server
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -33,14 +35,54 @@ class Ranged(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server():
-    """(url, handler class) of a local server."""
-    handler = type("Handler", (Ranged,), {"seen": []})
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Answers as the Hugging Face hub does for one repository, me/dit, whose one file holds CONTENT at every revision."""
+
+    seen = []
+
+    def do_HEAD(self):
+        self.seen.append(f"{self.command} {self.path}")
+        found = self.path.startswith("/me/dit/resolve/") and self.path.endswith("/transformer/w.bin")
+        self.send_response(200 if found else 404)
+        self.send_header("X-Error-Code", "" if found else "EntryNotFound")
+        self.send_header("X-Repo-Commit", "c" * 40)
+        self.send_header("ETag", f'"{SHA}"')
+        self.send_header("Content-Length", str(len(CONTENT) * found))
+        self.end_headers()
+        return found
+
+    def do_GET(self):
+        if self.do_HEAD():
+            self.wfile.write(CONTENT)
+
+    def log_message(self, *_):
+        pass
+
+
+def serve(base):
+    """Yields (address, handler class) of a local server."""
+    handler = type("Handler", (base,), {"seen": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}/weights.pt", handler
+        yield f"http://127.0.0.1:{httpd.server_port}", handler
         httpd.shutdown()
+
+
+@pytest.fixture
+def server():
+    """(url, handler class) of a server of one file."""
+    for address, handler in serve(Ranged):
+        yield f"{address}/weights.pt", handler
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """What the local hub, which processes started from here take for the real one, was asked."""
+    for address, handler in serve(Hub):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / ".hf"))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield handler.seen
 
 
 def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
@@ -120,3 +162,64 @@ def test_workflow_fetches_a_missing_file_once(server, tmp_path):
         handler.limit = None
         assert snakemake(folder, *words).returncode == 0 and (folder / path).read_bytes() == CONTENT
         assert "Nothing to be done" in (again := snakemake(folder, "-n", *words)).stdout + again.stderr
+
+
+def fetch(folder, **entry):
+    """The finished process of scripts/download.py for data/w.bin in `folder`."""
+    values = smoke(weights="data/w.bin", **entry)
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    script = store.ROOT / "workflow/scripts/download.py"
+    words = (sys.executable, str(script), "--config", "config.yaml", "--path", "data/w.bin")
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True)
+
+
+def test_file_of_the_hub_is_fetched_once_and_kept_in_its_cache(hub, tmp_path, monkeypatch):
+    entry, path = {"hub": "me/dit@v1.0/transformer/w.bin", "sha256": SHA, "size": len(CONTENT)}, tmp_path / "data/w.bin"
+    run = fetch(tmp_path, **entry)
+    assert run.returncode == 0 and f"data/w.bin: sha256 {SHA}" in run.stdout, run.stderr
+    assert path.read_bytes() == CONTENT and not path.is_symlink() and [*path.parent.iterdir()] == [path]
+    assert "GET /me/dit/resolve/v1.0/transformer/w.bin" in hub
+    path.unlink()
+    hub.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert fetch(tmp_path, **entry).returncode == 0 and path.read_bytes() == CONTENT and not hub
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"hub": "me/dit/transformer/w.bin", "sha256": "0" * 64}, f"sha256 is {SHA}, expected {'0' * 64}"),
+        ({"hub": "me/dit/absent.bin"}, "me/dit/absent.bin: 404"),
+    ],
+    ids=["wrong", "absent"],
+)
+def test_what_the_hub_does_not_have_is_one_line(hub, tmp_path, entry, message):
+    run = fetch(tmp_path, **entry)
+    assert run.returncode == 1 and message in run.stderr.splitlines()[-1] and "Traceback" not in run.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"hub": "dit"}, "dit-tiny.weights: hub 'dit': allowed is owner/name/path/in/repo or owner/name@revision/path/in/repo"),
+        ({"hub": "me/dit"}, "hub 'me/dit': allowed is"),
+        ({"hub": "me/dit@/w.bin"}, "hub 'me/dit@/w.bin': allowed is"),
+        ({"hub": "me/dit/w.bin", "url": "https://x.org/w.bin"}, "dit-tiny.weights: has url and hub; allowed is one of them"),
+    ],
+    ids=["malformed", "no path", "no revision", "both"],
+)
+def test_mistaken_hub_is_named_in_one_line(entry, message):
+    for weights in ("data/absent.bin", "resources/weights/fmnist-cnn.safetensors"):
+        with pytest.raises(config.ConfigError, match=message) as caught:
+            config.check(smoke(weights=weights, **entry))
+        assert "\n" not in str(caught.value)
+
+
+def test_workflow_fetches_from_the_hub(hub, tmp_path):
+    """Without a sha256, whose place in the digests the hub's name takes."""
+    folder, path = copy_checkout(tmp_path), "data/weights/w.bin"
+    (folder / "config/smoke.yaml").write_text(yaml.safe_dump(smoke(weights=path, hub="me/dit/transformer/w.bin")))
+    run = snakemake(folder, path, "--cores", "1", "--configfile", "config/smoke.yaml")
+    assert run.returncode == 0, run.stderr
+    assert (folder / path).read_bytes() == CONTENT and "GET /me/dit/resolve/main/transformer/w.bin" in hub

@@ -120,14 +120,14 @@ def fixed(config, run, name):
 
 
 def downloads(config):
-    """{path: {"url", and where known "sha256" and "size"}} of every file of the config that can be fetched."""
+    """{path: {"url" or "hub", and where known "sha256" and "size"}} of every file of the config that can be fetched."""
     backbones = list(config["backbones"].values())
     coders = [entry["autoencoder"] for entry in backbones if "autoencoder" in entry]
     by_path = {entry["weights"]: entry for entry in [*backbones, *coders, config["extractor"]]}
     by_path |= {entry["path"]: entry for entry in config["files"]}
     by_path[reference(config)["file"]] = reference(config)
-    keys = ("url", "sha256", "size")
-    return {path: {key: entry[key] for key in keys if entry.get(key)} for path, entry in by_path.items() if entry.get("url")}
+    keys = ("url", "hub", "sha256", "size")
+    return {path: {key: entry[key] for key in keys if entry.get(key)} for path, entry in by_path.items() if files.source(entry)}
 
 
 def paths(config, name, run):
@@ -262,17 +262,16 @@ def is_made(config, path):
 
 def check_file(key, path, entry=None):
     """ValueError if a file or folder has another `size` or `sha256` than its entry says, is a safetensors file that cannot be
-    opened, or is missing and has no `url` to come from."""
+    opened, or is missing and has no `url` or `hub` to come from."""
     full, entry = store.ROOT / path, entry or {}
-    if not full.exists():
-        if not entry.get("url"):
-            raise ValueError(f"{key}: {path}: no such file")
-        return
     try:
-        files.verify(full, entry.get("sha256"), entry.get("size"))
+        if not files.source(entry) and not full.exists():
+            raise ValueError(f"{path}: no such file")
+        if full.exists():
+            files.verify(full, entry.get("sha256"), entry.get("size"))
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
-    if full.suffix == ".safetensors":
+    if full.exists() and full.suffix == ".safetensors":
         store.read_metadata(full)
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,6 +13,7 @@ from tqdm import tqdm
 from cachebench import store
 
 CHUNK = 1 << 20  # bytes
+HUB = re.compile(r"(?P<repo_id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?/(?P<filename>[^/].*)")
 
 
 def digest(path):
@@ -28,6 +31,41 @@ def verify(path, sha256=None, size=None):
         raise ValueError(f"{path}: has {found} bytes, expected {size}")
     if sha256 and (found := digest(path)) != sha256:
         raise ValueError(f"{path}: sha256 is {found}, expected {sha256}")
+
+
+def source(entry):
+    """The `url` or `hub` that a config's entry is fetched from, or None. ValueError if it has both, or a malformed `hub`."""
+    if entry.get("url") and entry.get("hub"):
+        raise ValueError("has url and hub; allowed is one of them")
+    if entry.get("hub"):
+        hub_file(entry["hub"])
+    return entry.get("url") or entry.get("hub")
+
+
+def hub_file(hub):
+    """{repo_id, revision, filename} of a `hub`, as huggingface_hub takes them. ValueError if it is malformed."""
+    if not (found := HUB.fullmatch(hub)):
+        raise ValueError(f"hub {hub!r}: allowed is owner/name/path/in/repo or owner/name@revision/path/in/repo")
+    return found.groupdict()
+
+
+def download_hub(hub, path, sha256=None, size=None):
+    """`download` of a `hub`, by way of huggingface_hub's cache: it resumes, and knows tokens, mirrors and offline mode."""
+    from huggingface_hub import hf_hub_download
+
+    if not Path(path).exists():
+        try:
+            cached = hf_hub_download(**hub_file(hub))
+        except Exception as error:  # the library's and its transports' have no base in common
+            raise OSError(f"{hub}: {' '.join(str(error).split())}") from None
+        try:
+            verify(cached, sha256, size)
+        except ValueError as error:
+            raise ValueError(f"{hub}: {error}") from None
+        with store.atomic(path) as temporary:
+            shutil.copyfile(cached, temporary)
+    verify(path, sha256, size)
+    return digest(path)
 
 
 def download(url, path, sha256=None, size=None):

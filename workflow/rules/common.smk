@@ -152,10 +152,10 @@ def canonical(*values):
 
 
 def digest_of(entry):
-    """What a file of the config is known by: its sha256, or where that is unknown and it is downloaded, its URL."""
+    """What a file of the config is known by: its sha256, or where that is unknown and it is downloaded, its source."""
     if made_here(entry["weights"]):
         return entry["weights"]
-    return entry.get("sha256") or entry.get("url") or files.digest(entry["weights"])
+    return entry.get("sha256") or files.source(entry) or files.digest(entry["weights"])
 
 
 # What features depend on besides the images.

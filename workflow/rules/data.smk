@@ -15,7 +15,7 @@ rule fetch:
         "$PYTHON $SCRIPTS/fetch.py --config {params.config} --name {wildcards.file} --out {output} > {log} 2>&1"
 
 
-# A file of the config that has a `url` and is not there yet. What is there is only verified, by the config's check.
+# A file of the config that has a `url` or `hub` and is not there yet. What is there is only verified, by the config's check.
 rule download:
     output:
         "{path}",
