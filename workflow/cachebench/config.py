@@ -9,6 +9,7 @@ from cachebench import files, images, method, schema, store
 from cachebench.spec import Arch, Spec
 
 INCEPTION = "inception-2015"  # the extractor whose Frechet distance is FID
+NAMED = {INCEPTION: "FID", "dinov2-vit-l-14": "FD-DINOv2"}  # Frechet distances that have a name, by kind of extractor
 PARTIAL = "inception-2015-partial"
 MADE = "results/models/"  # weights that the pipeline's own `train` rules make
 DATA = "results/data/"  # calibration sets that its rule makes of the training images
@@ -177,9 +178,9 @@ def made_with(extractor):
 
 def fd_label(extractor, count):
     """What the Frechet distance of `count` images is called: FID only under the complete Inception with given weights."""
-    if extractor["kind"] != INCEPTION or extractor["weights"].startswith(RANDOM):
+    if extractor["kind"] not in NAMED or extractor["weights"].startswith(RANDOM):
         return f"FD ({extractor['name']})"
-    return f"FID-{count // 1000}k" if count % 1000 == 0 else f"FID-{count}"
+    return f"{NAMED[extractor['kind']]}-{count if count % 1000 else f'{count // 1000}k'}"
 
 
 def _check_runs(config):

@@ -162,7 +162,7 @@ def digest_of(entry):
 EXTRACTOR = canonical(
     {key: CONFIG["extractor"].get(key) for key in ("kind", "features")},
     digest_of(CONFIG["extractor"]),
-    store.digest(PACKAGE / f"metrics/{name}.py" for name in ("extractors", "inception", "resnet")),
+    store.digest(PACKAGE / f"metrics/{name}.py" for name in ("extractors", "inception", "resnet", "dinov2")),
 )
 
 

@@ -9,13 +9,16 @@ from cachebench import store
 from cachebench.config import RANDOM
 from cachebench.seeds import generator
 
-# Module of this package and class. An instance has `batch`, a number of images; called on uint8 [n, C, H, W] it gives a mapping
-# that holds `features` at least; its load_state_dict takes tensors as the published file holds them.
+# Module of this package, and what makes an instance: it has `batch`, a number of images; called on uint8 [n, C, H, W] it gives
+# a mapping that holds `features` at least; its load_state_dict takes tensors as the published file holds them.
 KINDS = {
     "embedded": ("extractors", "EmbeddedCNN"),
     "inception-2015": ("inception", "Inception"),
     "inception-2015-partial": ("inception", "PartialInception"),
     "cifar-resnet56": ("resnet", "ResNet56"),
+    "dinov2-vit-s-14": ("dinov2", "SMALL"),
+    "dinov2-vit-b-14": ("dinov2", "BASE"),
+    "dinov2-vit-l-14": ("dinov2", "LARGE"),
 }
 
 
