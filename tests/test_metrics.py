@@ -118,6 +118,14 @@ def test_jackknife_of_a_mean_is_the_classical_interval():
     assert low < mean < high
 
 
+def test_interval_of_a_skewed_mean_stays_positive_and_covers_it_better():
+    draws = np.random.default_rng(0).lognormal(sigma=2, size=(2000, 50))
+    found = np.array([[interval(values, ratio=ratio)[1:] for values in draws] for ratio in (False, True)])
+    plain, logarithmic = ((found[..., 0] <= np.exp(2)) & (np.exp(2) <= found[..., 1])).mean(axis=1)
+    assert found[0].min() < 0 < found[1].min() and logarithmic > plain + 0.02
+    assert interval(np.full(5, 3.0), ratio=True) == (3, 3, 3) and interval(np.zeros(5), ratio=True) == (0, 0, 0)
+
+
 def test_jackknife_groups_partition_the_samples():
     groups = [list(range(10))[part] for part in partition(10, 3)]
     assert sum(groups, []) == list(range(10)) and [len(group) for group in groups] == [4, 3, 3]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cachebench import compare, page, page_compare, page_data, store, tables
+from cachebench import compare, page, page_compare, page_data, store, tables, verdicts
 from test_compare import example
 from test_page import browser, click, write_results  # noqa: F401
 
@@ -70,6 +70,19 @@ def test_the_table_sorts_in_a_browser(html, browser):  # noqa: F811
         shown = browser.execute_script(f"return [...{names}].map(one => one.firstChild.textContent.trim())")
         assert shown[: len(expected)] == expected
     assert [entry["message"] for entry in browser.get_log("browser")] == []
+
+
+def test_printed_numbers_stand_beside_measured_ones(html, tmp_path):
+    cfg, frame = write_results(tmp_path, ["dit-20"])
+    judged = {"measured": "2.271828", "low": "2.2412", "high": "2.3024", "difference": "0.0118", "verdict": "reproduced"}
+    common = dict.fromkeys(verdicts.COLUMNS, "") | {"metric": "fid", "published": "2.26", "source": "L2C, Table 1"}
+    lines = [common | {"row": "DDIM 50"} | judged, common | {"row": "L2C", "verdict": "not measured", "why": "a <note>"}]
+    data = page_data.collect(cfg, frame, tmp_path)
+    text = page.render(cfg, frame, tmp_path / "config.yaml", [], tmp_path, data, None, lines)
+    first, second = re.findall(r"<tr>.*?</tr>", text.partition('class="printed"')[2].partition("<tbody>")[2], re.S)[:2]
+    assert "2.272 <span" in first and "[2.241, 2.302]" in first and "0.0118" in first and "reproduced" in first
+    assert "not measured" in second and "a &lt;note&gt;" in second and 'data-value="nan"' in second
+    assert "Beside the printed numbers" not in html[1]
 
 
 def test_the_page_shows_sfid_only_where_an_extractor_gives_it(tmp_path):

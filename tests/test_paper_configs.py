@@ -107,6 +107,7 @@ def test_reduced_configuration_runs_whole(name, tmp_path):
     assert table.reason[absent].str.contains("No router file").all() and (table.status[~absent] == "ok").all()
     ran = table[~absent]
     assert (ran.macs_per_image == ran.macs_counted_per_image).all() and (ran["count"] == 16).all()
+    assert (ran.decode_ms_median > 0).all() and (ran.end_to_end_speed_up > 0).all()
     assert (ran.latent_mse[ran.index.get_level_values("method").isin(["ddim", "dpm_solver"])] > 0).all()
     shard, _ = store.read_tensors(folder / f"results/{name}/{of}/full/1.0/shard-0.safetensors")
     assert shard["latents"].shape == (16, 4, 2, 2) and shard["images"].shape == (16, 3, 16, 16)

@@ -55,6 +55,16 @@ def test_rows_and_ratios(tiny):
     )  # blocks, branches, halves, tokens, width, bytes
 
 
+def test_decoding_dilutes_the_speed_up(tiny):
+    cfg = config.load(tiny)
+    cfg["backbones"]["tiny"] |= {"arch": TINY | {"channels": 4}, "autoencoder": {"weights": "random:0", "scale": 1.0}}
+    rows = {row["method"]: row for row in speed.rows(cfg, "tiny", "cpu", "float32", 2, "eager", 3)}
+    for row in (rows["full"], rows["ddim"]):
+        own, full = (2 * r["ms_per_image"] + row["decode_ms_median"] for r in (row, rows["full"]))
+        assert row["end_to_end_speed_up"] == pytest.approx(full / own) and row["decode_ms_median"] > 0
+    assert 1 < rows["ddim"]["end_to_end_speed_up"] < 1 / rows["ddim"]["time_ratio"]
+
+
 def test_utilisation_is_of_the_measured_matrix_product(tiny, monkeypatch):
     cfg = config.load(tiny)
     monkeypatch.setattr(speed, "product_rate", lambda *_: 1e12)

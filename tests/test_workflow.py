@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 DPM_METHODS = ["full", "dpm_solver", "deepcache.uniform", "deepcache.quadratic", "alternate.outer", "alternate.mid", "l2c"]
-MEASURED = r"latency|speed_up|images_per_s|peak_memory|fit_s|repay"  # columns that no two runs share
+MEASURED = r"latency|speed_up|decode_ms|images_per_s|peak_memory|fit_s|repay"  # columns that no two runs share
 
 BROKEN = {
     "raises": 'raise RuntimeError("out of luck")',

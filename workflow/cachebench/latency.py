@@ -14,7 +14,7 @@ def measure(runs, device, repeats, batch_size):
     """{name: row} for `runs`, {name: function that samples one batch}; A/B/A/B order, so that drift hits all alike.
 
     A row has latency_ms_median, latency_ms_q25, latency_ms_q75, latency_ms_p95 (per batch), images_per_s and
-    peak_memory_mb; autoencoder and file writing are not included."""
+    peak_memory_mb; file writing is not included, and of decoding see `end_to_end`."""
     for run in runs.values():
         warm_up(run, device)
     seconds = {name: [] for name in runs}
@@ -26,6 +26,15 @@ def measure(runs, device, repeats, batch_size):
             seconds[name].append(timed(run, device))
             peaks[name] = max(peaks[name], memory.bytes())
     return {name: summary(np.array(s), batch_size) | {"peak_memory_mb": peaks[name] / 1e6} for name, s in seconds.items()}
+
+
+def end_to_end(full, own, decode):
+    """What is left of a setting's speed-up once the autoencoder decodes its batch, from three rows of `measure`; {} for a
+    backbone without one (`decode` None), whose samples are images."""
+    if decode is None:
+        return {}
+    ms, by_full, by_own = (row["latency_ms_median"] for row in (decode, full, own))
+    return {"decode_ms_median": ms, "end_to_end_speed_up": (by_full + ms) / (by_own + ms)}
 
 
 def timed(run, device):

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from cachebench import config, page_compare, solvers, store, tables
+from cachebench import config, page_compare, solvers, store, tables, verdicts
 
 REPORT = store.ROOT / "workflow/report"  # the template, and the captions that Snakemake's own report uses too
 FIGURES = {
@@ -183,9 +183,9 @@ def script(text):
     return {"text": text, "digest": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
 
 
-def render(cfg, frame, config_path, paths, folder, data, compared=None):
+def render(cfg, frame, config_path, paths, folder, data, compared=None, printed=()):
     """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv;
-    `data` is what page_data.collect returned, `compared` what page_compare.read did, if anything."""
+    `data` is what page_data.collect returned, `compared` what page_compare.read did; `printed` are rows of verdicts.csv."""
     runs = []
     for run in (run["name"] for run in data["runs"]):
         lead, budgets = summary(frame, run)
@@ -199,4 +199,5 @@ def render(cfg, frame, config_path, paths, folder, data, compared=None):
     scripts = [script(get_plotlyjs()), script((REPORT / "page.js").read_text())]
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
     context = {"facts": facts(cfg, frame, config_path), "runs": runs, "halves": halves, "scripts": scripts}
+    context |= {"printed": printed, "margin": verdicts.MARGIN}
     return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, **context)

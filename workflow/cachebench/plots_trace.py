@@ -9,7 +9,6 @@ from matplotlib import pyplot, ticker
 from cachebench.plots import empty, style
 
 WIDE = 3  # panels side by side
-LEAST = 1e-3  # of the smallest mean: where a band that reaches zero is cut, on a log axis
 
 
 def draw(files):
@@ -47,6 +46,5 @@ def draw_method(axis, rows, name):
     sns.lineplot(rows, x="evaluation", y="latent_mse", ax=axis, color=colour, marker=marker, ms=5, lw=0.8 if few else 1.6)
     line = axis.lines[-1]
     line.set_linestyle(":" if few else "-")
-    low = rows.latent_mse_low.clip(lower=LEAST * rows.latent_mse.min())
-    axis.fill_between(rows.evaluation, low, rows.latent_mse_high, color=colour, alpha=0.15, lw=0)
+    axis.fill_between(rows.evaluation, rows.latent_mse_low, rows.latent_mse_high, color=colour, alpha=0.15, lw=0)
     return line

@@ -9,12 +9,12 @@ from cachebench.backbones import checkpoints
 from cachebench.backbones.layers import Attention, Mlp
 from cachebench.device import clock, describe, fast_dtype
 from cachebench.match import candidates, match
-from cachebench.setting import reason, start
+from cachebench.setting import decoder, reason, start
 
 MODES = ("eager", "compile", "graph")
 COLUMNS = ("run", "precision", "batch_size", "mode", "method", "budget", "setting", "macs_ratio", "time_ratio", "efficiency")
 COLUMNS += ("ms_per_image", "ms_q25", "ms_q75", "ms_p95", "images_per_s", "first_s", "flop_utilisation", "peak_memory_mb")
-COLUMNS += ("cache_mb_per_image", "status", "reason", "device", "torch", "threads")
+COLUMNS += ("cache_mb_per_image", "end_to_end_speed_up", "decode_ms_median", "status", "reason", "device", "torch", "threads")
 PRINTED = ("run", "precision", "batch_size", "mode", "method", "budget", "ms_per_image", "macs_ratio", "time_ratio")
 PRINTED += ("efficiency", "flop_utilisation")
 
@@ -82,6 +82,9 @@ def rows(cfg, run, device, precision, batch, mode, repeats):
     first = {}
     for key, call in runs.items():
         first[key], runs[key] = prepared(call, mode, device)
+    if "autoencoder" in cfg["backbones"][cfg["runs"][run]["backbone"]]:
+        decode = decoder(cfg, run, device)
+        runs["decode"] = lambda: decode(noise)
     measured = latency.measure(runs, device, repeats, batch)
     base, rate = measured["full", 1.0]["latency_ms_median"], product_rate(device, getattr(torch, precision))
     common = {"run": run, "precision": precision, "batch_size": batch, "mode": mode, "device": describe(device)}
@@ -90,6 +93,7 @@ def rows(cfg, run, device, precision, batch, mode, repeats):
         row = common | {"method": key[0], "budget": key[1], "status": "ok"} | about[key]
         if key in measured:
             row |= timings(measured[key], batch, row["macs_ratio"], base, 2 * full * row["macs_ratio"] / rate)
+            row |= latency.end_to_end(measured["full", 1.0], measured[key], measured.get("decode"))
             row["first_s"] = first[key]
         yield row
 

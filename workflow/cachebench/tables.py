@@ -306,7 +306,15 @@ def numbers(frame, run):
         if column.interval:
             half = (rows[f"{column.key}_high"] - rows[f"{column.key}_low"]) / 2
             out[f"{name}_half"] = half.where(values.notna()) * column.scale
-    for name in ("peak_memory_mb", "cache_bytes_per_image", "fit_s", "images_to_repay_fit", "count", "extractor"):
+    for name in (
+        "end_to_end_speed_up",
+        "peak_memory_mb",
+        "cache_bytes_per_image",
+        "fit_s",
+        "images_to_repay_fit",
+        "count",
+        "extractor",
+    ):
         out[name] = rows[name].where(good, None)
     floats = out.select_dtypes("number").columns.drop("budget")
     out[floats] = out[floats].map(lambda v: float(f"{v:.4g}"))

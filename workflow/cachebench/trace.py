@@ -33,7 +33,7 @@ def compared(own, own_plan, full, plan):
     with fewer steps the start, the sample, and what the two grids share. States are [evaluations + 1, n, C, H, W]."""
     out = []
     for i, j in shared(own_plan.alphas, plan.alphas):
-        mean, low, high = interval(distance(own[i], full[j]))
+        mean, low, high = interval(distance(own[i], full[j]), ratio=True)
         about = {"evaluation": j, "timestep": plan.timesteps[j] if j < len(plan.timesteps) else None, "count": full.shape[1]}
         out.append(about | {"latent_mse": mean, "latent_mse_low": low, "latent_mse_high": high})
     return out

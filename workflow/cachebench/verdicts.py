@@ -17,6 +17,7 @@ METRICS = EXACT | {"speed_up": ("speed_up", 1)} | SAMPLED
 COLUMNS = ("table", "row", "metric", "published", "measured", "low", "high", "difference", "verdict", "why", "source")
 FID = "FID-50k"  # the label of distances that can be compared with printed ones
 LATENCY_DEVICE = "A5000"
+MARGIN = 0.03  # the share of a printed number that does not matter
 KINDS = {"dit": "DiT", "uvit": "U-ViT"}
 
 
@@ -56,7 +57,7 @@ def find(row, results, cfg):
     return None
 
 
-def lines(results, published, cfg, tolerance=0.03):
+def lines(results, published, cfg, tolerance=MARGIN):
     """[{column of COLUMNS: value}], a line for each printed number of `published`, judged by the rows `results` of results.csv.
     `tolerance` is the share of a printed number that does not matter."""
     found = []

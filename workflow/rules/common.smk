@@ -140,6 +140,11 @@ def decoder(wildcards):
     return weights_of(entry) if entry else []
 
 
+def coder(wildcards):
+    """What the autoencoder is known by."""
+    return digest_of(backbone(wildcards).get("autoencoder", {"weights": settings.RANDOM}))
+
+
 def launcher(wildcards, resources):
     """A process for each GPU where there are several; options after -- are the script's."""
     several = f"-m torch.distributed.run --standalone --nproc-per-node {resources.gpu} --"

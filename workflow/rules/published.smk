@@ -1,6 +1,6 @@
 # Numbers that papers print, beside the measured ones, where the config has a backbone that a paper has.
 PUBLISHED = "resources/published/l2c.csv"
-VERDICTS = [f"{RESULTS}/verdicts.md"] if len(verdicts.of_config(verdicts.read(), CONFIG)) else []
+VERDICTS = [f"{RESULTS}/verdicts.{e}" for e in ("csv", "md")] if verdicts.of_config(verdicts.read(), CONFIG) else []
 
 
 rule verdicts:

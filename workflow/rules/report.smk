@@ -169,6 +169,7 @@ rule page:
     input:
         results=f"{RESULTS}/results.csv",
         comparisons=f"{RESULTS}/comparisons.csv",
+        verdicts=VERDICTS[:1],
         tables=rules.tables.output,
         solvers=rules.solvers.output if PROBED else [],
         figures=expand(
@@ -190,6 +191,7 @@ rule page:
     params:
         config=CONFIGFILE,
         drawing=[DRAWING, TEMPLATE],
+        printed=f"--verdicts {VERDICTS[0]}" if VERDICTS else "",
     shell:
         "$PYTHON $SCRIPTS/page.py --config {params.config} --results {input.results} --comparisons {input.comparisons} "
-        "--figures {input.figures} {input.solvers} --out {output} > {log} 2>&1"
+        "{params.printed} --figures {input.figures} {input.solvers} --out {output} > {log} 2>&1"

@@ -21,7 +21,7 @@ rule sample:
         identity=identity,
         samples=canonical(CONFIG["samples"]),
         extractor=EXTRACTOR,
-        autoencoder=lambda wildcards: digest_of(backbone(wildcards).get("autoencoder", {"weights": settings.RANDOM})),
+        autoencoder=coder,
     shell:
         "$PYTHON $SCRIPTS/sample.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
         "--budget {wildcards.budget} --settings {input.settings} --states {input.states:q} --shard {wildcards.shard} "
@@ -58,6 +58,7 @@ rule latency:
         full=f"{RESULTS}/{{run}}/full/settings.json",
         states=states,
         weights=weights,
+        decoder=decoder,
     output:
         f"{RESULTS}/{{run}}/{{method}}/latency.json",
     log:
@@ -74,6 +75,7 @@ rule latency:
         config=CONFIGFILE,
         identity=identity,
         latency=canonical(CONFIG["latency"]),
+        autoencoder=coder,
         budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
     shell:
         "$PYTHON $SCRIPTS/latency.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "

@@ -7,7 +7,7 @@ args = arguments(__doc__, "config", "run", "method", "budgets+", "settings", "fu
 import torch  # noqa: E402
 
 from cachebench import config, device, latency, store, trajectory  # noqa: E402
-from cachebench.setting import open_setting, reason, start  # noqa: E402
+from cachebench.setting import decoder, open_setting, reason, start  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 cfg = config.load(args.config)
@@ -31,8 +31,13 @@ for budget in args.budgets:
             rows[budget]["cache_bytes_per_image"] = setting.store_bytes()
     except Exception as error:
         rows[budget] = {"status": "failed", "reason": reason(error)}
+if "autoencoder" in cfg["backbones"][cfg["runs"][args.run]["backbone"]]:
+    decode, latents = decoder(cfg, args.run, where), runs["full"]()
+    runs["decode"] = lambda: decode(latents)
 measured = latency.measure(runs, where, cfg["latency"]["repeats"], batch)
-for budget in runs.keys() - {"full"}:
-    speed_up = measured["full"]["latency_ms_median"] / measured[budget]["latency_ms_median"]
-    rows[budget] |= measured[budget] | {"speed_up": speed_up, "batch_size": batch, "latency_device": device.describe(where)}
+for budget in runs.keys() - {"full", "decode"}:
+    full, own = measured["full"], measured[budget]
+    about = {"speed_up": full["latency_ms_median"] / own["latency_ms_median"], "batch_size": batch}
+    rows[budget] |= own | about | latency.end_to_end(full, own, measured.get("decode"))
+    rows[budget]["latency_device"] = device.describe(where)
 store.write_json(args.out, rows)

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from _cli import arguments
 
-args = arguments(__doc__, "config", "results", "comparisons?", "figures+", "out")
+args = arguments(__doc__, "config", "results", "comparisons?", "verdicts?", "figures+", "out")
 
-from cachebench import config, page, page_compare, page_data, store, tables  # noqa: E402
+from cachebench import config, page, page_compare, page_data, store, tables, verdicts  # noqa: E402
 
 cfg, frame = config.load(args.config), tables.read(args.results)
 folder = Path(args.out).parent
 data = page_data.collect(cfg, frame, folder)
 compared = page_compare.read(args.comparisons) if args.comparisons else None
-store.write_text(args.out, page.render(cfg, frame, args.config, args.figures, folder, data, compared))
+printed = verdicts.read(args.verdicts) if args.verdicts else ()
+store.write_text(args.out, page.render(cfg, frame, args.config, args.figures, folder, data, compared, printed))

@@ -9,7 +9,8 @@ from cachebench.config import RANDOM
 BATCH = 8  # images that pass at once
 # What files without a config.json hold: the autoencoder of Stable Diffusion (also sd-vae-ft-ema, and U-ViT's .pth).
 STABLE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32}
-TINY = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}  # of `random:SEED`
+TINY = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
+RANDOMS = {"tiny": TINY, "stable": STABLE}  # what `random:SEED` draws
 FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # names in diffusers' older files
 
 
@@ -34,14 +35,14 @@ class Autoencoder:
 
 
 def load(entry, device="cpu"):
-    """The Autoencoder of a config's entry: a diffusers folder, a file of Stable Diffusion's, or a tiny one drawn from a seed.
+    """The Autoencoder of a config's entry: a diffusers folder, a file of Stable Diffusion's, or one drawn from a seed.
 
     ValueError names the file, and the tensors that are missing or unexpected."""
     source = entry["weights"]
     if source.startswith(RANDOM):
         with torch.random.fork_rng([]):
             torch.manual_seed(int(source.removeprefix(RANDOM)))
-            return Autoencoder(build(TINY), entry["scale"], device)
+            return Autoencoder(build(RANDOMS[entry.get("random", "tiny")]), entry["scale"], device)
     path = store.ROOT / source
     if (path / "vae").is_dir():
         path = path / "vae"

@@ -47,8 +47,12 @@ def difference(a, b, name):
     return {"value": value, "low": value - half, "high": value + half, "p": float(p)}
 
 
-def interval(values):
-    """(mean, low, high): 95 % Student-t interval of the mean of independent values."""
+def interval(values, ratio=False):
+    """(mean, low, high): 95 % Student-t interval of the mean of independent values.
+
+    `ratio`: of its logarithm (delta method), for positive values of which few large ones make up the mean: it stays above 0."""
     mean, error = values.mean(), stats.sem(values)
     half = stats.t.ppf(0.975, len(values) - 1) * error
+    if ratio and mean > 0:
+        return float(mean), float(mean * np.exp(-half / mean)), float(mean * np.exp(half / mean))
     return float(mean), float(mean - half), float(mean + half)
