@@ -150,10 +150,16 @@ def opened(browser, synthetic):
     """The browser with the synthetic page freshly opened; at the end nothing may have been written to its console."""
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    browser.get("about:blank")
-    browser.get(synthetic[0].as_uri())
+    visit(browser, synthetic[0])
     yield browser
     assert [entry["message"] for entry in browser.get_log("browser")] == []
+
+
+def visit(browser, path):
+    """Opens the file anew. On a busy machine `get` may return while the page is read and its buttons do nothing yet."""
+    browser.get("about:blank")
+    browser.get(path.as_uri())
+    wait(browser, f"location.pathname === {json.dumps(str(path))} && document.readyState === 'complete'")
 
 
 def choose(browser, name, value):
@@ -171,7 +177,6 @@ def shown(browser):
 
 
 def click(browser, css):
-    wait(browser, "document.readyState === 'complete'")  # before, a button may stand there without its listener
     browser.execute_script("document.querySelector(arguments[0]).click()", css)
 
 
@@ -212,9 +217,8 @@ def test_a_page_of_100_settings_is_small_and_opens_at_once(opened, synthetic):
     assert synthetic[0].stat().st_size < 15e6
     times = []
     for _ in range(3):
-        opened.get("about:blank")
-        opened.get(synthetic[0].as_uri())
-        times.append(opened.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd"))
+        visit(opened, synthetic[0])
+        times.append(wait(opened, "performance.getEntriesByType('navigation')[0].loadEventEnd"))
     assert opened.execute_script("return document.querySelectorAll('#chart .point').length") == 33
     assert min(times) < 2000  # ms; the least, because the machine may be busy
 

@@ -6,7 +6,7 @@ import pytest
 
 from cachebench import compare, page, page_compare, page_data, store, tables, verdicts
 from test_compare import example
-from test_page import browser, click, write_results  # noqa: F401
+from test_page import browser, click, visit, write_results  # noqa: F401
 
 REASON = "fd: 64 images for 64 dimensions, so that most of it is bias"
 
@@ -63,7 +63,7 @@ def test_a_row_that_ran_shows_its_reason_and_greys_what_it_lacks(html):
 
 
 def test_the_table_sorts_in_a_browser(html, browser):  # noqa: F811
-    browser.get(html[0].as_uri())
+    visit(browser, html[0])
     names = "[...document.querySelectorAll('table.compared tbody')][1].querySelectorAll('tr:not(.group) th')"
     for column, expected in ((2, ["L2C", "RANDOM_SKIP", "FORA", "DDIM", "FORA_SPREAD"]), (1, ["DDIM", "FORA", "L2C"])):
         click(browser, f"table.compared thead th:nth-child({column}) button")
