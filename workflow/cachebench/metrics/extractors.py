@@ -25,7 +25,7 @@ KINDS = {
 class EmbeddedCNN(nn.Module):
     """The embedded classifier for 28x28 grey images: [n, 1, 28, 28] uint8 -> features [n, 64], logits [n, 10]."""
 
-    batch = 50
+    batch = 10
 
     def __init__(self, width=32, features=64, classes=10):
         super().__init__()
