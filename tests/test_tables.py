@@ -53,6 +53,16 @@ def example():
     return tables.tidy(pd.DataFrame(rows).sample(frac=1, random_state=0).sort_values("method"))
 
 
+def test_latency_is_the_full_runs_over_the_speed_up():
+    """A row whose own process ran at half the speed, full run and all, costs no more for it; raw times stay."""
+    slow = {"latency_ms_median": 800, "latency_ms_q25": 760, "latency_ms_q75": 880, "speed_up": 2.0}
+    rows = [row("full", 1.0, "control", speed_up=1.04), row("l2c", 0.5, **slow), row("l2c", 0.8, run="r_2")]
+    found = tables.tidy(pd.DataFrame(rows))
+    assert found.latency_ms.tolist() == pytest.approx([100, 50, 80])  # without a full run, its own
+    assert found.latency_ms_low.tolist() == pytest.approx([98.75, 47.5, 79])
+    assert found.latency_ms_high.tolist() == pytest.approx([102.5, 55, 82]) and found.latency_ms_median[1] == 800
+
+
 @pytest.fixture(scope="module")
 def frame():
     return example()

@@ -31,9 +31,7 @@ POINTS = 300  # of a fit's curve
 
 def collect(cfg, frame, folder):
     """The JSON of the page of a results folder: `columns`, `runs` and `settings`, the latter in the order of the tables."""
-    batch = frame.latency_batch_size
-    frame = frame.assign(latency_ms_low=frame.latency_ms_q25 / batch, latency_ms_high=frame.latency_ms_q75 / batch)
-    frame["id"] = [f"{row.run}/{row.method}/{row.budget:g}" for row in frame.itertuples()]
+    frame = frame.assign(id=[f"{row.run}/{row.method}/{row.budget:g}" for row in frame.itertuples()])
     runs, settings, shown, quality = [], [], tables.carried(COLUMNS, frame), tables.carried(QUALITY, frame)
     for run in (run for run in cfg["runs"] if (frame.run == run).any()):
         rows = frame[frame.run == run]

@@ -133,8 +133,7 @@ def draw_method(axis, name, rows, cost, key):
     low, high = (rows[key] - rows[f"{key}_low"]).clip(lower=0), (rows[f"{key}_high"] - rows[key]).clip(lower=0)
     spread = None
     if cost == "latency_ms":
-        batch = rows.latency_batch_size
-        spread = [rows[cost] - rows.latency_ms_q25 / batch, rows.latency_ms_q75 / batch - rows[cost]]
+        spread = [rows[cost] - rows.latency_ms_low, rows.latency_ms_high - rows[cost]]
         spread = np.clip(np.array(spread, float), 0, None)
     axis.errorbar(rows[cost], rows[key], [low, high], spread, fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.6)
     dash = "--" if (rows.kind == "control").any() else "-"

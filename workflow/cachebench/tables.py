@@ -115,12 +115,22 @@ def read(path):
 
 
 def tidy(frame):
-    """`frame` with all columns, numbers as float, absent text as "", and `latency_ms` (per image) added."""
+    """`frame` with all columns, numbers as float, absent text as "", and `latency_ms` (per image) with its quartiles added."""
     frame = frame.reindex(columns=list(COLUMNS))
     numeric = [c for c in COLUMNS if c not in TEXT]
     frame[numeric] = frame[numeric].apply(pd.to_numeric, errors="coerce").astype(float)
     frame[list(TEXT)] = frame[list(TEXT)].astype(object).where(frame[list(TEXT)].notna(), "")
-    return frame.assign(latency_ms=frame.latency_ms_median / frame.latency_batch_size)
+    return frame.assign(**latency(frame))
+
+
+def latency(frame):
+    """{latency_ms, latency_ms_low, latency_ms_high} of an image: the full run's over the speed-up, each of them measured
+    alternately in one process. What a row's own process measured compares with no other's: a machine's speed drifts."""
+    own = frame.latency_ms_median / frame.latency_batch_size
+    full = own.where(frame.method == "full").groupby(frame.run).transform("max")
+    factor = (full / frame.speed_up / own).where((frame.method != "full") & full.notna(), 1) / frame.latency_batch_size
+    ends = {"": "median", "_low": "q25", "_high": "q75"}
+    return {f"latency_ms{end}": frame[f"latency_ms_{name}"] * factor for end, name in ends.items()}
 
 
 def number(value, digits=3):
@@ -235,7 +245,7 @@ def general_remarks(rows):
     where = ", ".join(rows.latency_device[rows.latency_device != ""].unique())
     if where:
         batch = ", ".join(f"{b:.0f}" for b in rows.latency_batch_size.dropna().unique())
-        remarks.append(f"Latency: median on {where}, batches of {batch}. The full run is timed against itself.")
+        remarks.append(f"Latency: median on {where}, batches of {batch}; the full run's over the measured speed-up.")
     fitted = rows[rows.fit_s > 0].sort_values("budget", ascending=False)
     for (name, seconds), fit in fitted.groupby(["name", "fit_s"], sort=False):
         repaid = [f"after {n:.0f} images" if math.isfinite(n) else "never" for n in fit.images_to_repay_fit]
