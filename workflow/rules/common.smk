@@ -141,8 +141,9 @@ def decoder(wildcards):
 
 
 def coder(wildcards):
-    """What the autoencoder is known by."""
-    return digest_of(backbone(wildcards).get("autoencoder", {"weights": settings.RANDOM}))
+    """What decoded images depend on besides the latents, "" without an autoencoder."""
+    entry = backbone(wildcards).get("autoencoder")
+    return canonical(digest_of(entry), entry["scale"], entry["random"]) if entry else ""
 
 
 def launcher(wildcards, resources):
