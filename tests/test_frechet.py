@@ -8,8 +8,10 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from cachebench.metrics import frechet, infinity, pairs, scores
+from cachebench.metrics import frechet, infinity, intervals, pairs, scores
 from cachebench.metrics.intervals import partition
+
+METRICS = {"groups": 5, "infinity": False}
 
 
 def features(n, d, seed, shift=0.0, scale=1.0):
@@ -111,7 +113,7 @@ def test_fewer_images_than_dimensions_make_a_row_that_says_so(n):
     reference = scores.Reference(features(100, 30, 1), 50)
     sample = setting(features(n, 30, 0))
     found, replicates, errors = scores.score_setting(sample, sample, reference, {"groups": 4, "infinity": False})
-    assert found["count"] == n and "fd: " in found["reason"]
+    assert found["count"] == n and "fd, fd_minus_full: " in found["reason"]
     assert ("fd" in found) == (n > 2) and ("precision" in found) == (n > 4)
     assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
     assert len(replicates) == min(n, 4) and errors["latent_mse"].tolist() == [0] * 8
@@ -125,7 +127,22 @@ def test_constant_features_and_metrics_make_a_row():
     found, _, _ = scores.score_setting(sample, sample, reference, {"groups": 5, "infinity": False})
     assert (found["fd"], found["fd_low"], found["fd_high"]) == pytest.approx((0, 0, 0), abs=1e-12)
     assert (found["inception_score"], found["inception_score_high"]) == pytest.approx((1, 1))
-    assert (found["latent_mse"], found["latent_mse_low"]) == (0, 0) and not found["reason"]
+    assert (found["latent_mse"], found["latent_mse_low"]) == (0, 0)
+    assert found["reason"] == "fd, fd_minus_full: all images have the same features"
+
+
+def test_without_the_full_run_there_are_metrics_but_no_paired_ones():
+    sample = setting(features(40, 3, 0))
+    found, replicates, errors = scores.score_setting(sample, {}, scores.Reference(features(40, 3, 1), 40), METRICS)
+    assert np.isfinite(found["fd"]) and len(replicates) == 5 and errors == {} and "latent_mse" not in found
+    assert found["reason"] == "latent_mse, psnr_db, fd_minus_full: the full run did not finish"
+
+
+def test_no_difference_is_claimed_of_fewer_images_than_the_correction_needs():
+    reference = scores.Reference(features(100, 30, 1), 50)
+    few, enough = (scores.score_images(setting(features(n, 30, 0)), reference, METRICS)[0] for n in (44, 45))
+    assert not intervals.comparable(few) and "so that most of it is bias" in few["reason"]
+    assert intervals.comparable(enough) and not enough["reason"] and not intervals.comparable({"count": 45})
 
 
 def test_infinity_finds_the_distance_that_a_small_count_hides():

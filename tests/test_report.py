@@ -229,44 +229,31 @@ def test_page_has_both_colour_schemes_and_a_phone_width(html):
     assert "prefers-color-scheme: dark" in html and 'name="viewport"' in html
 
 
-def test_summary_says_tie_where_the_intervals_overlap(frame):
-    lead, budgets = page.summary(frame, "r_1")
-    assert lead[0] == "Against fewer steps at the same budget, FD is lower in 0 of 1 cases, higher in 0, a tie in 1."
-    assert lead[1:] == ["Tie: L2C at 0.5."]
+def test_summary_without_comparisons_claims_nothing(frame):
+    lead, budgets = page.summary(frame.assign(rank_first=np.nan), "r_1")
+    assert lead == ["No method could be compared with fewer steps at the same budget."]
     sentences = dict(budgets)["0.5"]
     assert sentences[0].startswith("Closest to the full run's images: L2C, latent MSE 0.00400 ± 0.000100; next DDIM")
-    assert sentences[1].startswith("Lowest FD: L2C, 6.000 ± 0.300.") and sentences[1].endswith("of DDIM: a tie.")
-    assert "No step-reduction control" in dict(budgets)["0.8"][1]
+    assert sentences[1] == "No FD could be compared."
 
 
-def summarised(*rows):
-    full = row("full", 1.0, "control", fd=(5.0, 0.1), fd_minus_full=(np.nan, np.nan))
-    lead, budgets = page.summary(tables.tidy(pd.DataFrame([full, *rows])), "r_1")
-    return lead, " ".join(budgets[0][1])
-
-
-def test_summary_compares_paired_differences():
-    """Wide intervals of FD itself, narrow ones of the difference to full: not a tie."""
-    control = row("ddim", 0.5, "control", nfe=10, fd=(6.0, 1.0), fd_minus_full=(1.0, 0.1))
-    lead, text = summarised(control, row("l2c", 0.5, fd=(5.5, 1.0), fd_minus_full=(0.5, 0.1)))
-    assert "lower in 1 of 1" in lead[0] and lead[1] == "Lower: L2C at 0.5."
-    assert "FD − full 0.500 [0.400, 0.600] against 1.00 [0.900, 1.10] of DDIM: lower beyond the intervals." in text
-
-
-def test_summary_falls_back_to_fd_and_names_the_control_when_it_wins():
-    nothing = (np.nan, np.nan)
-    control = row("ddim", 0.5, "control", nfe=10, fd=(6.0, 0.1), fd_minus_full=nothing, latent_mse=nothing)
-    lead, text = summarised(control, row("l2c", 0.5, fd=(7.0, 0.1), fd_minus_full=nothing, latent_mse=nothing))
-    assert "higher in 1" in lead[0] and "which is the step-reduction control itself." in text
-    assert "Closest" not in text
+def test_summary_names_ties_of_the_best_and_the_control_when_it_wins():
+    about = {"best": "ddim", "rank_first": 1}
+    rows = [row("ddim", 0.5, "control", fd=(6.0, 0.1), **about), row("l2c", 0.5, control="ddim", verdict="tie", **about)]
+    _, ((_, sentences),) = page.summary(tables.tidy(pd.DataFrame(rows)), "r_1")
+    lowest = "Lowest FD, less its bias: DDIM, 6.000 ± 0.100, a tie with L2C. It is the step-reduction control itself."
+    assert lowest in sentences
 
 
 def test_summary_names_what_does_not_beat_a_random_choice():
-    random = row("random_skip", 0.5, "control", latent_mse=(2e-3, 1e-4))
-    near, far = row("l2c", 0.5, latent_mse=(1e-3, 1e-4)), row("fora", 0.5, latent_mse=(5e-3, 1e-4))
-    _, text = summarised(random, near, far)
-    assert "Not closer to the full run than RANDOM_SKIP: FORA (2.50 times its latent MSE)." in text
-    assert "Not closer" not in summarised(random, near)[1]
+    ends = ("", "_low", "_high")
+    found = {"l2c": (0.5, 0.4, 0.6), "fora": (2.5, 2.0, 3.0), "oracle": (0.9, 0.7, 1.1)}
+    rows = [row(m, 0.5, **{f"latent_mse_over_random{e}": v for e, v in zip(ends, r, strict=True)}) for m, r in found.items()]
+    _, ((_, sentences),) = page.summary(tables.tidy(pd.DataFrame(rows)), "r_1")
+    expected = "ORACLE (0.900 [0.700, 1.10] times its latent MSE); FORA (2.50 [2.00, 3.00] times its latent MSE)."
+    assert f"Not closer to the full run than a random choice: {expected}" in sentences
+    _, ((_, sentences),) = page.summary(tables.tidy(pd.DataFrame(rows[:1])), "r_1")
+    assert "Not closer to the full run than a random choice: none." in sentences
 
 
 def test_every_caption_exists():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cachebench import tables
+from cachebench import tables, typeset
 
 METRICS = ("fd", "inception_score", "kid", "precision", "recall", "psnr_db", "latent_mse", "fd_minus_full")
 
@@ -39,6 +39,7 @@ def example():
     """One run: full, two controls, three methods of which two have no numbers, one metric constant, one absent."""
     nan = (math.nan, math.nan)
     constant = {"recall": (0.0, 0.0), "inception_score": nan}
+    first, third = ({"best": "l2c", "rank_first": rank} | constant for rank in (1, 3))
     rows = [
         missing("fora", 0.5, "unreachable", "The nearest cost is 0.644 (a_b=2)."),
         missing("odd", 0.5, "unsupported", "Needs 50 % & an even <script>alert(1)</script> count."),
@@ -46,9 +47,9 @@ def example():
         missing("bad", 0.8, "failed", "RuntimeError: out of luck"),
         row("full", 1.0, "control", fd=(5.0, 0.3), latent_mse=(0.0, 0.0), psnr_db=(100.0, 0.0), fd_minus_full=nan, **constant),
         row("l2c", 0.8, fd=(5.51234, 0.3), latent_mse=(1e-3, 1e-4), setting="knob=3,other=1", fit_s=60, **constant),
-        row("l2c", 0.5, fd=(6.0, 0.3), latent_mse=(4e-3, 1e-4), fit_s=60, images_to_repay_fit=1234, **constant),
-        row("random_skip", 0.5, "control", fd=(9.0, 0.3), latent_mse=(9e-3, 1e-4), **constant),
-        row("ddim", 0.5, "control", nfe=10, fd=(6.3, 0.3), latent_mse=(8e-3, 1e-4), **constant),
+        row("l2c", 0.5, fd=(6.0, 0.3), latent_mse=(4e-3, 1e-4), fit_s=60, images_to_repay_fit=1234, **first),
+        row("random_skip", 0.5, "control", fd=(9.0, 0.3), latent_mse=(9e-3, 1e-4), **third),
+        row("ddim", 0.5, "control", nfe=10, fd=(6.3, 0.3), latent_mse=(8e-3, 1e-4), **first),
     ]
     return tables.tidy(pd.DataFrame(rows).sample(frac=1, random_state=0).sort_values("method"))
 
@@ -129,30 +130,52 @@ def test_setting_shows_what_varies_and_a_remark_the_rest(table):
     assert "never at budget 0.8, after 1234 images at budget 0.5" in fit
 
 
-def bold(rows, key="fd", better=-1):
+def marks(rows, key="latent_mse", better=-1):
     frame = tables.tidy(pd.DataFrame(rows))
-    return tables.unrivalled(frame, tables.Column(key, "", better=better, interval="half"))
+    return tables.marks(frame, tables.Column(key, "", better=better, interval="half"))
 
 
-def test_bold_needs_an_interval_apart_from_every_other():
-    assert bold([row("a", 0.5, fd=(5.0, 0.1)), row("b", 0.5, fd=(5.3, 0.1))]) == 0
-    assert bold([row("a", 0.5, fd=(5.0, 0.2)), row("b", 0.5, fd=(5.3, 0.2))]) is None
-    assert bold([row("a", 0.5, fd=(5.0, 0.1)), row("b", 0.5, fd=(5.3, 0.1)), row("c", 0.5, fd=(6.0, 2.0))]) is None
-    assert bold([row("a", 0.5, recall=(0.6, 0.1)), row("b", 0.5, recall=(0.3, 0.1))], "recall", 1) == 0
+def test_best_needs_an_interval_apart_from_every_other_and_the_rest_tie():
+    near, far = (row("b", 0.5, latent_mse=(5.3, half)) for half in (0.1, 0.2))
+    assert marks([row("a", 0.5, latent_mse=(5.0, 0.1)), near]) == {0: "best"}
+    assert marks([row("a", 0.5, latent_mse=(5.0, 0.2)), far]) == {0: "tie", 1: "tie"}
+    wide = row("c", 0.5, latent_mse=(6.0, 2.0))
+    assert marks([row("a", 0.5, latent_mse=(5.0, 0.1)), near, wide]) == {0: "tie", 2: "tie"}
+    assert marks([row("a", 0.5, recall=(0.6, 0.1)), row("b", 0.5, recall=(0.3, 0.1))], "recall", 1) == {0: "best"}
 
 
-def test_nothing_is_bold_alone_constant_or_without_interval():
-    assert bold([row("a", 0.5)]) is None
-    assert bold([row("a", 0.5, recall=(0.0, 0.0)), row("b", 0.5, recall=(0.0, 0.0))], "recall", 1) is None
-    assert bold([row("a", 0.5, fd=(5.0, math.nan)), row("b", 0.5, fd=(9.0, 0.1))]) is None
-    assert bold([row("a", 0.5, fd=(math.nan, math.nan)), row("b", 0.5, fd=(9.0, 0.1))]) is None
+def test_ties_in_fd_are_those_of_the_paired_ranks_whatever_the_intervals():
+    rows = [row(name, 0.5, fd=(fd, 1.0), rank_first=rank) for name, fd, rank in (("a", 5.0, 2), ("b", 5.3, 1), ("c", 5.1, 1))]
+    assert marks(rows, "fd") == marks(rows, "fd_minus_full") == {1: "tie", 2: "tie"}
+    assert marks([*rows[:2], row("d", 0.5, fd=(4.0, 0.1))], "fd") == {1: "best"}  # d was not compared
+    assert marks([row("a", 0.5, fd=(5.0, 0.1)), row("b", 0.5, fd=(9.0, 0.1))], "fd") == {}
+
+
+def test_nothing_is_best_alone_constant_or_without_interval():
+    assert marks([row("a", 0.5)]) == {}
+    assert "best" not in marks([row("a", 0.5, recall=(0.0, 0.0)), row("b", 0.5, recall=(0.0, 0.0))], "recall", 1).values()
+    assert "best" not in marks([row("a", 0.5, latent_mse=(5.0, math.nan)), row("b", 0.5, latent_mse=(9.0, 0.1))]).values()
+    assert marks([row("a", 0.5, latent_mse=(math.nan, math.nan)), row("b", 0.5, latent_mse=(9.0, 0.1))]) == {}
+
+
+def test_a_reason_is_found_by_its_column():
+    reason = "fd, kid: too few; inception_score: no classes: none"
+    assert tables.why(reason, "kid") == "too few" and tables.why(reason, "inception_score") == "no classes: none"
+    assert tables.why(reason, "recall") == tables.why("RuntimeError", "fd") == ""
+
+
+def test_rows_of_other_counts_are_refused_in_one_table(frame):
+    mixed = frame.assign(count=frame["count"].where(frame.method != "ddim", 50.0))
+    with pytest.raises(ValueError, match="run r_1: rows with count 50 and 500 cannot stand in one comparison"):
+        tables.build(mixed, "r_1")
 
 
 def test_markdown(table):
-    text = tables.markdown(table)
+    text = typeset.markdown(table)
     assert "| FD ↓ (tiny_cnn, n = 500) |" in text and "FID" not in text
     assert "| **0.00400 ± 0.000100** |" in text  # the lowest latent MSE at budget 0.5, apart from the others
-    assert "| 6.000 ± 0.300 |" in text  # the lowest FD there ties with fewer steps
+    assert "| 6.000 ± 0.300 † |" in text and "| 6.300 ± 0.300 † |" in text  # FDs that tie there, by their ranks
+    assert "| 9.000 ± 0.300 |" in text
     assert "| FORA [3] | unreachable | – | – |" in text
     assert "<script>" not in text and "&lt;script&gt;" in text
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")}
@@ -167,7 +190,8 @@ def test_the_full_run_has_no_paired_figures(table):
 
 
 def test_latex_escapes_and_balances(table):
-    text = tables.latex(table)
+    text = typeset.latex(table)
+    assert r"6.000 $\pm$ 0.300$^\dagger$" in text and r"\textbf{\boldmath 0.00400" in text
     assert r"\toprule" in text and r"RANDOM\_SKIP" in text and r"tiny\_cnn, n = 500" in text
     assert r"Needs 50 \% \& an even $<$script$>$" in text
     body = text.split("\n", 1)[1]
@@ -180,20 +204,22 @@ def test_latex_escapes_and_balances(table):
 
 
 def test_csv_has_numbers_and_units(frame):
-    reader = csv.DictReader(io.StringIO(tables.numbers(frame, "r_1").to_csv()))
+    reader = csv.DictReader(io.StringIO(typeset.numbers(frame, "r_1").to_csv()))
     lines = {(line["method"], line["budget"]): line for line in reader}
     found = lines["l2c", "0.8"]
     assert (found["fd"], found["fd_half"], found["macs_g"], found["latency_ms_per_image"]) == ("5.512", "0.3", "0.96", "80.0")
     assert (found["nfe"], found["count"], found["inception_score"]) == ("20", "500", "")
     assert lines["fora", "0.5"]["fd"] == "" and lines["fora", "0.5"]["reason"].startswith("The nearest cost")
     assert lines["full", "1.0"]["latent_mse"] == ""
+    assert [lines[name, "0.5"]["fd_mark"] for name in ("l2c", "ddim", "random_skip", "fora")] == ["tie", "tie", "", ""]
+    assert lines["l2c", "0.5"]["latent_mse_mark"] == "best"
 
 
 def test_a_run_in_which_nothing_worked_still_has_its_table():
     frame = tables.tidy(pd.DataFrame([missing("full", 1.0, "failed", "no luck"), missing("l2c", 0.5, "failed", "no luck")]))
     table = tables.build(frame, "r_1")
-    assert "no luck" in tables.markdown(table) and "n = none" in tables.markdown(table)
-    assert "no luck" in tables.latex(table) and len(tables.numbers(frame, "r_1")) == 2
+    assert "no luck" in typeset.markdown(table) and "n = none" in typeset.markdown(table)
+    assert "no luck" in typeset.latex(table) and len(typeset.numbers(frame, "r_1")) == 2
 
 
 def test_script_writes_what_out_names(tmp_path, frame):
@@ -201,5 +227,5 @@ def test_script_writes_what_out_names(tmp_path, frame):
     script = Path(tables.__file__).parents[1] / "scripts/tables.py"
     out = [tmp_path / "t/r_1.md", tmp_path / "t/r_1.tex"]
     subprocess.run([sys.executable, script, "--results", tmp_path / "results.csv", "--out", *out], check=True)
-    assert (tmp_path / "t/r_1.md").read_text() == tables.markdown(tables.build(frame, "r_1"))
+    assert (tmp_path / "t/r_1.md").read_text() == typeset.markdown(tables.build(frame, "r_1"))
     assert "booktabs" in (tmp_path / "t/r_1.tex").read_text()

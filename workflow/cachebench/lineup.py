@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cachebench import tables
+from cachebench import tables, typeset
 from cachebench.compare import SAME
 from cachebench.results import METRICS, PROVENANCE
 
@@ -130,7 +130,7 @@ def markdown(rows, lines, paths):
             tables.number(row.get(f"{metric}_{side}", math.nan), 4) for metric in ("fd", "latent_mse") for side in ("a", "b")
         ]
         cells = [row["run"], f"{row['budget']:g}", row["method"], row["verdict"], *numbers, row.get("provenance", "")]
-        out.append([tables.escape_md(cell) for cell in cells])
+        out.append([typeset.escape_md(cell) for cell in cells])
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in out)
-    text = "\n".join(f"* {tables.escape_md(line)}" for line in lines)
+    text = "\n".join(f"* {typeset.escape_md(line)}" for line in lines)
     return f"# Two result files\n\na = `{paths[0]}`, b = `{paths[1]}`\n\n{text}\n\n{table}\n"

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 
 import jinja2
-import numpy as np
 from plotly.offline import get_plotlyjs
 
 from cachebench import config, page_compare, solvers, store, tables, verdicts
@@ -24,59 +23,31 @@ FIGURES = {
     "fits": "Fits",
     "solvers": "Which half of a solver's evaluations can be reused",
 }
-FD, DIFFERENCE, LATENT = (tables.column(key) for key in ("fd", "fd_minus_full", "latent_mse"))
-
-
-def compare(row, other, key):
-    """-1, 0 or 1: `row` below, tied with or above `other` in `key`; a tie where the 95 % intervals overlap or are unknown."""
-    if row[f"{key}_high"] < other[f"{key}_low"]:
-        return -1
-    return int(row[f"{key}_low"] > other[f"{key}_high"])
-
-
-def fewer_steps(rows, full_nfe):
-    """The step-reduction control among rows of one budget: a control with fewer evaluations than the full run; else None."""
-    found = rows[(rows.kind == "control") & (rows.nfe < full_nfe) & rows.fd.notna()].sort_values("fd")
-    return found.iloc[0] if len(found) else None
-
-
-def fd_key(rows):
-    """What FDs are compared by: the paired difference to the full run, which is sharper, where every row has its interval."""
-    return "fd_minus_full" if rows.fd_minus_full_low.notna().all() and rows.fd_minus_full_high.notna().all() else "fd"
+FD, LATENT = (tables.column(key) for key in ("fd", "latent_mse"))
 
 
 def summary(frame, run):
-    """Plain sentences: (those about all budgets, [(budget, sentences)])."""
-    rows = frame[(frame.run == run) & (frame.status == "ok")]
-    full = rows[rows.method == "full"]
-    full_nfe = full.nfe.iloc[0] if len(full) else np.inf
-    verdicts, per_budget = {-1: [], 0: [], 1: []}, []
-    for budget, group in sorted(frame[(frame.run == run) & (frame.method != "full")].groupby("budget"), reverse=True):
+    """Plain sentences from the verdicts of comparisons.csv: (those about all budgets, [(budget, sentences)])."""
+    rows, per_budget = frame[(frame.run == run) & (frame.method != "full")], []
+    for budget, group in sorted(rows.groupby("budget"), reverse=True):
         good = group[group.status == "ok"]
-        control = fewer_steps(good, full_nfe)
-        sentences = [closest(good), lowest(good, control), not_beyond_random(good)]
+        sentences = [closest(good), lowest(good), not_beyond_random(good)]
         missing = len(group) - len(good)
         sentences += [f"{missing} of {len(group)} methods have no number here; the table says why."] if missing else []
         per_budget.append((f"{budget:g}", [s for s in sentences if s]))
-        for _, row in good[(good.kind != "control") & good.fd.notna()].iterrows():
-            if control is not None:
-                verdicts[compare(row, control, fd_key(good))].append((row["name"], f"{budget:g}"))
-    return overall(verdicts), per_budget
+    return overall(rows[(rows.status == "ok") & (rows.verdict != "")]), per_budget
 
 
-def overall(verdicts):
-    """The sentences about all budgets from {-1, 0, 1: [(method, budget)]}: the count first, then who."""
-    count = sum(map(len, verdicts.values()))
-    if not count:
+def overall(rows):
+    """The sentences about all budgets, of rows with a verdict against fewer steps: the count first, then who."""
+    if rows.empty:
         return ["No method could be compared with fewer steps at the same budget."]
-    lower, tied, higher = (len(verdicts[sign]) for sign in (-1, 0, 1))
-    sentences = [
-        f"Against fewer steps at the same budget, FD is lower in {lower} of {count} cases, higher in {higher}, a tie in {tied}."
-    ]
-    for sign, word in ((-1, "Lower"), (1, "Higher"), (0, "Tie")):
-        names = dict.fromkeys(name for name, _ in verdicts[sign])
-        who = [f"{name} at {', '.join(b for n, b in verdicts[sign] if n == name)}" for name in names]
-        sentences += [f"{word}: {'; '.join(who)}."] if who else []
+    counts = ", ".join(f"{word} in {(rows.verdict == word).sum()}" for word in ("better", "worse", "tie"))
+    sentences = [f"Against fewer steps at the same budget, by FD, of {len(rows)} cases: {counts.replace('tie', 'a tie')}."]
+    for word in ("better", "worse", "tie"):
+        named = rows[rows.verdict == word].sort_values("budget", ascending=False).groupby("name", sort=False)
+        who = [f"{name} at {', '.join(f'{b:g}' for b in of.budget)}" for name, of in named]
+        sentences += [f"{word.capitalize()}: {'; '.join(who)}."] if who else []
     return sentences
 
 
@@ -87,42 +58,38 @@ def closest(rows):
         return ""
     best, others = known.iloc[0], [row for _, row in known.iloc[1:].iterrows()]
     text = f"Closest to the full run's images: {best['name']}, latent MSE {tables.phrase(best, LATENT)}"
-    tied = [row["name"] for row in others if not compare(best, row, "latent_mse")]
+    tied = [row["name"] for row in others if not tables.apart(best, row, "latent_mse")]
     if tied:
-        return f"{text}, a tie with {', '.join(tied)}."
+        return f"{text}, a tie with {'; '.join(tied)}."
     return f"{text}; next {others[0]['name']}, {tables.phrase(others[0], LATENT)}." if others else f"{text}."
 
 
-def lowest(rows, control):
-    """Which row has the lowest FD, and whether that differs from fewer steps."""
-    known = rows[rows.fd.notna()].sort_values("fd")
-    if known.empty:
-        return "No FD was measured."
-    best = known.iloc[0]
-    text = f"Lowest FD: {best['name']}, {tables.phrase(best, FD)}"
-    if control is None:
+def lowest(rows):
+    """Which row has the lowest FD less its bias, who ties with it, and whether it differs from fewer steps."""
+    ranked = rows[rows.rank_first.notna()]
+    if ranked.empty:
+        return "No FD could be compared."
+    best = ranked[ranked.method == ranked.best.iloc[0]].iloc[0]
+    text = f"Lowest FD, less its bias: {best['name']}, {tables.phrase(best, FD)}"
+    if tied := ranked.name[(ranked.rank_first == 1) & (ranked.method != best.method)].tolist():
+        text += f", a tie with {'; '.join(tied)}"
+    control = next((name for name in ranked.control if name), "")
+    if not control:
         return f"{text}. No step-reduction control ran at this budget."
-    key = fd_key(known)
-    if best["method"] == control["method"]:
-        tied = [row["name"] for _, row in known.iloc[1:].iterrows() if not compare(best, row, key)]
-        return f"{text}, which is the step-reduction control itself" + (f"; a tie with {', '.join(tied)}." if tied else ".")
-    column = DIFFERENCE if key == DIFFERENCE.key else FD
-    verdict = "lower beyond the intervals" if compare(best, control, key) else "a tie"
-    values = f"{tables.phrase(best, column)} against {tables.phrase(control, column)} of {control['name']}"
-    return f"{text}. {column.title} {values}: {verdict}."
+    if best.method == control:
+        return f"{text}. It is the step-reduction control itself."
+    apart = tables.phrase(best, page_compare.CONTROL)
+    return f"{text}. {page_compare.CONTROL.title} {apart}, p = {tables.number(best.p_holm, 2)}: {best.verdict}."
 
 
 def not_beyond_random(rows):
-    """Which methods do not come closer to the full run than a random choice of the same cost, and by how much."""
-    known = rows[rows.latent_mse.notna()]
-    random = known[known.method == "random_skip"]
-    if random.empty:
+    """Which rows do not come closer to the full run's images than a random choice of the same cost, and by how much."""
+    known = rows[rows.latent_mse_over_random.notna()]
+    lost = known[known.latent_mse_over_random_high >= 1].sort_values("latent_mse_over_random")
+    texts = [f"{row['name']} ({tables.phrase(row, page_compare.RANDOM)} times its latent MSE)" for _, row in lost.iterrows()]
+    if known.empty:
         return ""
-    random, texts = random.iloc[0], []
-    for _, row in known[known.kind != "control"].iterrows():
-        if compare(row, random, "latent_mse") != -1:
-            texts.append(f"{row['name']} ({tables.number(row.latent_mse / random.latent_mse)} times its latent MSE)")
-    return f"Not closer to the full run than {random['name']}: {', '.join(texts)}." if texts else ""
+    return f"Not closer to the full run than a random choice: {'; '.join(texts) or 'none'}."
 
 
 def facts(cfg, frame, config_path):
@@ -183,15 +150,15 @@ def script(text):
     return {"text": text, "digest": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
 
 
-def render(cfg, frame, config_path, paths, folder, data, compared=None, printed=()):
+def render(cfg, frame, config_path, paths, folder, data, printed=()):
     """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv;
-    `data` is what page_data.collect returned, `compared` what page_compare.read did; `printed` are rows of verdicts.csv."""
+    `data` is what page_data.collect returned; `printed` are rows of verdicts.csv."""
     runs = []
     for run in (run["name"] for run in data["runs"]):
         lead, budgets = summary(frame, run)
         table, drawn = tables.build(frame, run), figures(paths, run, folder)
         about = {"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": drawn}
-        runs.append(about | {"compared": page_compare.groups(compared, run)})
+        runs.append(about | {"compared": page_compare.groups(frame, run)})
     halves = {"rows": solvers.rows(frame), "figures": figures(paths, "figures", folder)}
     loader = jinja2.FileSystemLoader(REPORT)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)

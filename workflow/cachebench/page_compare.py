@@ -2,8 +2,6 @@
 
 import math
 
-import pandas as pd
-
 from cachebench import tables
 
 CONTROL, BEST = (
@@ -11,6 +9,7 @@ CONTROL, BEST = (
     for other, title in (("control", "fewer steps"), ("best", "best"))
 )
 MSE = tables.Column("latent_mse_minus_control", "Latent MSE − fewer steps")
+RANDOM = tables.Column("latent_mse_over_random", "Latent MSE / random", interval="bounds")
 HEADINGS = (
     ("Method", ""),
     (CONTROL.title, "95 % interval"),
@@ -21,51 +20,53 @@ HEADINGS = (
     ("Ranks", "from all pairs"),
     (MSE.title, "median of images"),
     ("Verdict", "by image, Wilcoxon"),
+    (RANDOM.title, "95 % interval"),
     ("Equivalent steps", "uncached, same FD"),
     ("Speed-up", "at equal FD"),
     ("Efficiency", "measured / MACs"),
+    ("Area", "mean FD − full"),
 )
 
 
-def read(path):
-    """comparisons.csv as a frame, absent text as "", numbers as they are."""
-    frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"status": str, "reason": str})
-    text = ["run", "method", "name", "status", "control", "best", "verdict", "wilcoxon_verdict", "reason"]
-    frame[text] = frame[text].astype(object).where(frame[text].notna(), "")
-    return frame
-
-
 def groups(frame, run):
-    """[(heading, rows)] of a run, largest budget first; a row is {"name", "reason", "cells"}, a cell (text, spread, value)."""
-    out, of_run = [], frame[frame.run == run] if frame is not None else pd.DataFrame()
-    for budget, rows in sorted(of_run.groupby("budget"), reverse=True) if len(of_run) else ():
-        control = next((name for name in rows.control if name), "")
-        named = dict(zip(rows.method, rows.name, strict=True)).get(control)
+    """[(heading, rows)] of a run, largest budget first; a row is {name, reason, cells}, a cell {text, spread, value, why}.
+    Empty without comparisons.csv."""
+    rows, out = frame[(frame.run == run) & (frame.method != "full")], []
+    if rows.efficiency.isna().all() and rows.best.eq("").all():
+        return out
+    for budget, of in sorted(rows.groupby("budget"), reverse=True):
+        control = next((name for name in of.control if name), "")
+        named = dict(zip(of.method, of.name, strict=True)).get(control)
         heading = f"Budget {budget:g}: " + (f"fewer steps are {named}" if named else "no step-reduction control ran")
-        out.append((heading, [line(row) for _, row in rows.iterrows()]))
+        out.append((heading, [line(row) for _, row in of.iterrows()]))
     return out
 
 
 def line(row):
-    """A row of the table; without cells where nothing could be compared."""
-    if row.status != "ok" or math.isnan(row.fd):
+    """A row of the table; without cells where nothing ran."""
+    if row.status != "ok":
         return {"name": row["name"], "reason": f"{row.status}: {row.reason or tables.DASH}", "cells": ()}
-    ranks = [f"{end:.0f}" for end in dict.fromkeys((row.rank_first, row.rank_last))]
-    cells = (
-        (tables.number(row[CONTROL.key]), tables.spread(row, CONTROL), row[CONTROL.key]),
-        number(row.p_holm),
-        (row.verdict or tables.DASH, "", None),
-        (tables.number(row[BEST.key]), tables.spread(row, BEST), row[BEST.key]),
-        number(row.p_holm_best),
-        ("–".join(ranks), "", row.rank_first),
-        number(row[MSE.key]),
-        (row.wilcoxon_verdict or tables.DASH, "", None),
-        number(row.equivalent_steps),
-        number(row.effective_speed_up),
-        number(row.efficiency),
-    )
-    return {"name": row["name"], "reason": row.reason, "cells": cells}
+    lost = "" if math.isfinite(row.rank_first) else "no FD of enough images to be compared"
+    ranks = [f"{end:.0f}" for end in dict.fromkeys((row.rank_first, row.rank_last)) if math.isfinite(end)]
+    cells = [
+        cell(row, CONTROL, lost),
+        cell(row, tables.Column("p_holm", ""), lost),
+        {"text": row.verdict or tables.DASH, "value": None, "why": lost},
+        cell(row, BEST, lost),
+        cell(row, tables.Column("p_holm_best", ""), lost),
+        {"text": "–".join(ranks) or tables.DASH, "value": row.rank_first, "why": lost},
+        cell(row, MSE),
+        {"text": row.wilcoxon_verdict or tables.DASH, "value": None},
+        cell(row, RANDOM),
+        cell(row, tables.Column("equivalent_steps", ""), bound=row.equivalent_steps_bound),
+        cell(row, tables.Column("effective_speed_up", ""), bound=row.equivalent_steps_bound),
+        cell(row, tables.Column("efficiency", "")),
+        cell(row, tables.Column("area", "")),
+    ]
+    return {"name": row["name"], "reason": "", "cells": cells}
 
 
-def number(value):
-    return tables.number(value), "", value
+def cell(row, column, lost="", bound=""):
+    """A number with its interval, and `why` it is not there, if something went wrong."""
+    text, why = tables.number(row[column.key]), lost or tables.why(row.compared, column.key)
+    return {"text": f"{bound} {text}".strip(), "spread": tables.spread(row, column), "value": row[column.key], "why": why}

@@ -6,10 +6,10 @@ import math
 import shlex
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
-from cachebench import method, plots, plots_run, tables
-from cachebench.page import compare
+from cachebench import config, method, plots, plots_run, results, tables
 from cachebench.setting import reason
 from cachebench.spec import BRANCHES
 
@@ -21,12 +21,22 @@ COSTS = (
 )
 QUALITY = (tables.column("fd"), tables.column("sfid"), tables.column("latent_mse"))
 COLUMNS = (*QUALITY[:2], tables.column("fd_minus_full"), QUALITY[2], *COSTS[:2], tables.column("speed_up"), *COSTS[2:])
+COLUMNS += (tables.Column("fit_s", "Fit", "s"), tables.Column("images_to_repay_fit", "Fit repaid", "after images", digits=0))
 SYMBOLS = dict(
     zip("osD^vPX*", ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"], strict=True)
 )
 GAIN = 4  # how much the difference view amplifies
 SIDE = 96  # pixels of a side above which an image is shrunk, so that a page of many settings stays small
 POINTS = 300  # of a fit's curve
+
+
+def completed(cfg, frame):
+    """`frame`, and for every setting of the config without a row in it one that says so."""
+    there = set(zip(frame.run, frame.method, frame.budget, strict=True))
+    wanted = [(run, m, b) for run in cfg["runs"] for m in config.method_ids(cfg, run) for b in config.budgets(cfg, run, m)]
+    lost = {"status": "missing", "reason": "results.csv has no such row"}
+    absent = [results.describe(cfg, run, m) | {"budget": b} | lost for run, m, b in wanted if (run, m, b) not in there]
+    return tables.tidy(pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)) if absent else frame
 
 
 def collect(cfg, frame, folder):
@@ -41,7 +51,7 @@ def collect(cfg, frame, folder):
         runs.append(about | {"images": None if full is None else strip(full)})
         labels, _ = tables.settings(rows[rows.status == "ok"])
         for _, group in tables.grouped(rows):
-            marks = ties(group)
+            marks = {c.key: tables.marks(group, c) for c in shown}
             settings += [describe(row, shown, marks, labels) | panel(files, row, full) for _, row in group.iterrows()]
     columns = {c.key: {"title": c.title, "unit": c.unit, "better": tables.direction(c)} for c in titled(frame, shown)}
     axes = {"x": [c.key for c in COSTS], "y": [c.key for c in quality]}
@@ -67,25 +77,18 @@ def describe(row, shown, marks, labels):
 
 
 def value(row, column):
-    """A cell: the number and its interval in the column's unit (None where unknown), and both as text."""
-    if column.paired and row.method == "full" or not math.isfinite(row[column.key]):
-        return {"value": None, "text": tables.DASH, "spread": ""}
+    """A cell: the number and its interval in the column's unit (None where unknown), both as text, and why it is in doubt."""
+    own = column.paired and row.method == "full"
+    why = "" if own else tables.why(row.reason, column.key)
+    if own or not math.isfinite(row[column.key]):
+        never = column.key == "images_to_repay_fit" and row.fit_s > 0
+        text = "never" if never else tables.DASH
+        return {"value": None, "text": text, "spread": "", "why": why or ("" if own or never else "not measured")}
     low, high = (row.get(f"{column.key}_{end}", math.nan) * column.scale for end in ("low", "high"))
     ends = {"low": low, "high": high} if math.isfinite(low + high) else {}
     number = row[column.key] * column.scale
-    return {"value": number, "text": tables.number(number, column.digits), "spread": tables.spread(row, column)} | ends
-
-
-def ties(group):
-    """{column: {index: "best" or "tie"}} of rows at one budget: who is best beyond the intervals, or tied with the best."""
-    marks, good = {}, group[group.status == "ok"]
-    for key in ("fd", "sfid", "fd_minus_full", "latent_mse"):
-        known = good[good[key].notna()]
-        if len(known) > 1:
-            best = known.loc[known[key].idxmin()]
-            tied = [i for i, row in known.iterrows() if i == best.name or not compare(best, row, key)]
-            marks[key] = dict.fromkeys(tied, "tie" if len(tied) > 1 else "best")
-    return marks
+    text = {"text": tables.number(number, column.digits), "spread": tables.spread(row, column), "why": why}
+    return {"value": number} | text | ends
 
 
 def fronts(rows, quality):

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib import pyplot
 from matplotlib.colors import TwoSlopeNorm
 
-from cachebench import tables
+from cachebench import tables, typeset
 from cachebench.plots import empty
 
 MSE = tables.Column("latent_mse", "Latent MSE", interval="half")
@@ -49,7 +49,7 @@ def markdown(frame):
     out = ["# Transfer", "", RULE, ""]
     for title, runs, cells in matrices(frame):
         out += [
-            f"## {tables.escape_md(title)}",
+            f"## {typeset.escape_md(title)}",
             "",
             "| fitted at | " + " | ".join(runs) + " |",
             "|" + " --- |" * (len(runs) + 1),
@@ -57,7 +57,7 @@ def markdown(frame):
         for source in runs:
             texts = [tables.phrase(cells[source, run], MSE) + mark(cells[source, run]) for run in runs]
             out.append(f"| {source} | " + " | ".join(texts) + " |")
-        lost = [f"{a} at {b}: {tables.escape_md(row.reason)}" for (a, b), row in cells.items() if row.reason]
+        lost = [f"{a} at {b}: {typeset.escape_md(row.reason)}" for (a, b), row in cells.items() if row.reason]
         out += ["", *(f"* {text}" for text in lost), ""]
     counts = ", ".join(f"{n:g}" for n in frame["count"].dropna().unique())
     return "\n".join([*out, f"n = {counts or 'none'} images."]) + "\n"

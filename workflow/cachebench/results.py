@@ -24,16 +24,16 @@ def collect(cfg, folder):
     for run in cfg["runs"]:
         full = store.read_json(folder / run / "full/scores.json")["1.0"]
         for name in config.method_ids(cfg, run):
-            rows += [
-                row(cfg, folder, run, name, entry, full) for entry in store.read_json(folder / run / name / "settings.json")
-            ]
+            here = folder / run / name
+            entries, scored, timed = (store.read_json(here / f"{part}.json") for part in ("settings", "scores", "latency"))
+            for entry in entries:
+                budget = str(entry["budget"])
+                rows.append(row(cfg, here, run, name, entry, scored[budget], timed[budget], full))
     return rows
 
 
-def row(cfg, folder, run, name, entry, full):
-    here, budget = folder / run / name, str(entry["budget"])
-    scored = store.read_json(here / "scores.json")[budget]
-    timed = store.read_json(here / "latency.json")[budget]
+def row(cfg, here, run, name, entry, scored, timed, full):
+    """A row from what the matcher (`entry`), the metrics and the clock say of a setting, and the metrics of the full run."""
     failed = next((part for part in (entry, scored, timed) if part.get("status") not in (None, "ok")), None)
     out = describe(cfg, run, name) | provenance.of_row(cfg, run, name)
     out |= {"budget": entry["budget"], "achieved": entry.get("achieved")}
@@ -44,7 +44,7 @@ def row(cfg, folder, run, name, entry, full):
         return out
     out |= {key: part[key] for part in (timed, scored) for key in part if key in COLUMNS and key not in OUTCOME}
     out |= {"macs_counted_per_image": scored["macs_counted"], "latency_batch_size": timed["batch_size"]}
-    if name != "full" and "fd" in scored and "fd" in full:
+    if name != "full" and intervals.comparable(scored) and intervals.comparable(full):
         out |= difference(scored, full, "fd")
     return out | repayment(here, entry, timed)
 

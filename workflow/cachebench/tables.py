@@ -1,21 +1,20 @@
-"""The comparison table of a run from results.csv, as csv, Markdown and LaTeX; a tie is shown as a tie. No torch here."""
+"""The comparison table of a run from results.csv and comparisons.csv; a tie is shown as a tie. No torch here."""
 
-import html
 import math
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from cachebench import provenance, store
+from cachebench import compare, provenance
 from cachebench.results import COLUMNS
 
 DASH = "–"
 ENDS = ("", "_low", "_high")  # a metric's columns
 TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "setting", "status", "reason")
 TEXT += ("latency_device", "fd_label", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS[1:])
-TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-TEX |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", "↓": r"$\downarrow$", "↑": r"$\uparrow$"}
-TEX |= {"<": "$<$", ">": "$>$", "λ": r"$\lambda$", "θ": r"$\theta$", "Δ": r"$\Delta$"}
+TEXT += ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "compared")
+COMPARED = (*(c for c in compare.COLUMNS if c not in COLUMNS), "compared")  # `compared`: the reason there
+PAIRED = ("fd", "fd_minus_full")  # compared by comparisons.csv's ranks
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,8 @@ class Cell:
     text: str
     spread: str = ""  # the interval, "± 1.23" or "[1.23, 4.56]"
     value: float = math.nan
-    bold: bool = False
+    mark: str = ""  # "best" or "tie" at its budget
+    why: str = ""  # what is in doubt, or why there is no number
 
     def __str__(self):
         return f"{self.text} {self.spread}".strip()
@@ -109,17 +109,24 @@ def phrase(row, column):
     return f"{number(row[column.key] * column.scale, column.digits)} {spread(row, column)}".strip()
 
 
-def read(path):
-    """results.csv as a frame with every column of `results.COLUMNS`."""
-    return tidy(pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""]))
+def read(path, comparisons=None):
+    """results.csv as a frame with every column of `results.COLUMNS` and, from comparisons.csv, COMPARED (absent without)."""
+    form = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
+    frame = pd.read_csv(path, **form)
+    if comparisons:
+        found, key = pd.read_csv(comparisons, **form).rename(columns={"reason": "compared"}), ["run", "method", "budget"]
+        frame = frame.merge(found[[*key, *(c for c in COMPARED if c in found)]], "left", key)
+    return tidy(frame)
 
 
 def tidy(frame):
-    """`frame` with all columns, numbers as float, absent text as "", and `latency_ms` (per image) with its quartiles added."""
-    frame = frame.reindex(columns=list(COLUMNS))
-    numeric = [c for c in COLUMNS if c not in TEXT]
-    frame[numeric] = frame[numeric].apply(pd.to_numeric, errors="coerce").astype(float)
-    frame[list(TEXT)] = frame[list(TEXT)].astype(object).where(frame[list(TEXT)].notna(), "")
+    """`frame` with all columns, numbers as float, absent text as "", and `latency_ms` (per image) with its quartiles added. The
+    full run's speed-up over itself is 1, whatever noise it was measured with."""
+    frame = frame.reindex(columns=[*COLUMNS, *COMPARED])
+    numbers = frame.drop(columns=list(TEXT)).apply(pd.to_numeric, errors="coerce").astype(float)
+    texts = frame[list(TEXT)].astype(object).where(frame[list(TEXT)].notna(), "")
+    frame = pd.concat([numbers, texts], axis=1)[list(frame)]
+    frame["speed_up"] = frame.speed_up.mask((frame.method == "full") & frame.speed_up.notna(), 1.0)
     return frame.assign(**latency(frame))
 
 
@@ -155,18 +162,29 @@ def spread(row, column):
     return f"± {number((high - low) / 2)}" if column.interval == "half" else f"[{number(low)}, {number(high)}]"
 
 
-def unrivalled(rows, column):
-    """Index of the row that is best beyond doubt: its 95 % interval overlaps that of no other row. None if there is none."""
-    if not column.better or not column.interval or len(rows) < 2:
-        return None
-    known = rows[rows[column.key].notna()]
-    if len(known) < 2:
-        return None
-    best = (known[column.key] * column.better).idxmax()
-    low, high = known[f"{column.key}_low"], known[f"{column.key}_high"]
-    others = known.index != best
-    apart = (low[others] > high[best]) if column.better < 0 else (high[others] < low[best])
-    return best if apart.all() else None
+def marks(rows, column):
+    """{index: "best" or "tie"} of a budget's rows: who is best, or cannot be told from the best. FDs by the ranks that the
+    paired differences leave, other metrics by overlapping intervals."""
+    known = rows[(rows.status == "ok") & rows[column.key].notna()]
+    if not column.better or not column.interval or len(known) < 2:
+        return {}
+    if column.key in PAIRED:
+        tied = known.index[known.rank_first == 1]
+    else:
+        best = known.loc[(known[column.key] * column.better).idxmax()]
+        tied = [i for i, row in known.iterrows() if i == best.name or not apart(row, best, column.key)]
+    return dict.fromkeys(tied, "tie" if len(tied) > 1 else "best")
+
+
+def apart(row, other, key):
+    """Whether two rows' 95 % intervals of `key` do not overlap; unknown ones count as overlapping."""
+    return bool(row[f"{key}_low"] > other[f"{key}_high"] or row[f"{key}_high"] < other[f"{key}_low"])
+
+
+def why(reason, key):
+    """What a row's `reason`, "column, column: text; ...", says about one column, or ""."""
+    parts = (part.partition(": ") for part in reason.split("; "))
+    return next((text for names, _, text in parts if text and key in names.split(", ")), "")
 
 
 def settings(rows):
@@ -190,13 +208,14 @@ def build(frame, run):
     good = rows[rows.status == "ok"]
     extractor = ", ".join(rows.extractor[rows.extractor != ""].unique())
     counts = ", ".join(f"{c:.0f}" for c in good["count"].dropna().unique()) or "none"
+    compare.check_comparable(good, f"run {run}")
     table = Table(run, about(rows), carried(columns(extractor, counts, called(rows)), good))
     shown, remarks = settings(good)
     shown |= {i: f"{row.sampler}, {row.num_steps:.0f} steps" for i, row in rows[rows.method == "full"].iterrows()}
     reasons = {}
     for heading, group in grouped(rows):
-        best = {c.key: unrivalled(group[group.status == "ok"], c) for c in table.columns}
-        table.groups.append((heading, [line(row, i, table.columns, best, shown, reasons) for i, row in group.iterrows()]))
+        marked = {c.key: marks(group, c) for c in table.columns}
+        table.groups.append((heading, [line(row, i, table.columns, marked, shown, reasons) for i, row in group.iterrows()]))
     table.notes = [f"{name} at budget {', '.join(at)}: {text}" for (name, text), at in reasons.items()]
     table.remarks = [*remarks, *general_remarks(good)]
     return table
@@ -220,7 +239,7 @@ def about(rows):
     return ", ".join(filter(None, [first.backbone, steps, first.precision_dtype]))
 
 
-def line(row, index, columns, best, shown, reasons):
+def line(row, index, columns, marked, shown, reasons):
     """The Row of a results row; a reason that is new gets the next number in `reasons`, {(name, text): budgets}."""
     control = row.kind == "control" and row.method != "full"
     if row.status != "ok":
@@ -231,13 +250,16 @@ def line(row, index, columns, best, shown, reasons):
     for column in columns:
         value = math.nan if column.paired and row.method == "full" else row[column.key] * column.scale
         around = spread(row, column) if math.isfinite(value) else ""
-        cells.append(Cell(number(value, column.digits), around, value, best[column.key] == index))
+        doubt = why(row.reason, column.key) or ("not measured" if math.isnan(row[column.key]) else "")
+        doubt = "" if column.paired and row.method == "full" else doubt
+        cells.append(Cell(number(value, column.digits), around, value, marked[column.key].get(index, ""), doubt))
     return Row(row["name"], shown.get(index, DASH), "ok", control=control, cells=tuple(cells))
 
 
 def general_remarks(rows):
     """What must be known to read the numbers: conventions, where it was timed, and what the fits cost."""
-    remarks = ["± and [ ] are 95 % intervals. Bold only where the best value's interval overlaps no other in its group."]
+    remarks = ["± and [ ] are 95 % intervals. Bold: the best of its budget; † or "tie": not to be told from the best."]
+    remarks.append("Ties in FD are those of the paired differences with Holm's correction, others of overlapping intervals.")
     remarks.append("MACs count every product of an image, both halves of a guided pair.")
     remarks.append("PSNR and latent MSE compare each image with the full run's image of the same seed.")
     for (name, reason), of in rows[rows.reason != ""].groupby(["name", "reason"], sort=False):
@@ -254,90 +276,5 @@ def general_remarks(rows):
     return remarks
 
 
-def escape_tex(text):
-    """`text` for LaTeX; a question mark for what pdflatex would stop at."""
-    return "".join(TEX.get(c, c if ord(c) < 0x250 else "?") for c in text)
-
-
-def escape_md(text):
-    return html.escape(text, quote=False).replace("|", "\\|").replace("*", "\\*")
-
-
 def direction(column):
     return {-1: " ↓", 0: "", 1: " ↑"}[column.better]
-
-
-def markdown(table):
-    """The table in Markdown, with its notes and remarks below."""
-    head = ["Method", "Setting"] + [f"{c.title}{direction(c)}" + (f" ({c.unit})" if c.unit else "") for c in table.columns]
-    lines = [head, [":--", ":--"] + ["--:"] * len(table.columns)]
-    for heading, rows in table.groups:
-        lines.append([f"*{escape_md(heading)}*"] + [""] * (len(head) - 1))
-        for row in rows:
-            mark = f" [{row.note}]" if row.note else ""
-            cells = [f"**{c}**" if c.bold else str(c) for c in row.cells] or [DASH] * len(table.columns)
-            lines.append([escape_md(row.name) + mark, escape_md(row.setting), *cells])
-    text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    notes = [f"[{i}] {escape_md(note)}" for i, note in enumerate(table.notes, 1)] + [escape_md(r) for r in table.remarks]
-    return f"# {escape_md(table.run)}\n\n{escape_md(table.about)}\n\n{text}\n\n" + "\n\n".join(notes) + "\n"
-
-
-def latex(table):
-    """The table in LaTeX (packages booktabs and graphicx), with its notes and remarks below."""
-    titles = [(f"{c.title}{direction(c)}", c.unit) for c in table.columns]
-    stacked = [rf"\shortstack{{{escape_tex(t)}\\{{\scriptsize {escape_tex(u)}}}}}" if u else escape_tex(t) for t, u in titles]
-    lines = ["% needs the packages booktabs and graphicx", r"\begin{table*}", r"\centering"]
-    lines += [rf"\caption{{{escape_tex(table.run)}: {escape_tex(table.about)}.}}", r"\resizebox{\linewidth}{!}{%"]
-    lines += [rf"\begin{{tabular}}{{ll{'r' * len(titles)}}}", r"\toprule", " & ".join(["Method", "Setting", *stacked]) + r" \\"]
-    for heading, rows in table.groups:
-        lines += [r"\midrule", rf"\multicolumn{{{len(titles) + 2}}}{{l}}{{\emph{{{escape_tex(heading)}}}}} \\"]
-        for row in rows:
-            mark = rf"\textsuperscript{{{row.note}}}" if row.note else ""
-            texts = [escape_tex(str(c)) for c in row.cells] or [escape_tex(DASH)] * len(titles)
-            bold = [c.bold for c in row.cells] or [False] * len(titles)
-            cells = [rf"\textbf{{\boldmath {t}}}" if b else t for t, b in zip(texts, bold, strict=True)]
-            lines.append(" & ".join([escape_tex(row.name) + mark, escape_tex(row.setting), *cells]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}}", r"\par\smallskip\footnotesize\raggedright"]
-    lines += [rf"\textsuperscript{{{i}}} {escape_tex(note)}\par" for i, note in enumerate(table.notes, 1)]
-    lines += [escape_tex(remark) + r"\par" for remark in table.remarks]
-    return "\n".join([*lines, r"\end{table*}", ""])
-
-
-def numbers(frame, run):
-    """The rows of the table as numbers of four significant digits, one per cell; units in the names, `half` = half interval."""
-    rows = pd.concat([group for _, group in grouped(frame[frame.run == run])])
-    good = rows.status == "ok"
-    out = rows[["budget", "method", "name", "kind", "setting", "status", "reason"]].copy()
-    rename = {"macs_per_image": "macs_g", "achieved": "macs_percent", "latency_ms": "latency_ms_per_image", "kid": "kid_x1000"}
-    for column in carried(columns("", 0), rows):
-        values = rows[column.key].where(good & ~((rows.method == "full") & column.paired))
-        name = rename.get(column.key, column.key)
-        out[name] = values * column.scale
-        if column.interval:
-            half = (rows[f"{column.key}_high"] - rows[f"{column.key}_low"]) / 2
-            out[f"{name}_half"] = half.where(values.notna()) * column.scale
-    for name in (
-        "end_to_end_speed_up",
-        "peak_memory_mb",
-        "cache_bytes_per_image",
-        "fit_s",
-        "images_to_repay_fit",
-        "count",
-        "extractor",
-    ):
-        out[name] = rows[name].where(good, None)
-    floats = out.select_dtypes("number").columns.drop("budget")
-    out[floats] = out[floats].map(lambda v: float(f"{v:.4g}"))
-    whole = ["nfe", "count", "cache_bytes_per_image", "images_to_repay_fit"]
-    return out.assign(**{name: rows[name].where(good).round().astype("Int64") for name in whole})
-
-
-def write(frame, run, paths):
-    """Writes the run's table to `paths`, by their endings: csv, md, tex."""
-    table = build(frame, run)
-    for path in paths:
-        kind = str(path).rpartition(".")[2]
-        if kind == "csv":
-            store.write_text(path, numbers(frame, run).to_csv(index=False))
-        else:
-            store.write_text(path, {"md": markdown, "tex": latex}[kind](table))

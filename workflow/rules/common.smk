@@ -38,7 +38,15 @@ PACKAGE = store.ROOT / "workflow/cachebench"
 # Changing these re-runs no job that computes.
 REPORTING = ("results.py", "tables.py", "compare.py", "readouts.py", "plots.py", "plots_run.py", "solvers.py", "page.py")
 REPORTING += ("page_data.py", "verdicts.py", "provenance.py", "lineup.py", "trace.py", "transfer.py")
-REPORTING += ("plots_trace.py", "plots_transfer.py", "page_compare.py", "evaluation.py", "speed.py", "straight.py")
+REPORTING += (
+    "typeset.py",
+    "plots_trace.py",
+    "plots_transfer.py",
+    "page_compare.py",
+    "evaluation.py",
+    "speed.py",
+    "straight.py",
+)
 ENGINE = store.digest(
     p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
 )

@@ -9,7 +9,12 @@ rule verdicts:
         published=PUBLISHED,
     output:
         csv=f"{RESULTS}/verdicts.csv",
-        markdown=report(f"{RESULTS}/verdicts.md", caption="../report/verdicts.rst", category="Tables", labels={"format": "md"}),
+        markdown=report(
+            f"{RESULTS}/verdicts.md",
+            caption="../report/verdicts.rst",
+            category="Tables",
+            labels={"table": "verdicts", "format": "md"},
+        ),
     log:
         f"logs/{CONFIG['name']}/verdicts.log",
     localrule: True

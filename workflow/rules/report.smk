@@ -4,7 +4,12 @@ rule collect:
         results_of("scores.json"),
         results_of("latency.json"),
     output:
-        report(f"{RESULTS}/results.csv", caption="../report/results.rst", category="Tables", labels={"format": "csv"}),
+        report(
+            f"{RESULTS}/results.csv",
+            caption="../report/results.rst",
+            category="Tables",
+            labels={"table": "results", "format": "csv"},
+        ),
     log:
         f"logs/{CONFIG['name']}/collect.log",
     localrule: True
@@ -25,7 +30,7 @@ rule comparisons:
             f"{RESULTS}/comparisons.csv",
             caption="../report/comparisons.rst",
             category="Tables",
-            labels={"format": "csv"},
+            labels={"table": "comparisons", "format": "csv"},
         ),
     log:
         f"logs/{CONFIG['name']}/comparisons.log",
@@ -47,14 +52,15 @@ FORMATS = ("png", "svg", "pdf")
 
 rule tables:
     input:
-        f"{RESULTS}/results.csv",
+        results=f"{RESULTS}/results.csv",
+        comparisons=f"{RESULTS}/comparisons.csv",
     output:
         [
             report(
                 f"{RESULTS}/tables/{run}.{ending}",
                 caption="../report/table.rst",
                 category="Tables",
-                labels={"run": run, "format": ending},
+                labels={"table": run, "format": ending},
             )
             for run in CONFIG["runs"]
             for ending in ("csv", "md", "tex")
@@ -67,7 +73,7 @@ rule tables:
     params:
         drawing=DRAWING,
     shell:
-        "$PYTHON $SCRIPTS/tables.py --results {input} --out {output} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/tables.py --results {input.results} --comparisons {input.comparisons} --out {output} > {log} 2>&1"
 
 
 rule schedules:

@@ -10,7 +10,7 @@ rule trace:
             f"{RESULTS}/{{run}}/trace.csv",
             caption="../report/trace.rst",
             category="Tables",
-            labels={"run": "{run}", "format": "trace, csv"},
+            labels={"table": "{run}, trace", "format": "csv"},
         ),
     log:
         f"logs/{CONFIG['name']}/{{run}}/trace.log",

@@ -6,11 +6,11 @@ from _cli import arguments
 
 args = arguments(__doc__, "config", "results", "comparisons?", "verdicts?", "figures+", "out")
 
-from cachebench import config, page, page_compare, page_data, store, tables, verdicts  # noqa: E402
+from cachebench import config, page, page_data, store, tables, verdicts  # noqa: E402
 
-cfg, frame = config.load(args.config), tables.read(args.results)
+cfg = config.load(args.config)
+frame = page_data.completed(cfg, tables.read(args.results, args.comparisons))
 folder = Path(args.out).parent
 data = page_data.collect(cfg, frame, folder)
-compared = page_compare.read(args.comparisons) if args.comparisons else None
 printed = verdicts.read(args.verdicts) if args.verdicts else ()
-store.write_text(args.out, page.render(cfg, frame, args.config, args.figures, folder, data, compared, printed))
+store.write_text(args.out, page.render(cfg, frame, args.config, args.figures, folder, data, printed))

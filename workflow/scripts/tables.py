@@ -4,12 +4,15 @@ from pathlib import Path
 
 from _cli import arguments
 
-args = arguments(__doc__, "results", "out+")
+args = arguments(__doc__, "results", "comparisons?", "out+")
 
-from cachebench import tables  # noqa: E402
+from cachebench import tables, typeset  # noqa: E402
 
-frame = tables.read(args.results)
+frame = tables.read(args.results, args.comparisons)
 for run in dict.fromkeys(Path(path).stem for path in args.out):
     if run not in set(frame.run):
         raise SystemExit(f"--out: {args.results} has no run {run!r}; it has: {', '.join(frame.run.unique())}")
-    tables.write(frame, run, [path for path in args.out if Path(path).stem == run])
+    try:
+        typeset.write(frame, run, [path for path in args.out if Path(path).stem == run])
+    except ValueError as error:
+        raise SystemExit(f"{args.results}: {error}") from None

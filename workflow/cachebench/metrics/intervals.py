@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import stats
 
+LEAST = 1.5  # images a dimension from which the correction of a Frechet distance holds (config/README.md has the figures)
+
 
 def partition(count, groups):
     """Slices of the jackknife's groups: consecutive samples, as even as can be, none empty.
@@ -32,16 +34,26 @@ def jackknife(replicates, values, blocks=1):
     return out
 
 
+def comparable(row):
+    """Whether a row of scores.json has a Frechet distance of enough images for differences of it to be claimed."""
+    return "fd" in row and row["count"] >= LEAST * row["dimensions"]
+
+
+def corrected(row, name):
+    """A metric of a row of scores.json less the bias of order 1 / count that its replicates show."""
+    replicates, blocks = [r[name] for r in row["replicates"]], row["seed_blocks"]
+    groups = len(replicates) // blocks
+    return float(row[name] - (groups - 1) * blocks * (np.mean(replicates) - row[name]))
+
+
 def difference(a, b, name):
     """{value, low, high, p} of a metric's paired difference a - b between two rows of scores.json; p is of its being zero.
 
-    The value is less the bias of order 1 / count that its replicates show: it does not cancel between methods of unequal
-    variance, and an interval around the plain difference would miss the truth (config/README.md has the figures)."""
-    plain, blocks = a[name] - b[name], a["seed_blocks"]
-    apart = np.array([x[name] - y[name] for x, y in zip(a["replicates"], b["replicates"], strict=True)])
-    groups = len(apart) // blocks
-    value = float(plain - (groups - 1) * blocks * (apart.mean() - plain))
-    error, freedom = spread(apart, blocks)
+    The values are `corrected`: their bias does not cancel between methods of unequal variance, and an interval around the
+    plain difference would miss the truth (config/README.md has the figures)."""
+    value = corrected(a, name) - corrected(b, name)
+    apart = [x[name] - y[name] for x, y in zip(a["replicates"], b["replicates"], strict=True)]
+    error, freedom = spread(apart, a["seed_blocks"])
     half = stats.t.ppf(0.975, freedom) * error
     p = 2 * stats.t.sf(abs(value) / error, freedom) if error else value == 0
     return {"value": value, "low": value - half, "high": value + half, "p": float(p)}
@@ -56,3 +68,13 @@ def interval(values, ratio=False):
     if ratio and mean > 0:
         return float(mean), float(mean * np.exp(-half / mean)), float(mean * np.exp(half / mean))
     return float(mean), float(mean - half), float(mean + half)
+
+
+def ratio(a, b):
+    """(ratio, low, high) of the means of two paired samples of positive values: the 95 % interval of its logarithm (delta
+    method), so that what the pairs share cancels. nan where a mean is zero."""
+    top, bottom = a.mean(), b.mean()
+    if not top * bottom > 0:
+        return (float("nan"),) * 3
+    half = stats.t.ppf(0.975, len(a) - 1) * stats.sem(a / top - b / bottom)
+    return tuple(float(top / bottom * np.exp(end)) for end in (0, -half, half))

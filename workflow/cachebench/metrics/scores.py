@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from cachebench.metrics import frechet, infinity, pairs
-from cachebench.metrics.intervals import interval, jackknife, partition
+from cachebench.metrics.intervals import LEAST, interval, jackknife, partition
 
 PSNR_CEILING = 100.0  # dB, for identical images
 
@@ -90,7 +90,8 @@ def score_images(sample, reference, metrics, blocks=1):
     found = [scores(p["features"], p.get("logits"), reference, groups, p.get("spatial")) for p in parts]
     values, replicates, reasons = combine(found)
     count = len(parts[0]["features"])
-    out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real.features)} | values
+    out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real.features)}
+    out |= {"dimensions": parts[0]["features"].shape[1]} | values
     out |= jackknife(replicates, values, blocks)
     if metrics["infinity"] and "fd" in values:
         out |= infinity.columns(chunks["features"], reference.gaussian, out["fd_high"] - out["fd"])
@@ -99,14 +100,16 @@ def score_images(sample, reference, metrics, blocks=1):
 
 
 def missing(chunks, reference):
-    """Reasons for what the extractor or the count leave in doubt, or out."""
+    """Reasons for what the extractor or the count leave in doubt, or out: "column, column: text"."""
     reasons = []
-    for name, source in (("fd", "features"), ("sfid", "spatial")):
+    for names, source in (("fd, fd_minus_full", "features"), ("sfid", "spatial")):
         count, d = chunks[source][0].shape if source in chunks else (1, 0)
         if source == "spatial" and d and not reference.spatial:
             reasons.append("sfid: the reference has no spatial features")
-        elif count <= d:
-            reasons.append(f"{name}: {count} images for {d} dimensions, so that most of it is bias")
+        elif count < LEAST * d:
+            reasons.append(f"{names}: {count} images for {d} dimensions, so that most of it is bias")
+        elif d and not any(float(part.std(0).max()) for part in chunks[source]):
+            reasons.append(f"{names}: all images have the same features")
     if "logits" not in chunks:
         reasons.append("inception_score: the extractor has no classes")
     return reasons
@@ -114,8 +117,11 @@ def missing(chunks, reference):
 
 def score_setting(sample, full, reference, metrics, blocks=1):
     """`score_images` of a setting, and per-image errors: `sample` and `full` also hold latents and images, `full` those of the
-    full run on the same seeds."""
+    full run on the same seeds; without errors if the full run has none."""
     out, replicates = score_images(sample, reference, metrics, blocks)
+    if "latents" not in full:
+        lost = "latent_mse, psnr_db, fd_minus_full: the full run did not finish"
+        return out | {"reason": "; ".join(filter(None, [out["reason"], lost]))}, replicates, {}
     errors = paired(sample["latents"], sample["images"], full["latents"], full["images"])
     for name, values in errors.items():
         out |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values), strict=True))

@@ -4,6 +4,7 @@ The reference is N(0, 1) in d dimensions. Method `near` has N(m, 1), `far` has N
 methods are that start from the same seeds; the difference of their Frechet distances is d (sqrt(1 + s^2) - 1)^2."""
 
 import numpy as np
+from scipy import stats
 
 from cachebench.metrics import frechet
 from cachebench.metrics.intervals import difference, partition
@@ -13,13 +14,16 @@ CASES = (
     {"n": 500, "d": 4, "groups": 25, "spread": 0.3},
     {"n": 500, "d": 16, "groups": 25, "spread": 0.5},
     {"n": 300, "d": 64, "groups": 20, "spread": 0.5},
+    {"n": 250, "d": 64, "groups": 20, "spread": 0.2},
+    {"n": 96, "d": 64, "groups": 20, "spread": 0.5},
     {"n": 2000, "d": 64, "groups": 25, "spread": 0.5},
     {"n": 2000, "d": 64, "groups": 50, "spread": 0.2},
 )
 
 
 def coverage(n, d, groups, spread, trials, seed):
-    """{truth, plain, value, covered, standard_error}: means over `trials` simulated pairs of methods of n samples each."""
+    """{truth, plain, value, covered, standard_error, errors}: means over `trials` simulated pairs of methods of n samples each;
+    `errors` is the root mean square of what the value misses the truth by, in its own standard errors: 1 if they are right."""
     rng, reference = np.random.default_rng([seed, n, d]), frechet.Gaussian(np.zeros(d), np.eye(d))
     truth, parts, found = d * (np.sqrt(1 + spread**2) - 1) ** 2, partition(n, groups), []
     for _ in range(trials):
@@ -27,10 +31,11 @@ def coverage(n, d, groups, spread, trials, seed):
         far = near + spread * rng.normal(size=(n, d))
         a, b = (scores(x, reference, parts) for x in (far, near))
         gap = difference(a, b, "fd")
-        found.append((a["fd"] - b["fd"], gap["value"], gap["low"] <= truth <= gap["high"]))
-    plain, value, covered = np.mean(found, axis=0)
+        off = (gap["value"] - truth) / (gap["high"] - gap["value"]) * stats.t.ppf(0.975, groups - 1)
+        found.append((a["fd"] - b["fd"], gap["value"], gap["low"] <= truth <= gap["high"], off**2))
+    plain, value, covered, off = np.mean(found, axis=0)
     error = np.sqrt(covered * (1 - covered) / trials)
-    out = {"truth": truth, "plain": plain, "value": value, "covered": covered, "standard_error": error}
+    out = {"truth": truth, "plain": plain, "value": value, "covered": covered, "standard_error": error, "errors": off**0.5}
     return {key: float(number) for key, number in out.items()}
 
 
