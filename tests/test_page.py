@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cachebench import config, method, page, page_data, plots_run, store, tables
+from cachebench import config, method, page, page_data, plots, plots_run, store, tables
 from test_tables import METRICS, missing, row
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -128,7 +128,19 @@ def write_page(folder, cfg, frame, figures=()):
 def synthetic(tmp_path_factory):
     """(page file, its data) of 3 runs x (full + 5 methods x 7 budgets)."""
     folder = tmp_path_factory.mktemp("synthetic")
-    return write_page(folder, *write_results(folder, list(RUNS)))
+    cfg, frame = write_results(folder, list(RUNS))
+    files = plots_run.Files(cfg, "dit-20", folder, dict(zip(frame.method, frame.name, strict=True)))
+    figures = []
+    for name, drawn in {"pareto": plots.pareto(frame, "dit-20"), "schedules": plots_run.schedules(files)}.items():
+        plots.save(drawn, [folder / f"figures/dit-20/{name}.{ending}" for ending in ("png", "svg")])
+    for run in RUNS:  # a full page has a figure of every kind for every run; what they show does not matter here
+        for name in set(page.FIGURES) - {"solvers"}:
+            for ending in ("png", "svg"):
+                kind = "schedules" if name in ("schedules", "samples", "fits") else "pareto"
+                (file := folder / f"figures/{run}/{name}.{ending}").parent.mkdir(exist_ok=True)
+                file.write_bytes((folder / f"figures/dit-20/{kind}.{ending}").read_bytes())
+                figures.append(file)
+    return write_page(folder, cfg, frame, figures)
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +227,7 @@ def mouse(browser, place, press=False):
 
 def test_a_page_of_100_settings_is_small_and_opens_at_once(opened, synthetic):
     assert len(synthetic[1]["settings"]) >= 100
+    assert opened.execute_script("return document.querySelectorAll('figure img').length") == 3 * (len(page.FIGURES) - 1)
     assert synthetic[0].stat().st_size < 15e6
     times = []
     for _ in range(3):

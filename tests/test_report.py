@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
-from cachebench import config, method, page, page_data, plots, plots_run, store, tables
+from cachebench import config, method, page, page_data, plots, plots_infinity, plots_run, store, tables
 from cachebench.spec import Arch, Spec
 from test_tables import example, missing, row
 
@@ -95,10 +95,33 @@ def test_labels_are_spread_but_stay_inside_and_in_order():
     assert plots.spread_out(np.array([0.2, 0.8])) == pytest.approx([0.2, 0.8])
 
 
-def test_a_method_keeps_its_colour():
-    assert plots.style("l2c") == plots.style("l2c") != plots.style("fora")
-    assert plots.style("full")[0] == plots.INK
-    assert plots.style("not_a_file") == plots.style("not_a_file")
+def test_no_two_methods_look_alike_and_ten_have_ten_colours():
+    found = plots.palette(["full", "a", "b", "full", "a", *map(str, range(68))])
+    assert list(found)[:3] == ["full", "a", "b"] and found["full"][0] == plots.INK
+    assert len(set(found.values())) == 71 and len({colour for colour, _ in list(found.values())[1:11]}) == 10
+
+
+def test_points_behind_the_front_are_faint(frame):
+    """At budget 0.5 the random choice has a higher FD than l2c at the same cost; l2c's own FD falls with its cost."""
+    axis = plots.pareto(frame, "r_1").axes[0]
+    points = [line for line in axis.lines if line.get_linestyle() == "None" and line.get_alpha()]
+    dots = {(x, y): line.get_alpha() for line in points for x, y in line.get_xydata()}
+    at = {m: tuple(frame[frame.method == m][["achieved", "fd"]].iloc[-1]) for m in ("l2c", "random_skip")}
+    shown = {m: next(a for (x, y), a in dots.items() if y == fd and x == pytest.approx(100 * x_)) for m, (x_, fd) in at.items()}
+    assert shown == {"l2c": 1.0, "random_skip": 0.4}
+
+
+def test_the_fit_to_infinity_is_drawn_as_it_was_computed(files):
+    fit = {"count": [10, 20, 50], "fd": [3.0, 2.0, 1.4], "intercept": 1.0, "slope": 20.0}
+    row = {"infinity_fit": fit, "fd_infinity": 1.0, "fd_infinity_low": 0.7, "fd_infinity_high": 1.3}
+    assert "was not extrapolated" in words(plots_infinity.draw(files))
+    store.write_json(files.folder / "full/scores.json", {"1.0": row})
+    store.write_json(files.folder / "l2c/scores.json", {"0.8": row, "0.5": {"status": "failed"}})
+    figure = plots_infinity.draw(files)
+    assert len(figure.axes) == 1 and "budget 0.8" in words(figure) and "L2C" in words(figure) and "Full" in words(figure)
+    points, line = figure.axes[0].lines[:2]
+    assert points.get_xdata().tolist() == [0.1, 0.05, 0.02] and points.get_ydata().tolist() == fit["fd"]
+    assert line.get_ydata() == pytest.approx([1.0, 3.0])  # at infinitely many images, and at ten
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
 """The real Snakemake on a copy of the checkout: the smoke configuration whole, plug-ins added, edited and broken, SIGKILL."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -128,6 +130,18 @@ def test_page_and_tables_exist(finished):
     page = (finished / "results/smoke/index.html").read_text()
     assert "Learning" in page or "L2C" in page
     assert "unreachable" in page or "nearest cost" in page
+
+
+def test_snakemakes_own_report_holds_every_table_and_figure_under_its_label(finished):
+    run = smoke(finished, "--report", "report.zip")
+    assert run.returncode == 0, run.stderr
+    with zipfile.ZipFile(finished / "report.zip") as archive:
+        names = [name.rpartition("/")[2] for name in archive.namelist()]
+        found = archive.read(next(name for name in archive.namelist() if name.endswith("/data/results.js"))).decode()
+    assert {"results.csv", "comparisons.csv", "tiny-ddim20.tex", "pareto.svg", "solvers.png"} <= set(names)
+    labels = re.findall(r'"labels": (\{[^}]*\})', found)
+    tables = [tuple(json.loads(label).items()) for label in labels if '"table"' in label]
+    assert len(tables) == len(set(tables)) >= 8  # no two tables under the same label
 
 
 def test_editing_a_method_reruns_that_method_only(finished):

@@ -16,6 +16,7 @@ REPORT = store.ROOT / "workflow/report"  # the template, and the captions that S
 FIGURES = {
     "pareto": "Quality against cost",
     "fidelity": "Closeness to the full run against cost",
+    "infinity": "FD and the number of images",
     "trace": "Where along the trajectory the error arises",
     "samples": "Samples",
     "schedules": "What is computed",

@@ -23,7 +23,7 @@ QUALITY = (tables.column("fd"), tables.column("sfid"), tables.column("latent_mse
 COLUMNS = (*QUALITY[:2], tables.column("fd_minus_full"), QUALITY[2], *COSTS[:2], tables.column("speed_up"), *COSTS[2:])
 COLUMNS += (tables.Column("fit_s", "Fit", "s"), tables.Column("images_to_repay_fit", "Fit repaid", "after images", digits=0))
 SYMBOLS = dict(
-    zip("osD^vPX*", ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"], strict=True)
+    zip(plots.MARKERS + "*", ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"], strict=True)
 )
 GAIN = 4  # how much the difference view amplifies
 SIDE = 96  # pixels of a side above which an image is shrunk, so that a page of many settings stays small
@@ -42,6 +42,7 @@ def completed(cfg, frame):
 def collect(cfg, frame, folder):
     """The JSON of the page of a results folder: `columns`, `runs` and `settings`, the latter in the order of the tables."""
     frame = frame.assign(id=[f"{row.run}/{row.method}/{row.budget:g}" for row in frame.itertuples()])
+    styles = plots.palette(frame.method)
     runs, settings, shown, quality = [], [], tables.carried(COLUMNS, frame), tables.carried(QUALITY, frame)
     for run in (run for run in cfg["runs"] if (frame.run == run).any()):
         rows = frame[frame.run == run]
@@ -52,7 +53,9 @@ def collect(cfg, frame, folder):
         labels, _ = tables.settings(rows[rows.status == "ok"])
         for _, group in tables.grouped(rows):
             marks = {c.key: tables.marks(group, c) for c in shown}
-            settings += [describe(row, shown, marks, labels) | panel(files, row, full) for _, row in group.iterrows()]
+            settings += [
+                describe(row, shown, marks, labels, styles[row.method]) | panel(files, row, full) for _, row in group.iterrows()
+            ]
     columns = {c.key: {"title": c.title, "unit": c.unit, "better": tables.direction(c)} for c in titled(frame, shown)}
     axes = {"x": [c.key for c in COSTS], "y": [c.key for c in quality]}
     return {"columns": columns, "axes": axes, "branches": BRANCHES, "gain": GAIN, "runs": runs, "settings": settings}
@@ -66,9 +69,9 @@ def titled(frame, shown):
     return [named.get(c.key, c) for c in shown]
 
 
-def describe(row, shown, marks, labels):
+def describe(row, shown, marks, labels, style):
     """A row of the results: who it is, how it is drawn, and {column: value} of `shown`; no values where nothing ran."""
-    colour, marker = plots.style(row.method)
+    colour, marker = style
     about = {key: row[key] for key in ("id", "run", "method", "name", "kind", "backbone", "status", "reason")}
     about |= {"budget": row.budget, "colour": colour, "symbol": SYMBOLS[marker], "label": labels.get(row.name, "")}
     about["params"] = [part.partition("=")[::2] for part in row.setting.split(",") if "=" in part]

@@ -1,8 +1,6 @@
 """Figures of the results table, quality and fidelity against cost, and what all figures share. No torch here."""
 
 import textwrap
-import zlib
-from functools import cache
 
 import matplotlib
 
@@ -15,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.optimize import isotonic_regression
 
-from cachebench import method, store, tables
+from cachebench import store, tables
 
-# Seaborn's colour-blind palette without its yellow and pale pink, which are lost on white.
-COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#ca9161", "#949494")
+# Seaborn's colour-blind palette without its yellow and pale pink, which are lost on white, and two dark ones.
+COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#ca9161", "#949494", "#332288", "#882255")
 MARKERS = "osD^vPX"
 INK, PALE = "#222222", "#d9d9d9"
 LABEL_GAP = 0.075  # least distance of two direct labels, as a share of the axis
@@ -45,19 +43,22 @@ def save(figure, paths):
     pyplot.close(figure)
 
 
-@cache
-def rivals():
-    """Ids of all methods but full, in the order of their files: read once, since it loads every plug-in."""
-    return [one for stem in sorted(method.available().keys() - {"full"}) for one in method.ids(stem)]
+def palette(methods):
+    """{method id: (colour, marker)} of a config's methods in their order, so the same in all its figures: of ten no two have
+    the same colour, of seventy no two both."""
+    rivals = [name for name in dict.fromkeys(methods) if name != "full"]
+    chosen = {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(rivals)}
+    return {"full": (INK, "*")} | chosen
 
 
-def style(name):
-    """(colour, marker) of a method: fixed by its place among all plug-in files, so the same in every figure."""
-    if name == "full":
-        return INK, "*"
-    known = rivals()
-    index = known.index(name) if name in known else zlib.crc32(name.encode())
-    return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+def panels(count, width, height, wide=3):
+    """(figure, axes) of so many panels that share their y axis, `wide` side by side."""
+    down, across = -(-count // wide), min(wide, count)
+    form = {"sharey": True, "squeeze": False, "layout": "constrained"}
+    figure, axes = pyplot.subplots(down, across, figsize=(1 + width * across, 0.8 + height * down), **form)
+    for axis in axes.flat[count:]:
+        axis.axis("off")
+    return figure, axes.flat[:count]
 
 
 def dark(colour):
@@ -99,7 +100,7 @@ def fidelity(frame, run):
 def against_cost(frame, run, key, ylabel, log=False):
     """Two panels that share the axis of `key`; methods are lines through their budgets, full is a band."""
     rows = frame[(frame.run == run) & (frame.status == "ok") & frame[key].notna()].assign(share=lambda r: 100 * r.achieved)
-    rows = rows[rows[key] > 0] if log else rows
+    rows, styles = rows[rows[key] > 0] if log else rows, palette(frame.method)
     if rows.empty:
         return empty(f"No setting of {run} has a value to show here.")
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.8), sharey=True, width_ratios=(1.35, 1), layout="constrained")
@@ -107,9 +108,9 @@ def against_cost(frame, run, key, ylabel, log=False):
         axes[0].set_yscale("log", nonpositive="clip")
     for axis, (cost, xlabel) in zip(axes, COSTS, strict=True):
         draw_full(axis, rows[rows.method == "full"], cost, key)
-        for name, of_method in rows[rows.method != "full"].sort_values("budget").groupby("method", sort=True):
-            draw_method(axis, name, of_method, cost, key)
         front = rows.iloc[pareto_front(rows[cost].to_numpy(), rows[key].to_numpy())]
+        for name, of_method in rows[rows.method != "full"].sort_values("budget").groupby("method", sort=True):
+            draw_method(axis, of_method, cost, key, styles[name], of_method.index.isin(front.index))
         axis.plot(front[cost], front[key], drawstyle="steps-post", color="#999999", lw=5, alpha=0.35, zorder=1)
         axis.set_xlabel(xlabel)
     axes[0].axvline(100, color="#bbbbbb", lw=0.8, ls=":", zorder=0)  # the full run's cost, so that the axis reaches it
@@ -117,7 +118,7 @@ def against_cost(frame, run, key, ylabel, log=False):
     axes[0].set_ylabel(ylabel.format(fd=tables.called(rows), extractor=first.extractor, count=f"{first['count']:.0f}"))
     figure.suptitle(f"{run}: {'closeness to the full run' if log else 'quality'} against cost", fontsize=12)
     limits(axes[0], rows, key, log)
-    legend(figure, rows, label_lines(figure, axes[0], rows[rows.method != "full"], key))
+    legend(figure, rows, styles, label_lines(figure, axes[0], rows[rows.method != "full"], key, styles))
     return figure
 
 
@@ -128,8 +129,9 @@ def draw_full(axis, full, cost, key):
         axis.plot(row[cost], row[key], "*", color=INK, ms=11, zorder=4)
 
 
-def draw_method(axis, name, rows, cost, key):
-    colour, marker = style(name)
+def draw_method(axis, rows, cost, key, style, on_front):
+    """A line through a method's budgets; its points behind the front are faint."""
+    colour, marker = style
     low, high = (rows[key] - rows[f"{key}_low"]).clip(lower=0), (rows[f"{key}_high"] - rows[key]).clip(lower=0)
     spread = None
     if cost == "latency_ms":
@@ -137,7 +139,9 @@ def draw_method(axis, name, rows, cost, key):
         spread = np.clip(np.array(spread, float), 0, None)
     axis.errorbar(rows[cost], rows[key], [low, high], spread, fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.6)
     dash = "--" if (rows.kind == "control").any() else "-"
-    axis.plot(rows[cost], rows[key], dash, marker=marker, color=colour, ms=6, lw=1.6, mec="white", mew=0.6, zorder=3)
+    axis.plot(rows[cost], rows[key], dash, color=colour, lw=1.6, zorder=2)
+    for alpha, of in ((1.0, rows[on_front]), (0.4, rows[~on_front])):
+        axis.plot(of[cost], of[key], marker, color=colour, ms=7, mec="white", mew=0.6, alpha=alpha, zorder=3)
 
 
 def limits(axis, rows, key, log):
@@ -152,7 +156,7 @@ def limits(axis, rows, key, log):
     axis.set_ylim(max(bottom, low - room) - 0.04 * room, min(top, high + room) + 0.04 * room)
 
 
-def label_lines(figure, axis, rows, key):
+def label_lines(figure, axis, rows, key, styles):
     """Names the lines beside their cheapest points, in a column left of the data; False where they do not fit."""
     ends = rows.sort_values("share").groupby("method", sort=False).first()
     edge = label_width(figure, axis, ends["name"]) + 0.02
@@ -164,9 +168,10 @@ def label_lines(figure, axis, rows, key):
     figure.draw_without_rendering()
     heights = axis.transAxes.inverted().transform(axis.transData.transform(ends[["share", key]].to_numpy(float)))[:, 1]
     for (name, end), height in zip(ends.iterrows(), spread_out(heights), strict=True):
-        colour = style(name)[0]
+        colour = styles[name][0]
         arrow = {"arrowstyle": "-", "color": colour, "lw": 0.6, "alpha": 0.7, "relpos": (1, 0.5), "shrinkA": 2, "shrinkB": 4}
         label = {"ha": "right", "va": "center", "fontsize": 9, "color": dark(colour), "arrowprops": arrow}
+        label["bbox"] = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6}  # not struck through by the full run's line
         axis.annotate(end["name"], (end.share, end[key]), (edge, height), textcoords="axes fraction", **label)
     return True
 
@@ -190,9 +195,10 @@ def spread_out(heights, gap=LABEL_GAP):
     return placed
 
 
-def legend(figure, rows, labelled):
+def legend(figure, rows, styles, labelled):
     """What is not named in the panels; every method where its line is not."""
-    handles = [] if labelled else [method_handle(name, of) for name, of in rows[rows.method != "full"].groupby("method")]
+    named = [] if labelled else rows[rows.method != "full"].groupby("method").name.first().items()
+    handles = [method_handle(text, styles[name]) for name, text in named]
     if (rows.method == "full").any():
         handles.append(Line2D([], [], color=INK, marker="*", ms=10, lw=0.8, label="full run"))
         handles.append(Patch(color=INK, alpha=0.08, lw=0, label="its 95 % interval"))
@@ -202,6 +208,5 @@ def legend(figure, rows, labelled):
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5), frameon=False, fontsize=9)
 
 
-def method_handle(name, rows):
-    colour, marker = style(name)
-    return Line2D([], [], color=colour, marker=marker, ms=6, lw=1.6, label=rows["name"].iloc[0])
+def method_handle(text, style):
+    return Line2D([], [], color=style[0], marker=style[1], ms=6, lw=1.6, label=text)

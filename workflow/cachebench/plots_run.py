@@ -9,7 +9,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
 from cachebench import config, method, store
-from cachebench.plots import INK, PALE, empty, style, wrap
+from cachebench.plots import INK, PALE, empty, palette, wrap
 from cachebench.schedule import PAIRINGS, router_keys
 from cachebench.setting import read_states
 from cachebench.spec import BRANCHES
@@ -25,6 +25,11 @@ class Files:
     def __init__(self, cfg, run, folder, names):
         self.cfg, self.run, self.folder, self.names = cfg, run, folder / run, names
         self.spec = config.spec(cfg, run)
+
+    @property
+    def palette(self):
+        """{method id: (colour, marker)}, the same for all runs of the config."""
+        return palette(config.method_ids(self.cfg))
 
     def methods(self):
         return [name for name in self.names if name != "full"]
@@ -165,7 +170,7 @@ def fits(files):
         for axis in axis_row[len(values(frame)) :]:
             axis.axis("off")
         for axis, column in zip(axis_row, values(frame), strict=False):
-            draw_curve(axis, frame, column, style(name)[0])
+            draw_curve(axis, frame, column, files.palette[name][0])
         label = textwrap.fill(f"{files.names[name]}: {path.stem.replace('+', ', ')}", 50 * width)
         axis_row[0].set_title(label, loc="left", fontsize=9)
     figure.suptitle(f"{files.run}: fits", fontsize=11)

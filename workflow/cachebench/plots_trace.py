@@ -1,14 +1,10 @@
 """The figure of a run's trace: error to the full run along the trajectory. No torch here."""
 
-import itertools
-
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot, ticker
+from matplotlib import ticker
 
-from cachebench.plots import empty, style
-
-WIDE = 3  # panels side by side
+from cachebench.plots import empty, panels
 
 
 def draw(files):
@@ -20,17 +16,11 @@ def draw(files):
     if table.empty:
         return empty(f"No setting of {files.run} has a trajectory to compare with the full run's.")
     budgets, shown = sorted(table.budget.unique(), reverse=True), {}
-    down = -(-len(budgets) // WIDE)
-    size = (1 + 4.3 * min(WIDE, len(budgets)), 0.8 + 3.6 * down)
-    form = {"sharey": True, "squeeze": False, "layout": "constrained"}
-    figure, axes = pyplot.subplots(down, min(WIDE, len(budgets)), figsize=size, **form)
-    for axis, budget in itertools.zip_longest(axes.flat, budgets):
-        if budget is None:
-            axis.axis("off")
-            continue
-        for name in files.methods():
+    figure, axes = panels(len(budgets), 4.3, 3.6)
+    for axis, budget in zip(axes, budgets, strict=True):
+        for place, name in enumerate(files.methods()):
             rows = table[(table.budget == budget) & (table.method == name)]
-            shown |= {files.names[name]: draw_method(axis, rows, name)} if len(rows) else {}
+            shown |= {files.names[name]: draw_method(axis, rows, files.palette[name], place)} if len(rows) else {}
         axis.set(yscale="log", title=f"budget {budget:g}", xlabel="evaluation (after the last: the sample)", ylabel="")
         axis.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True))
     figure.supylabel(f"mean squared difference of x to full (n = {table['count'].max():.0f})", fontsize=10)
@@ -39,11 +29,14 @@ def draw(files):
     return figure
 
 
-def draw_method(axis, rows, name):
-    """The line of a method, which is returned, and its band."""
-    colour, marker = style(name)
+def draw_method(axis, rows, style, place):
+    """The line of a method, which is returned, and its band; markers stand apart from those of the methods before it, so
+    that lines which coincide show."""
+    colour, marker = style
     few = len(rows) < rows.evaluation.max() / 2  # points that two grids share, far apart
-    sns.lineplot(rows, x="evaluation", y="latent_mse", ax=axis, color=colour, marker=marker, ms=5, lw=0.8 if few else 1.6)
+    every = None if few else (place % 4, 4)
+    look = {"color": colour, "marker": marker, "ms": 5, "lw": 0.8 if few else 1.6, "markevery": every}
+    sns.lineplot(rows, x="evaluation", y="latent_mse", ax=axis, **look)
     line = axis.lines[-1]
     line.set_linestyle(":" if few else "-")
     axis.fill_between(rows.evaluation, rows.latent_mse_low, rows.latent_mse_high, color=colour, alpha=0.15, lw=0)

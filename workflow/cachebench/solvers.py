@@ -30,18 +30,18 @@ def draw(frame):
     """Latent MSE to the full run of each probe, one panel per run; at (nearly) the same cost."""
     from matplotlib import pyplot
 
-    from cachebench.plots import empty, style, wrap
+    from cachebench.plots import empty, palette, wrap
 
     found = chosen(frame)
     if found.empty:
         return empty("No run of this configuration reuses one half of the evaluations (method `alternate`).")
-    runs = list(found.groupby("run", sort=False))
+    runs, styles = list(found.groupby("run", sort=False)), palette(frame.method)
     form = {"sharey": True, "squeeze": False, "layout": "constrained"}
     figure, (axes,) = pyplot.subplots(1, len(runs), figsize=(1.5 + 3.6 * len(runs), 3.8), **form)
     for axis, (run, of_run) in zip(axes, runs, strict=True):
         for place, (_, row) in enumerate(of_run.iterrows()):
             spread = [[row.latent_mse - row.latent_mse_low], [row.latent_mse_high - row.latent_mse]]
-            colour, marker = style(row.method)
+            colour, marker = styles[row.method]
             axis.errorbar(place, row.latent_mse, spread, fmt=marker, color=colour, capsize=3, ms=7)
         labels = [f"{wrap(row['name'], 12)}\n{100 * row.achieved:.0f} %" for _, row in of_run.iterrows()]
         axis.set_xticks(range(len(of_run)), labels, fontsize=8)

@@ -258,7 +258,7 @@ def line(row, index, columns, marked, shown, reasons):
 
 def general_remarks(rows):
     """What must be known to read the numbers: conventions, where it was timed, and what the fits cost."""
-    remarks = ["± and [ ] are 95 % intervals. Bold: the best of its budget; † or "tie": not to be told from the best."]
+    remarks = ["± and [ ] are 95 % intervals. Bold: the best of its budget; † or a tie: not to be told from the best."]
     remarks.append("Ties in FD are those of the paired differences with Holm's correction, others of overlapping intervals.")
     remarks.append("MACs count every product of an image, both halves of a guided pair.")
     remarks.append("PSNR and latent MSE compare each image with the full run's image of the same seed.")

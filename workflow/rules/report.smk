@@ -46,7 +46,7 @@ rule comparisons:
 # What the tables, figures and the page are made by, besides their inputs.
 DRAWING = store.digest([PACKAGE / name for name in REPORTING])
 TEMPLATE = store.digest(store.ROOT / f"workflow/report/page.{ending}" for ending in ("html.j2", "css", "js"))
-FIGURES = ("pareto", "fidelity", "trace", "routers", "fits", "samples")
+FIGURES = ("pareto", "fidelity", *["infinity"] * CONFIG["metrics"]["infinity"], "trace", "routers", "fits", "samples")
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -118,6 +118,7 @@ rule plots:
         fits=lambda wildcards: fits_of(wildcards.run),
         images=lambda wildcards: images_of(wildcards.run),
         trace=f"{RESULTS}/{{run}}/trace.csv",
+        scores=lambda wildcards: [f"{RESULTS}/{wildcards.run}/{name}/scores.json" for name in methods_of(wildcards.run)],
     output:
         [
             report(

@@ -1,4 +1,4 @@
-"""Draws the figures of one run that `--out` names: pareto, fidelity, trace, routers, fits, samples (png, svg, pdf)."""
+"""Draws the figures of one run that `--out` names (png, svg, pdf)."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from _cli import arguments
 
 args = arguments(__doc__, "config", "run", "results", "folder", "out+")
 
-from cachebench import config, plots, plots_run, plots_trace, tables  # noqa: E402
+from cachebench import config, plots, plots_infinity, plots_run, plots_trace, tables  # noqa: E402
 
 frame = tables.read(args.results)
 ordered = frame[frame.run == args.run].sort_values("kind", ascending=False, kind="stable")  # controls first, as in the table
@@ -15,6 +15,7 @@ files = plots_run.Files(config.load(args.config), args.run, Path(args.folder), n
 draw = {
     "pareto": lambda: plots.pareto(frame, args.run),
     "fidelity": lambda: plots.fidelity(frame, args.run),
+    "infinity": lambda: plots_infinity.draw(files),
     "trace": lambda: plots_trace.draw(files),
     "routers": lambda: plots_run.routers(files),
     "fits": lambda: plots_run.fits(files),
