@@ -275,7 +275,7 @@ def test_a_row_without_numbers_says_why(opened):
 def test_chart_switches_its_axes(opened):
     assert axis_title(opened, "x") == "MACs, % of full" and axis_title(opened, "y") == "FD, tiny_cnn, n = 500"
     assert opened.execute_script("return document.querySelectorAll('#chart .errorbar').length") > 30
-    for key, title in {"latency_ms": "Latency, ms/image", "peak_memory_mb": "Peak memory, MB"}.items():
+    for key, title in {"latency_ms": "Latency, ms/image", "peak_memory_mb": "Peak memory, MB, whole process"}.items():
         choose(opened, "chart-x", key)
         assert axis_title(opened, "x") == title
         assert opened.execute_script("return document.querySelectorAll('#chart .point').length") == 33

@@ -32,7 +32,7 @@ def test_every_comparison_has_its_row_with_difference_verdict_rank_and_worth(com
     (upper, _), (lower, rows) = page_compare.groups(frame, "dit-20")
     assert upper.startswith("Budget 0.8: fewer steps are DDIM") and lower.startswith("Budget 0.5")
     by_name = {row["name"]: row for row in rows}
-    cells = dict(zip((title for title, _ in page_compare.HEADINGS[1:]), by_name["L2C"]["cells"], strict=False))
+    cells = dict(zip((title for title, _ in page_compare.headings()[1:]), by_name["L2C"]["cells"], strict=False))
     line = frame[(frame.method == "l2c") & (frame.budget == 0.5)].iloc[0]
     low, high = tables.number(line.fd_minus_control_low), tables.number(line.fd_minus_control_high)
     cell = cells["FD − fewer steps"]

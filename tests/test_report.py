@@ -151,6 +151,12 @@ def test_the_same_figure_is_the_same_bytes(frame, drawn, tmp_path):
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in drawn["fidelity"][1:]]
 
 
+def test_the_page_leaves_out_figures_that_have_nothing_to_show(files, drawn, tmp_path):
+    paths = [path for _, *of in drawn.values() for path in of] + [tmp_path / f"r_1/samples.{e}" for e in ("png", "svg")]
+    plots.save(plots_run.samples(files), paths[-2:])
+    assert [figure["name"] for figure in page.figures(paths, "r_1", tmp_path)] == ["pareto", "fidelity"]
+
+
 def test_figures_of_a_run_without_numbers_say_so(files):
     frame = tables.tidy(pd.DataFrame([missing("full", 1.0, "failed", "no luck")]))
     assert "No setting" in words(plots.pareto(frame, "r_1"))

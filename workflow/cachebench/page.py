@@ -11,6 +11,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from cachebench import config, page_compare, solvers, store, tables, verdicts
+from cachebench.plots import EMPTY
 
 REPORT = store.ROOT / "workflow/report"  # the template, and the captions that Snakemake's own report uses too
 FIGURES = {
@@ -134,15 +135,15 @@ def caption(name):
 
 
 def figures(paths, run, folder):
-    """Context of the figures in the folder called `run`, in page order: vector graphics, but pixels for the samples."""
+    """Context of the figures in the folder called `run`, in page order: vector graphics, but pixels for the samples. A figure
+    that only says why it is empty is left out."""
     here = [path for path in map(Path, paths) if path.parent.name == run]
-    found = {path.stem: path for path in here if path.suffix == ".png"}
-    found |= {path.stem: path for path in here if path.suffix == ".svg" and path.stem != "samples"}
-    chosen = [(name, title, found[name]) for name, title in FIGURES.items() if name in found]
-    files = {name: {p.suffix[1:]: os.path.relpath(p, folder) for p in here if p.stem == name} for name in found}
+    files = {name: {p.suffix[1:]: p for p in here if p.stem == name} for name in FIGURES}
     return [
-        {"name": name, "title": title, "caption": caption(name), "data": embed(path), "files": files[name]}
-        for name, title, path in chosen
+        {"name": name, "title": title, "caption": caption(name), "data": embed(of["png" if name == "samples" else "svg"])}
+        | {"files": {ending: os.path.relpath(path, folder) for ending, path in of.items()}}
+        for name, title in FIGURES.items()
+        if (of := files[name]) and f'id="{EMPTY}"' not in of["svg"].read_text()
     ]
 
 
@@ -163,7 +164,11 @@ def render(cfg, frame, config_path, paths, folder, data, printed=()):
     halves = {"rows": solvers.rows(frame), "figures": figures(paths, "figures", folder)}
     loader = jinja2.FileSystemLoader(REPORT)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"direction": tables.direction, "DASH": tables.DASH, "COMPARED": page_compare.HEADINGS}
+    environment.globals |= {
+        "direction": tables.direction,
+        "DASH": tables.DASH,
+        "COMPARED": page_compare.headings(tables.called(frame)),
+    }
     scripts = [script(get_plotlyjs()), script((REPORT / "page.js").read_text())]
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
     context = {"facts": facts(cfg, frame, config_path), "runs": runs, "halves": halves, "scripts": scripts}

@@ -66,6 +66,8 @@ def titled(frame, shown):
     extractor = ", ".join(frame.extractor[frame.extractor != ""].unique())
     counts = ", ".join(f"{c:.0f}" for c in frame["count"].dropna().unique())
     named = {c.key: c for c in tables.columns(extractor, counts, tables.called(frame))}
+    if frame.latency_device.str.startswith("CPU").any():
+        named["peak_memory_mb"] = tables.Column("peak_memory_mb", "Peak memory", "MB, whole process")
     return [named.get(c.key, c) for c in shown]
 
 

@@ -19,6 +19,7 @@ from cachebench import store, tables
 COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#ca9161", "#949494", "#332288", "#882255")
 MARKERS = "osD^vPX"
 INK, PALE = "#222222", "#d9d9d9"
+EMPTY = "nothing-to-show"  # what marks such a figure in its svg file
 LABEL_GAP = 0.075  # least distance of two direct labels, as a share of the axis
 COSTS = (("share", "MACs per image, % of full"), ("latency_ms", "measured time, ms per image"))
 
@@ -74,6 +75,7 @@ def empty(message):
     """A figure that only says why there is nothing to show."""
     figure, axis = pyplot.subplots(figsize=(7, 1.6))
     axis.axis("off")
+    axis.set_gid(EMPTY)
     axis.text(0.5, 0.5, textwrap.fill(message, 80), ha="center", va="center", color=INK)
     return figure
 
