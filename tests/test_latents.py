@@ -6,12 +6,12 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
-from test_workflow import copy_checkout, rules_to_run, snakemake
 
 from cachebench import setting
 from cachebench.backbones import autoencoder
 from cachebench.spec import Arch
 from cachebench.train import latents
+from test_workflow import copy_checkout, rules_to_run, snakemake
 
 ARCH = Arch("dit", input_size=2, patch_size=1, channels=4, width=4, depth=1, heads=1, num_classes=3)
 
@@ -104,9 +104,7 @@ def test_another_autoencoder_is_timed_anew(tmp_path):
     def finished(*words, **changed):
         backbone["autoencoder"] = {"weights": "random:0", "scale": 0.5} | changed
         (folder / "coder.yaml").write_text(yaml.safe_dump(cfg))
-        done = snakemake(
-            folder, "results/coder/run/full/latency.json", "--cores", "1", "--configfile", "coder.yaml", *words
-        )
+        done = snakemake(folder, "results/coder/run/full/latency.json", "--cores", "1", "--configfile", "coder.yaml", *words)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
