@@ -96,6 +96,7 @@ if REFERENCE != SOURCE:
         params:
             config=CONFIGFILE,
             extractor=EXTRACTOR,
+            all_pairs=CONFIG["metrics"]["all_pairs"],
         shell:
             "$PYTHON $SCRIPTS/reference.py --config {params.config} --images {input.images:q} --out {output} "
             "--threads {threads} 2>&1 | tee {log:q}"
