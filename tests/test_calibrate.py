@@ -1,11 +1,12 @@
 """Calibration: where its trajectories start, and what is measured on them."""
 
+import runpy
 from dataclasses import replace
 
 import pytest
 import torch
 
-from cachebench import seeds, trajectory
+from cachebench import method, seeds, store, trajectory
 from cachebench.cache import Session
 from cachebench.train import calibrate
 from helpers import Notes, relative
@@ -107,3 +108,25 @@ def test_curve_starts_at_the_first_change(problem):
     rows = calibrate.curve("change", values)
     assert len(rows) == values[1:].numel()
     assert rows[1] == {"evaluation": 1, "block": 0, "branch": "mlp", "change": values[1, 0, 1].item()}
+
+
+def test_a_fit_is_given_a_path_for_its_state_and_leaves_none(tmp_path, monkeypatch):
+    """The script in this process, with a method that keeps a state where `methods/README.md` says it may."""
+
+    class Keeps(method.Method):
+        id = classmethod(lambda cls: "fora")  # one that the configuration lists
+
+        def fit(self, problem):
+            problem.checkpoint.write_bytes(b"half way")
+            return {"seen": torch.tensor(len(problem.labels))}, []
+
+    monkeypatch.setattr(method, "plugin", lambda name: Keeps)
+    out = {name: str(tmp_path / f"fit.{ending}") for name, ending in {"state": "safetensors", "report": "json"}.items()}
+    given = {"config": "config/smoke.yaml", "run": "tiny-ddim20", "method": "keeps", "fit": "default", "curve": tmp_path / "c"}
+    words = [str(word) for key, value in (given | out).items() for word in (f"--{key}", value)]
+    monkeypatch.setattr("sys.argv", ["fit.py", *words])
+    monkeypatch.syspath_prepend(store.ROOT / "workflow/scripts")
+    monkeypatch.chdir(store.ROOT)
+    runpy.run_path(str(store.ROOT / "workflow/scripts/fit.py"))
+    assert store.read_tensors(out["state"])[0]["seen"] == 4000 and not store.read_json(out["report"])["reason"]
+    assert {path.name for path in tmp_path.iterdir()} == {"fit.safetensors", "fit.json", "c"}

@@ -1,5 +1,6 @@
 """CIFAR-10 from the formats it comes in, and its configuration, reduced, through the real Snakemake."""
 
+import gzip
 import hashlib
 import io
 import subprocess
@@ -49,11 +50,28 @@ def test_fetched_set_is_read_back_and_checked(archive, tmp_path):
     found, found_labels = data.load(tmp_path / "x.npz", tmp_path / "x.npz")
     assert (found == images.transpose(0, 3, 1, 2)).all()
     assert (found_labels == labels).all()
-    with pytest.raises(ValueError, match="expected 0000"):
+    wrong = tmp_path / "wrong.tar.gz"  # a mirror with other bytes: the next one is asked
+    wrong.write_bytes(b"<html>")
+    data.fetch_cifar10(entry | {"urls": [wrong.as_uri(), path.as_uri()]}, [tmp_path], tmp_path / "x.npz")
+    with pytest.raises(ValueError, match="x.npz: not to be had .*expected 0000"):
         data.fetch_cifar10(entry | {"sha256": "0" * 64}, [], tmp_path / "y.npz")
     with pytest.raises(ValueError, match="not to be had"):
         data.fetch_cifar10(entry | {"urls": ["file:///nowhere.tar.gz"]}, [], tmp_path / "y.npz")
     assert not (tmp_path / "y.npz").exists()
+
+
+def test_a_mirror_with_other_bytes_gives_way_to_the_next(tmp_path):
+    """And a folder's file with other bytes to a URL; what none has is one line that tells what each gave."""
+    good, entry = b"0123456789", {"name": "x", "sha256": hashlib.sha256(b"0123456789").hexdigest()}
+    for home, content in {"cut": gzip.compress(good)[:-9], "page": b"<html>", "good": gzip.compress(good)}.items():
+        store.write_text(tmp_path / home / "x.gz", "")
+        (tmp_path / home / "x.gz").write_bytes(content)
+    urls, out = [(tmp_path / home).as_uri() for home in ("cut", "page", "good")], tmp_path / "out/x"
+    data.fetch(entry | {"urls": urls}, [tmp_path / "page"], out)
+    assert out.read_bytes() == good and [*out.parent.iterdir()] == [out]
+    with pytest.raises(ValueError, match=r"^x: not to be had \(file:.*cut/x.gz: .*; file:.*page/x.gz: sha256 .* expected"):
+        data.fetch(entry | {"urls": urls[:2]}, [], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_config_passes_its_check_and_names_the_real_set(shared):

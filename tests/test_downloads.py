@@ -115,6 +115,19 @@ def test_another_file_than_expected_is_refused(server, tmp_path, expected, messa
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><title>Virus scan warning</title>", b"\n<html>Sign in</html>"])
+def test_a_web_page_is_no_weights_file(server, tmp_path, monkeypatch, page):
+    """Where nothing is known of a file, neither one that is fetched nor one that is there may be what a server asks."""
+    monkeypatch.setitem(globals(), "CONTENT", page)
+    path = tmp_path / "weights.pt"
+    with pytest.raises(ValueError, match=f"{server[0]}: .*is a web page, not the file; put the file there by hand"):
+        files.download(server[0], path)
+    assert not list(tmp_path.iterdir())
+    path.write_bytes(page)
+    with pytest.raises(config.ConfigError, match="dit-tiny.weights: .*weights.pt: is a web page"):
+        config.check(smoke(weights=str(path)))
+
+
 def smoke(**backbone):
     values = yaml.safe_load((store.ROOT / "config/smoke.yaml").read_text())
     values["backbones"]["dit-tiny"] |= backbone

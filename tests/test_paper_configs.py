@@ -9,8 +9,7 @@ import yaml
 from PIL import Image
 
 import forkserver
-from cachebench import config, method, store, verdicts
-from cachebench.match import candidates, match
+from cachebench import config, store
 from test_workflow import ROOT, copy_checkout, snakemake
 
 PAPER = {"imagenet256-dit": 2, "imagenet512-dit": 2, "imagenet256-uvit": 4}  # and a depth for the reduced network
@@ -46,33 +45,6 @@ def reduced(name, folder):
     values |= {"reference": str(folder / "images"), "files": []}
     values["data"] = {"images": str(folder / "images"), "count": 8}
     return values
-
-
-@pytest.mark.parametrize("name", PAPER)
-def test_every_row_that_the_paper_prints_is_a_row(name):
-    """Sampler, evaluations and method of each published row on the backbone, with its lambda and threshold; the full run of
-    fewer steps is the control of a longer one."""
-    cfg = config.check(config.read(ROOT / f"config/{name}.yaml"))
-    rows, fewer = set(), {"ddim": "ddim", "dpm_solver": "dpm_solver2"}
-    for run in cfg["runs"]:
-        spec = config.spec(cfg, run)
-        rows.add((spec.sampler, spec.num_evaluations, "full", ""))
-        for id in config.method_ids(cfg, run):
-            cls = method.plugin(id)
-            for grid, budgets, tolerance in config.grids(cfg, cls, run):
-                labels = {method.label(params) for params in method.settings(grid)}
-                rows |= {(spec.sampler, spec.num_evaluations, id, label) for label in labels}
-                if fewer.get(id) == spec.sampler:
-                    found = match(cls, spec, budgets, tolerance, candidates(cls, spec, {}, grid))
-                    steps = [spec.with_steps(entry["params"]["num_steps"]).num_evaluations for entry in found]
-                    rows |= {(spec.sampler, count, "full", "") for count in steps}
-    printed = verdicts.of_config(verdicts.read(), cfg)
-    assert len(printed) > 2
-    for row in printed:
-        parts = set(filter(None, row["params"].split(";")))
-        where = (row["sampler"], int(row["nfe"]), row["method"])
-        named = [w for w in rows if w[2].partition(".")[0] == where[2].partition(".")[0]]
-        assert any(w[:2] == where[:2] and parts <= set(w[3].split(",")) for w in named), row
 
 
 @pytest.mark.slow

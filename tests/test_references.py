@@ -82,7 +82,21 @@ def test_a_set_beyond_what_is_kept_has_the_moments_of_all(monkeypatch, tmp_path)
     for name, gaussian in (("features", reference.gaussian), ("spatial", reference.spatial)):
         expected = frechet.Gaussian.of(x[name])
         assert gaussian.mean == pytest.approx(expected.mean) and gaussian.covariance == pytest.approx(expected.covariance)
-    assert torch.equal(tensors["features"], x["features"][:30:3].half()) and "spatial" not in tensors
+    rows = [0, 3, 7, 11, 14, 18, 22, 25, 29, 33]  # i * 37 // 10: from the first to near the last
+    assert torch.equal(tensors["features"], x["features"][rows].half()) and "spatial" not in tensors
+    every, _ = references.measure(tmp_path / "all.npz", Tiny(), every=True)
+    assert torch.equal(every["features"], x["features"].half()) and torch.equal(
+        every["features_mean"], tensors["features_mean"]
+    )
+
+
+@pytest.mark.parametrize(("count", "kept"), [(15, 10), (10, 10), (7, 10), (19_999, 10_000), (50_000, 10_000)])
+def test_what_is_kept_is_evenly_spaced(count, kept):
+    """Every part of a sorted set has its share, whatever the counts."""
+    rows = scores.spaced(count, kept)
+    assert len(rows) == min(count, kept) == len(set(rows)) and rows[0] == 0
+    assert set(np.diff(rows)) <= {count // len(rows), -(-count // len(rows))}
+    assert np.all(np.abs(rows - np.linspace(0, count, len(rows), endpoint=False)) < 1)
 
 
 def test_a_folder_an_npz_and_an_idx_file_hold_the_same_images(tmp_path):

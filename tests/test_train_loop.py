@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from cachebench.backbones import dit
 from cachebench.seeds import generator
-from cachebench.train import backbone, loop
+from cachebench.train import backbone, extractor, loop
 
 
 class Killed(Exception):
@@ -112,3 +112,14 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == max(rates[8:12]) > 0.95
     assert rates[100] == pytest.approx(0)
+
+
+def test_the_extractor_trains_and_is_judged(tmp_path):
+    """Three steps: a loss for each, weights that moved, and a share of right answers of the network that comes out."""
+    images = np.random.default_rng(0).integers(0, 256, (16, 1, 28, 28), dtype=np.uint8)
+    labels = np.arange(16) % 10
+    settings = {"steps": 3, "batch_size": 4, "lr": 1e-3, "warmup": 1, "seed": 0}
+    network, curve = extractor.train_extractor(images, labels, settings, tmp_path / "partial", "cpu")
+    assert curve[-1]["step"] == 3 and 0 < curve[-1]["loss"] < 10
+    network.head[-1].bias.data += 1000 * torch.nn.functional.one_hot(torch.tensor(3), 10)
+    assert extractor.accuracy(network, images, labels, batch_size=6) == np.mean(labels == 3)

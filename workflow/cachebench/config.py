@@ -270,10 +270,10 @@ def check_file(key, path, entry=None):
             raise ValueError(f"{path}: no such file")
         if full.exists():
             files.verify(full, entry.get("sha256"), entry.get("size"))
+            if full.suffix == ".safetensors":
+                store.read_metadata(full)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
-    if full.exists() and full.suffix == ".safetensors":
-        store.read_metadata(full)
 
 
 def _check_extractor(config):

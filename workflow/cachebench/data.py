@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,38 +12,35 @@ from cachebench import files
 from cachebench.store import atomic
 
 
-def locate(entry, folders):
-    """The first folder's file `name` (or `name`.gz) whose uncompressed bytes have the entry's sha256, or None."""
-    for folder in folders:
-        for path in (Path(folder) / entry["name"], Path(folder) / f"{entry['name']}.gz"):
-            if path.exists():
-                check(path, entry["sha256"])
-                return path
-    return None
-
-
 def fetch(entry, folders, out):
-    """Writes the entry's uncompressed file to `out`, from a local folder if one has it, else from its URLs in turn."""
-    path = locate(entry, folders)
+    """Writes the entry's uncompressed file to `out`: from the first folder that has `name` or `name`.gz, or URL that serves it.
+
+    ValueError says what each of them gave, where none gave bytes with the entry's sha256."""
+
+    def write(path):
+        found = content(path)
+        check(found, entry["sha256"])
+        with atomic(out) as temporary:
+            temporary.write_bytes(found)
+
+    name = entry["name"]
+    local = [path for folder in folders for path in (Path(folder) / name, Path(folder) / f"{name}.gz") if path.exists()]
+    _in_turn(name, local, [f"{home}/{name}.gz" for home in entry["urls"]], Path(f"{out}.gz"), write)
+
+
+def _in_turn(name, local, urls, packed, write):
+    """write(path) for the first of the `local` paths, then of the `urls` (each fetched to `packed`), that it accepts."""
     failures = []
-    urls = [f"{home}/{entry['name']}.gz" for home in entry["urls"]]
-    for url in [None] if path else urls:
+    for source in [*local, *urls]:
         try:
-            with atomic(out) as temporary:
-                if path is None:
-                    packed = Path(f"{out}.gz")
-                    try:
-                        files.download(url, packed)
-                        temporary.write_bytes(content(packed))
-                    finally:
-                        packed.unlink(missing_ok=True)
-                else:
-                    temporary.write_bytes(content(path))
-                check(temporary, entry["sha256"], name=url or path)
-            return
-        except OSError as error:
-            failures.append(f"{url}: {error}")
-    raise ValueError(f"{entry['name']}: not in {', '.join(map(str, folders))} and not to be fetched ({'; '.join(failures)})")
+            if source in urls:
+                files.download(source, packed)
+            return write(packed if source in urls else source)
+        except (OSError, ValueError, KeyError, EOFError, zlib.error, tarfile.TarError) as error:
+            failures.append(f"{source}: {' '.join(str(error).removeprefix(f'{source}: ').split())}")
+        finally:
+            packed.unlink(missing_ok=True)
+    raise ValueError(f"{name}: not to be had ({'; '.join(failures)})")
 
 
 def content(path):
@@ -51,10 +49,9 @@ def content(path):
     return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
 
 
-def check(path, sha256, name=None):
-    found = hashlib.sha256(content(path)).hexdigest()
-    if found != sha256:
-        raise ValueError(f"{name or path}: sha256 of the content is {found}, expected {sha256}")
+def check(raw, sha256):
+    if (found := hashlib.sha256(raw).hexdigest()) != sha256:
+        raise ValueError(f"sha256 of the content is {found}, expected {sha256}")
 
 
 def read_idx(path):
@@ -87,7 +84,10 @@ def cifar10(source):
         return np.concatenate(sheets).reshape(-1, 32, 32, 3), np.load(labels, allow_pickle=False)[:50_000]
     names = [f"data_batch_{i}.bin" for i in range(1, 6)]
     if source.is_dir():
-        raw = b"".join(next(source.rglob(name)).read_bytes() for name in names)
+        batches = [path for name in names for path in sorted(source.rglob(name))[:1]]
+        if len(batches) < len(names):
+            raise ValueError(f"{source}: holds neither {names[0]} to {names[-1]} nor sheets, cifar10_batch_i.png")
+        raw = b"".join(path.read_bytes() for path in batches)
     else:
         with tarfile.open(source) as archive:
             raw = b"".join(archive.extractfile(f"cifar-10-batches-bin/{name}").read() for name in names)
@@ -96,27 +96,18 @@ def cifar10(source):
 
 
 def fetch_cifar10(entry, folders, out):
-    """Writes CIFAR-10's training set to `out` (npz: arr_0 and labels) from the first folder that has it, else from the entry's
-    URLs in turn. ValueError if the sha256 of the images and labels is not the entry's."""
-    failures = []
-    for source in [folder for folder in folders if Path(folder).is_dir()] or entry["urls"]:
-        archive = Path(out).with_suffix(".tar.gz") if source in entry["urls"] else None
-        try:
-            if archive:
-                files.download(source, archive)
-            images, labels = cifar10(archive or source)
-            found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-            if found != entry["sha256"]:
-                raise ValueError(f"{source}: sha256 of the images and labels is {found}, expected {entry['sha256']}")
-            with atomic(out) as temporary:
-                np.savez(temporary, arr_0=images, labels=labels)
-            return
-        except (OSError, StopIteration, tarfile.TarError) as error:
-            failures.append(f"{source}: {error or 'holds no CIFAR-10'}")
-        finally:
-            if archive:
-                archive.unlink(missing_ok=True)
-    raise ValueError(f"{entry['name']}: not to be had ({'; '.join(failures)})")
+    """Writes CIFAR-10's training set to `out` (npz: arr_0 and labels), from the first folder or URL that has it.
+
+    ValueError says what each of them gave, where none has the images and labels with the entry's sha256."""
+
+    def write(path):
+        images, labels = cifar10(path)
+        check(images.tobytes() + labels.tobytes(), entry["sha256"])
+        with atomic(out) as temporary:
+            np.savez(temporary, arr_0=images, labels=labels)
+
+    local = [folder for folder in folders if Path(folder).is_dir()]
+    _in_turn(entry["name"], local, entry["urls"], Path(out).with_suffix(".tar.gz"), write)
 
 
 def to_model(images):

@@ -10,7 +10,8 @@ from importlib.metadata import version
 from cachebench import config, files, method, store
 
 HERE = ("code_version", "python_version", "torch_version")  # written by the job that samples
-COLUMNS = ("first_seed", "config_digest", "weights_digest", "extractor_digest", "reference_digest", *HERE)
+COLUMNS = ("first_seed", "config_digest", "weights_digest", "extractor_digest", "reference_digest")
+COLUMNS += ("calibration_digest", *HERE)
 PARTS = ("samples", "metrics", "latency", "tolerance", "extractor", "reference", "calibration")  # of the config, for every row
 
 
@@ -47,6 +48,7 @@ def of_row(cfg, run, name):
         "weights_digest": file_digest(cfg["backbones"][entry["backbone"]]["weights"]),
         "extractor_digest": file_digest(cfg["extractor"]["weights"]),
         "reference_digest": file_digest(config.reference_file(cfg)),
+        "calibration_digest": file_digest(cfg["calibration"]),
     }
 
 

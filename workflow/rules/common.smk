@@ -149,9 +149,13 @@ def decoder(wildcards):
 
 
 def coder(wildcards):
-    """What decoded images depend on besides the latents, "" without an autoencoder."""
-    entry = backbone(wildcards).get("autoencoder")
-    return canonical(digest_of(entry), entry["scale"], entry["random"]) if entry else ""
+    """What the images of the run depend on besides its latents: its autoencoder; "" without one."""
+    return coder_of(backbone(wildcards))
+
+
+def coder_of(entry):
+    coder = entry.get("autoencoder")
+    return canonical(digest_of(coder), coder["scale"], coder["random"]) if coder else ""
 
 
 def launcher(wildcards, resources):
@@ -180,10 +184,35 @@ EXTRACTOR = canonical(
 )
 
 
+OF_METHODS = ("budgets", "methods", "params", "settings")  # keys of a run that say nothing of its network and trajectory
+
+
 def identity(wildcards):
     """Everything that a run's numbers depend on besides the method."""
-    run = {key: value for key, value in CONFIG["runs"][wildcards.run].items() if key not in ("budgets", "methods", "params")}
+    run = {key: value for key, value in CONFIG["runs"][wildcards.run].items() if key not in OF_METHODS}
     return canonical(run, backbone(wildcards)["arch"], digest_of(backbone(wildcards)), ENGINE)
+
+
+# The backbone whose autoencoder encodes `data.images`, and what the calibration set depends on besides these.
+ENCODED = next(name for name, entry in CONFIG["backbones"].items() if "autoencoder" in entry) if IMAGES else None
+ENCODING = ""
+if IMAGES:
+    ENCODING = canonical(
+        {key: CONFIG["data"].get(key) for key in ("images", "count")},
+        CONFIG["backbones"][ENCODED]["arch"],
+        coder_of(CONFIG["backbones"][ENCODED]),
+        store.digest(PACKAGE / name for name in ("train/latents.py", "backbones/autoencoder.py")),
+    )
+
+
+def calibration_identity():
+    """What the calibration set is: what its rule makes it of, or the digest of one that is given."""
+    given = CONFIG["calibration"]
+    if IMAGES:
+        return ENCODING
+    if settings.is_made(CONFIG, given):
+        return canonical(given, {file["name"]: file["sha256"] for file in CONFIG["data"]["files"]})
+    return files.digest(given) if os.path.exists(given) else ""
 
 
 def results_of(name):

@@ -34,7 +34,6 @@ rule download:
 
 
 if IMAGES:
-    ENCODED = next(name for name, entry in CONFIG["backbones"].items() if "autoencoder" in entry)
 
     rule encode:
         input:
@@ -44,6 +43,8 @@ if IMAGES:
             CONFIG["calibration"],
         log:
             f"logs/{CONFIG['name']}/encode.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/encode.tsv"
         conda:
             "../../environment.yml"
         threads: workflow.cores
@@ -52,6 +53,7 @@ if IMAGES:
         params:
             config=CONFIGFILE,
             backbone=ENCODED,
+            encoding=ENCODING,
         shell:
             "$PYTHON $SCRIPTS/encode.py --config {params.config} --backbone {params.backbone} --threads {threads} "
             "--out {output} > {log} 2>&1"
@@ -84,6 +86,8 @@ if REFERENCE != SOURCE:
             REFERENCE,
         log:
             f"logs/reference-{os.path.basename(REFERENCE)}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/reference.tsv"
         conda:
             "../../environment.yml"
         threads: workflow.cores
@@ -92,6 +96,7 @@ if REFERENCE != SOURCE:
         params:
             config=CONFIGFILE,
             extractor=EXTRACTOR,
+            all_pairs=CONFIG["metrics"]["all_pairs"],
         shell:
             "$PYTHON $SCRIPTS/reference.py --config {params.config} --images {input.images:q} --out {output} "
             "--threads {threads} 2>&1 | tee {log:q}"

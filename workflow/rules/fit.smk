@@ -2,7 +2,7 @@ rule fit:
     input:
         plugin=plugin_file,
         weights=weights,
-        calibration=ancient(CONFIG["calibration"]) if IMAGES or settings.is_made(CONFIG, CONFIG["calibration"]) else [],
+        calibration=CONFIG["calibration"] if IMAGES or settings.is_made(CONFIG, CONFIG["calibration"]) else [],
     output:
         state=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.safetensors",
         curve=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.csv",
@@ -20,7 +20,7 @@ rule fit:
     params:
         config=CONFIGFILE,
         identity=identity,
-        calibration=CONFIG["calibration"],
+        calibration=calibration_identity(),
         launcher=launcher,
     shell:
         "$PYTHON {params.launcher} $SCRIPTS/fit.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
@@ -37,6 +37,8 @@ rule match:
         f"{RESULTS}/{{run}}/{{method}}/settings.json",
     log:
         f"logs/{CONFIG['name']}/{{run}}/{{method}}/match.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{run}}-{{method}}-match.tsv"
     priority: 9
     conda:
         "../../environment.yml"

@@ -8,4 +8,7 @@ from cachebench import config, data  # noqa: E402
 
 entry = config.load(args.config)["data"]
 fetch = data.fetch_cifar10 if entry["kind"] == "cifar10" else data.fetch
-fetch(next(file for file in entry["files"] if file["name"] == args.name), entry["folders"], args.out)
+try:
+    fetch(next(file for file in entry["files"] if file["name"] == args.name), entry["folders"], args.out)
+except ValueError as error:
+    raise SystemExit(str(error)) from None

@@ -16,6 +16,7 @@ from cachebench.train.problem import Problem  # noqa: E402
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 cfg = config.load(args.config)
 where, state, curve, report = device.pick(), {}, [], {}
+partial = Path(f"{args.state}.partial")
 rank, start = parallel.join(where), device.clock(where)
 try:
     cls = method.plugin(args.method)
@@ -26,7 +27,7 @@ try:
     report["reason"] = chosen.supports(spec)
     if not report["reason"]:
         latents, labels = calibration(cfg)
-        problem = Problem(run_model(cfg, args.run, where), spec, latents, labels, f"{args.state}.partial")
+        problem = Problem(run_model(cfg, args.run, where), spec, latents, labels, partial)
         start = device.clock(where)
         state, curve = chosen.fit(problem)
 except Exception as error:
@@ -36,4 +37,4 @@ if rank == 0:  # of several processes all have the same
     store.write_tensors(args.state, state)
     store.write_csv(args.curve, curve)
     store.write_json(args.report, report)
-    Path(f"{args.state}.partial").unlink(missing_ok=True)
+    partial.unlink(missing_ok=True)

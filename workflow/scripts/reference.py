@@ -10,7 +10,9 @@ from cachebench import config, device, store  # noqa: E402
 from cachebench.metrics import extractors, references  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
-entry = config.load(args.config)["extractor"]
-tensors, metadata = references.measure(args.images, extractors.load(entry, device.pick()))
+cfg = config.load(args.config)
+entry = cfg["extractor"]
+model = extractors.load(entry, device.pick())
+tensors, metadata = references.measure(args.images, model, every=cfg["metrics"]["all_pairs"])
 store.write_tensors(args.out, tensors, config.made_with(entry) | metadata)
 print(f"sha256 {store.sha256(args.out)}")

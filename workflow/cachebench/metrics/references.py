@@ -6,7 +6,7 @@ import torch
 from cachebench import images, store
 from cachebench.metrics.extractors import extract
 from cachebench.metrics.frechet import Gaussian
-from cachebench.metrics.scores import Reference
+from cachebench.metrics.scores import Reference, spaced
 
 KEPT = 10000  # images whose features are kept; of more than that, the moments of all stand beside
 READ = 500  # images in memory at a time
@@ -29,27 +29,28 @@ class Moments:
         return {f"{name}_mean": mean, f"{name}_covariance": covariance}
 
 
-def measure(path, model):
+def measure(path, model, every=False):
     """(tensors, metadata) of a reference file, from the images at `path` (`images.open_images`).
 
     Tensors are `features` [m, d] and, where the extractor has them, `spatial` [m, s], both float16, of all images if there are
-    at most KEPT. Else m = KEPT of them, evenly spaced, have `features`, and <name>_mean, <name>_covariance (float64) are those
-    of all. For a batch of ADM's these are the ones that it brings."""
+    at most KEPT. Else KEPT of them, evenly spaced, or with `every` all have `features`, and <name>_mean, <name>_covariance
+    (float64) are those of all. For a batch of ADM's these are the ones that it brings."""
     source = images.open_images(path)
     given = adm_moments(path) if images.holds_moments(path) else {}
-    stream, kept, first = source.count > KEPT and not given, {}, 0
-    step, moments = max(1, source.count // KEPT), {}
+    stream, parts, first, moments = source.count > KEPT and not given, {}, 0, {}
+    chosen = np.zeros(source.count, bool)
+    chosen[spaced(source.count, source.count if every else KEPT)] = True
     for part in source.batches(READ):
         found = extract(model, torch.as_tensor(part))
         check_moments(given, found, path)
+        kept = torch.as_tensor(chosen[first : first + len(part)])
         for name, values in found.items():
-            chosen = slice(-first % step, None, step)
             if name == "features" or (name == "spatial" and not given and not stream):
-                kept.setdefault(name, []).append(values[chosen].half())
+                parts.setdefault(name, []).append(values[kept].half())
             if stream and name in ADM:
                 moments.setdefault(name, Moments()).add(values)
         first += len(part)
-    tensors = {name: torch.cat(parts)[:KEPT] for name, parts in kept.items()} | given
+    tensors = {name: torch.cat(of) for name, of in parts.items()} | given
     for name, of in moments.items():
         tensors |= of.tensors(name)
     return tensors, {"count": source.count, "shape": list(source.shape)}

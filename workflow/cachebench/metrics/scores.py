@@ -15,8 +15,14 @@ class Reference:
 
     def __init__(self, features, subset, gaussian=None, spatial=None, all_pairs=False):
         self.gaussian, self.spatial = gaussian or frechet.Gaussian.of(features), spatial
-        self.real = pairs.Real(features[:: max(1, len(features) // subset)][:subset])
+        self.real = pairs.Real(features[spaced(len(features), subset)])
         self.all = pairs.Real(features) if all_pairs else None
+
+
+def spaced(count, kept):
+    """Indices of `kept` of `count` rows, evenly spaced from the first on; of all where there are no more."""
+    kept = min(count, kept)
+    return np.arange(kept) * count // kept
 
 
 def scores(features, logits, reference, groups=1, spatial=None):

@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional as F
 
+from cachebench.device import fast_dtype
 from cachebench.metrics.extractors import EmbeddedCNN
 from cachebench.seeds import generator
 from cachebench.train.backbone import learning_rate
@@ -14,7 +15,7 @@ def train_extractor(images, labels, settings, checkpoint, device):
     torch.manual_seed(settings["seed"])  # the layers' default initialisation reads the global state
     model = EmbeddedCNN().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=0.05)
-    size = settings["batch_size"]
+    size, dtype = settings["batch_size"], fast_dtype(device)
     per_epoch = len(images) // size
 
     def step(i):
@@ -23,8 +24,8 @@ def train_extractor(images, labels, settings, checkpoint, device):
         x = augment(torch.as_tensor(images[rows]), generator("augment", settings["seed"], i)).to(device)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(i, settings)
-        with torch.autocast(device, torch.bfloat16):
-            _, logits = model.train()(x)
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            logits = model.train()(x)["logits"]
         loss = F.cross_entropy(logits.float(), torch.as_tensor(labels[rows]).to(device), label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
@@ -51,6 +52,6 @@ def accuracy(model, images, labels, batch_size=500):
     device = next(model.parameters()).device
     hits = 0
     for i in range(0, len(images), batch_size):
-        _, logits = model(torch.as_tensor(images[i : i + batch_size]).to(device))
+        logits = model(torch.as_tensor(images[i : i + batch_size]).to(device))["logits"]
         hits += (logits.argmax(1).cpu() == torch.as_tensor(labels[i : i + batch_size])).sum().item()
     return hits / len(images)
