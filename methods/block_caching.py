@@ -75,6 +75,9 @@ class BlockCaching(Method):
                 total = 0.0
         return found
 
+    def only_reuses(self, spec):
+        return not self.iterations
+
     def predictor(self, model, state):
         if not state or "scale_shift" not in state:
             return None

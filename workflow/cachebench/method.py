@@ -109,6 +109,13 @@ class Method:
         """Whether the mask of `schedule` decides what is skipped, by the engine's own session."""
         return cls.session is Method.session
 
+    def only_reuses(self, spec):
+        """Whether its mask says everything, so that `schedule_file` repeats it: on the run's own trajectory and network, the
+        last value stands in for a skipped one."""
+        cls = type(self)
+        last = cls.predict is None and cls.predictor is Method.predictor and self.history == 1
+        return cls.by_mask() and last and cls.prepare is Method.prepare and self.sampler(spec) == spec
+
     @classmethod
     def has_fit(cls):
         return cls.fit is not Method.fit
