@@ -1,7 +1,7 @@
 """Every second evaluation reused completely, from the noisiest on: which half of a solver's evaluations can be cached at all?
 
 On DPM-Solver-2 the outer evaluations (from the second step on) or the mid ones; on solvers with one evaluation a step those
-that stand in the same places. The outer prediction cancels out of DPM-Solver-2's update (l2c section 1.7, Ma et al.,
+that stand in the same places. The outer prediction cancels out of DPM-Solver-2's update (Ma et al.,
 arXiv:2406.01733, appendix B.1), so that what caching it costs is a property of the solver more than of the network."""
 
 import numpy as np

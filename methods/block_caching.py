@@ -48,11 +48,35 @@ class BlockCaching(Method):
     def mask(self, spec, change, delta):
         """Compute mask of `change` [evaluations, blocks, branches], each evaluation's to the one before."""
         mask, total = np.ones(spec.mask_shape, bool), np.zeros(spec.mask_shape[1:])
-        for now in range(1 + ("mid" in spec.plan.roles), len(mask)):  # DPM-Solver-2: its first step is computed in full
+        for now in range(1 + spec.first_counted, len(mask)):
             total += change[now]
             mask[now] = total > delta
             total[mask[now]] = 0
         return mask
+
+    def breakpoints(self, spec, state):
+        """The sums at which a branch is computed again: with a delta as large it no longer is. Each branch by itself."""
+        found = set()
+        for change in state["change"][1 + spec.first_counted :].reshape(-1, state["change"][0].size).T.tolist():
+            delta = -1.0
+            while sums := self.sums(change, delta):
+                delta = min(sums)
+                found.add(delta)
+        return found
+
+    @staticmethod
+    def sums(change, delta):
+        """The accumulated `change` of one branch at each evaluation that computes it."""
+        found, total = [], 0.0
+        for one in change:
+            total += one
+            if total > delta:
+                found.append(total)
+                total = 0.0
+        return found
+
+    def only_reuses(self, spec):
+        return not self.iterations
 
     def predictor(self, model, state):
         if not state or "scale_shift" not in state:

@@ -5,7 +5,8 @@ long skips; there, as our adaptation, the increment of the middle blocks is adde
 
 import numpy as np
 
-from cachebench.span import SpanMethod, counted_from
+from cachebench.schedule import at_interval, mids_first
+from cachebench.span import SpanMethod
 
 
 class DeepCache(SpanMethod):
@@ -33,13 +34,22 @@ class DeepCache(SpanMethod):
         return cls.name.replace("DeepCache", "DeepCache-style, middle increment (adapted)")
 
     def refreshes(self, spec):
-        first = counted_from(spec)
-        count = spec.num_evaluations - first
-        uniform = np.arange(0, count, self.interval)
-        rules = {"uniform": uniform, "quadratic": quadratic(count, len(uniform), self.center * count, self.power)}
+        uniform = at_interval(spec, self.interval)
+        rules = {"uniform": lambda: uniform, "quadratic": lambda: mids_first(spec, len(uniform), self.quadratic)}
         if self.spacing not in rules:
             raise ValueError(f"spacing: unknown {self.spacing!r}; allowed: {', '.join(rules)}")
-        return [*range(first), *(first + rules[self.spacing])]
+        return rules[self.spacing]()
+
+    def quadratic(self, places, n):
+        """`n` of `places` evaluations, 0 among them, dense near the center: evenly spaced in the signed root of the distance
+        to it. Where rounding merges some, the power is lowered until n are left; at 1 the spacing is uniform."""
+        center, power = self.center * places, self.power
+        while True:
+            ends = signed(np.array([-center, places - center]), 1 / power)
+            found = np.floor(center + signed(np.linspace(*ends, n, endpoint=False), power) + 1e-9).astype(int)
+            if len(set(found)) == n:
+                return found
+            power = max(1.0, power - 0.02)
 
     def span(self, spec):
         return range(self.branch, spec.arch.blocks - self.branch)
@@ -48,13 +58,5 @@ class DeepCache(SpanMethod):
         return "last" if spec.arch.kind == "uvit" else "increment"
 
 
-def quadratic(count, k, center, power):
-    """k of `count` evaluations, 0 among them, dense near the position `center`: evenly spaced in the signed root of the
-    distance to it. Where rounding merges some, the power is lowered until k are left; at 1 the spacing is uniform."""
-
-    def signed(x, exponent):
-        return np.sign(x) * np.abs(x) ** exponent
-
-    ends = signed(np.array([-center, count - center]), 1 / power)
-    found = np.floor(center + signed(np.linspace(*ends, k, endpoint=False), power) + 1e-9).astype(int)
-    return found if len(set(found)) == k else quadratic(count, k, center, max(1.0, power - 0.02))
+def signed(x, exponent):
+    return np.sign(x) * np.abs(x) ** exponent

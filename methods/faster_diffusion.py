@@ -7,7 +7,8 @@ current time, but not the current latents. The paper's prior-noise injection is 
 
 import numpy as np
 
-from cachebench.span import SpanMethod, counted_from
+from cachebench.schedule import mids_first
+from cachebench.span import SpanMethod
 
 EARLY = (0, 1, 2, 3, 5, 10, 15, 25, 35, 50)  # the paper's keys of 50 evaluations, and their end
 TIME = 1  # U-ViT's time token
@@ -29,7 +30,7 @@ class FasterDiffusion(SpanMethod):
 
     @classmethod
     def grid(cls, spec):
-        keys = list(range(spec.num_evaluations, counted_from(spec), -1))
+        keys = list(range(spec.num_evaluations, spec.first_counted, -1))
         options = [largest_encoder(spec.arch)] if spec.arch.kind == "uvit" else [spec.arch.depth // 2, 3 * spec.arch.depth // 4]
         return cls.params | {"keys": keys, "encoder": list(dict.fromkeys(options))}
 
@@ -42,14 +43,12 @@ class FasterDiffusion(SpanMethod):
             return f"The repair is of U-ViT's time token; in {spec.arch.kind} the rear blocks see the current time as they are."
 
     def refreshes(self, spec):
-        first = counted_from(spec)
-        count, keys = spec.num_evaluations - first, self.keys - first
         layouts = {"early": early, "uniform": uniform}
         if self.layout not in layouts:
             raise ValueError(f"layout: unknown {self.layout!r}; allowed: {', '.join(layouts)}")
-        if not 1 <= keys <= count:
-            raise ValueError(f"keys: {self.keys} is outside {first + 1} to {spec.num_evaluations}")
-        return [*range(first), *(first + layouts[self.layout](count, keys))]
+        if not (fewest := 1 + spec.first_counted) <= self.keys <= spec.num_evaluations:
+            raise ValueError(f"keys: {self.keys} is outside {fewest} to {spec.num_evaluations}")
+        return mids_first(spec, self.keys, layouts[self.layout])
 
     def span(self, spec):
         largest = largest_encoder(spec.arch)

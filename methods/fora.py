@@ -3,7 +3,7 @@
 import numpy as np
 
 from cachebench.method import Method
-from cachebench.schedule import Schedule
+from cachebench.schedule import Schedule, at_interval
 
 
 class FORA(Method):
@@ -14,7 +14,7 @@ class FORA(Method):
 
     @classmethod
     def grid(cls, spec):
-        return cls.params | {"anchor": ["shifted" if "mid" in spec.plan.roles else "descending"]}
+        return cls.params | {"anchor": ["shifted" if spec.first_counted else "descending"]}
 
     def schedule(self, spec, state=None):
         from_start = np.arange(spec.num_evaluations)
@@ -24,7 +24,7 @@ class FORA(Method):
             "ascending+last": (from_start % self.interval == 0) | (from_end == 0),
             "ascending": from_start % self.interval == 0,  # the paper's formula, read literally
             # DPM-Solver-2: the midpoints, which carry its update, before the rest (L2C, arXiv:2406.01733, appendix B.1)
-            "shifted": ((from_start - 1) % self.interval == 0) | (from_start == 0),
+            "shifted": np.isin(from_start, at_interval(spec, self.interval)),
         }
         if self.anchor not in rules:
             raise ValueError(f"anchor: unknown {self.anchor!r}; allowed: {', '.join(rules)}")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cachebench.method import Method
-from cachebench.schedule import Schedule
+from cachebench.schedule import Schedule, mids_first
 
 
 class SpreadFORA(Method):
@@ -17,6 +17,8 @@ class SpreadFORA(Method):
         return {"refreshes": list(range(spec.num_evaluations, 1, -1))}
 
     def schedule(self, spec, state=None):
-        first = int("mid" in spec.plan.roles)  # as in FORA's anchor "shifted"
-        spread = np.linspace(first, spec.num_evaluations - 1, self.refreshes - first).round().astype(int)
-        return Schedule.refresh(spec, [0, *spread])
+        return Schedule.refresh(spec, mids_first(spec, self.refreshes, evenly))
+
+
+def evenly(places, n):
+    return np.linspace(0, places - 1, n).round().astype(int)

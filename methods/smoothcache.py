@@ -1,5 +1,8 @@
 """SmoothCache: all blocks reuse a branch type as far ahead as its calibrated change stays small (arXiv:2411.10510)."""
 
+import math
+from functools import lru_cache
+
 import numpy as np
 
 from cachebench.method import Method
@@ -10,7 +13,7 @@ ALPHAS = [0.0, *np.geomspace(0.01, 3, 200).round(4).tolist()]
 
 class SmoothCache(Method):
     """The paper's greedy scan is not quite monotone: a longer reuse may land where the next one is shorter. So that cost falls
-    with alpha, each type takes the cheapest scan over alpha and the smaller ALPHAS, of equals the one at the largest: ours."""
+    with alpha, each type takes the cheapest scan of all up to alpha, of equals the one at the largest: ours."""
 
     name = "SmoothCache"
     reference = "arXiv:2411.10510"
@@ -29,14 +32,20 @@ class SmoothCache(Method):
         if state is None:  # nothing calibrated yet: nothing is reused
             return Schedule.full(spec)
         mask = np.zeros(spec.mask_shape, bool)
-        first = int("mid" in spec.plan.roles)  # DPM-Solver-2 computes its first step in full
-        mask[: first + 1] = True
-        alphas = [self.alpha, *(a for a in reversed(ALPHAS) if a < self.alpha)]
-        for j in range(mask.shape[2]):
-            errors = state["errors"][:, first:, j].tolist()
-            cheapest = min((self.scan(errors, alpha) for alpha in alphas), key=len)
-            mask[np.array(cheapest) + first, :, j] = True
+        mask[: spec.first_counted + 1] = True
+        for j, scans in enumerate(self.scans(spec, state)):
+            computed = next(computed for error, computed in reversed(scans) if error <= self.alpha)
+            mask[np.array(computed) + spec.first_counted, :, j] = True
         return Schedule(mask)
+
+    def breakpoints(self, spec, state):
+        return {error for scans in self.scans(spec, state) for error, _ in scans[1:]}
+
+    @staticmethod
+    def scans(spec, state):
+        """`cheapest` of every branch type, from the first evaluation that counts."""
+        errors = state["errors"][:, spec.first_counted :]
+        return [cheapest(tuple(map(tuple, errors[..., j].tolist()))) for j in range(errors.shape[2])]
 
     @staticmethod
     def scan(errors, alpha):
@@ -49,3 +58,14 @@ class SmoothCache(Method):
             reach = (k for k in range(min(len(errors), last - i), 0, -1) if errors[k - 1][i + k] <= alpha)
             i += 1 + next(reach, 0)
         return computed if computed[-1] == last else [*computed, last]
+
+
+@lru_cache
+def cheapest(errors):
+    """[(error, evaluations to compute)], ascending: the errors at which the cheapest scan of all up to it is another one."""
+    found = [(-math.inf, SmoothCache.scan(errors, -math.inf))]
+    for error in sorted({error for k, row in enumerate(errors, 1) for error in row[k:]}):
+        computed = SmoothCache.scan(errors, error)
+        if len(computed) <= len(found[-1][1]) and computed != found[-1][1]:
+            found.append((error, computed))
+    return found

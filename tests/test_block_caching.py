@@ -1,4 +1,4 @@
-"""Block Caching: the rule by hand and as a property, what it reduces to, and the scale-shift adjustment (methods_a.md 3.11)."""
+"""Block Caching: the rule by hand and as a property, what it reduces to, and the scale-shift adjustment (arXiv:2312.03209)."""
 
 from dataclasses import replace
 from functools import partial
@@ -70,7 +70,7 @@ def test_a_constant_change_is_fora(xl, steps, interval):
     assert np.array_equal(found, FORA(interval=interval, anchor="ascending").schedule(spec).compute)
 
 
-@pytest.mark.parametrize("interval", [2, 3])
+@pytest.mark.parametrize("interval", [2, 4])
 def test_dpm_solver_2_computes_its_first_step_and_counts_from_its_midpoint(xl, interval):
     spec = Spec(xl, "dpm_solver2", 10)
     found = chosen(spec, np.full(20, 0.1), delta=0.1 * (interval - 0.5))
@@ -98,7 +98,7 @@ def test_an_endless_delta_computes_the_first_evaluation_only(xl):
     spec = Spec(xl, "ddim", 50)
     rows = cost.mask_rows(chosen(spec, np.ones(50), delta=float("inf")))
     share = cost.image_macs(spec, rows, "paper") / cost.image_macs(spec, cost.full_rows(spec), "paper")
-    assert share == pytest.approx(1 / 50 + 49 / 50 * 0.0021, abs=3e-4)  # methods_a.md 0.3
+    assert share == pytest.approx(1 / 50 + 49 / 50 * 0.0021, abs=3e-4)  # what always runs is 0.21 %
 
 
 @pytest.fixture

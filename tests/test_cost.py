@@ -11,13 +11,13 @@ from cachebench.schedule import Schedule, read_router_file
 from cachebench.spec import Arch, Spec
 from helpers import inputs, random_schedule, sample
 
-# MACs of one forward (l2c.md 4.2): size and latent side, with attention products, and as the papers count.
+# MACs of one forward: size and latent side, with attention products, and as the papers count.
 FORWARD = {
     ("XL/2", 32): (118_621_421_568, 114_427_183_104),
     ("XL/2", 64): (524_538_298_368, 457_027_043_328),
     ("L/2", 32): (80_697_622_528, 77_502_087_168),
 }
-# TMACs in the papers' convention (l2c.md 4.3): what L2C prints for DDIM, before its rounding.
+# TMACs in the papers' convention: what L2C prints for DDIM, before its rounding.
 PAPER = {
     ("XL/2", 32): {250: 28.607, 50: 5.721, 40: 4.577, 20: 2.289, 16: 1.831, 10: 1.144, 9: 1.030},
     ("XL/2", 64): {50: 22.851, 30: 13.711},

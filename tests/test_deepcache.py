@@ -12,9 +12,9 @@ from cachebench.spec import Spec
 from helpers import Spy, relative, sample
 from test_uvit import h2, on_meta
 
-# LDM-4-G, DDIM-250: G MACs of an evaluation on average, by interval (methods_a.md 1.11).
+# LDM-4-G, DDIM-250: G MACs of an evaluation on average, by interval (arXiv:2312.00858).
 LDM = {1: 99.82, 2: 52.12, 3: 36.48, 5: 23.50, 10: 13.97, 20: 9.39}
-# U-ViT-H/2: share of a retrieve evaluation by branch, and of 50 evaluations at intervals 2, 3 and 5 (methods_a.md 1.9).
+# U-ViT-H/2: share of a retrieve evaluation by branch, and of 50 evaluations at intervals 2, 3 and 5.
 RETRIEVE = (0.069, 0.138, 0.208, 0.277, 0.346, 0.415, 0.484)
 SHARES = ((0.535, 0.386, 0.255), (0.569, 0.431, 0.311), (0.604, 0.477, 0.366), (0.638, 0.523, 0.421))
 SHARES += ((0.673, 0.568, 0.477), (0.708, 0.614, 0.532), (0.742, 0.660, 0.587))
@@ -85,7 +85,12 @@ def test_with_midpoints_the_first_two_evaluations_are_full(spacing):
         full = deepcache(spacing, interval=interval).refreshes(spec)
         assert full[:2] == [0, 1] and len(full) == 1 + -(-19 // interval)
     assert deepcache(interval=2).refreshes(spec) == [0, *range(1, 20, 2)]  # the outer evaluations of later steps are reused
-    assert deepcache(interval=3).refreshes(spec) == [0, *range(1, 20, 3)]
+    assert deepcache(interval=3).refreshes(spec) == [0, 1, 5, 7, 11, 13, 17, 19]
+
+
+def test_a_large_power_needs_no_recursion():
+    full = deepcache("quadratic", interval=2, power=100.0).refreshes(Spec(h2(), "ddim", 250))
+    assert len(set(full)) == 125
 
 
 def test_unknown_spacing_names_the_allowed(uvit_spec):

@@ -12,7 +12,7 @@ from cachebench.cache import Session
 from cachebench.spec import Arch
 from helpers import relative, sample
 
-# Parameters at 256 pixels and patch 2, fixed position table included (l2c.md 6.1).
+# Parameters at 256 pixels and patch 2, fixed position table included.
 PARAMETERS = {"S": 32_963_360, "B": 130_512_416, "L": 458_102_816, "XL": 675_129_632}
 
 
@@ -23,7 +23,7 @@ def on_meta(size, input_size=32):
 
 
 def xl2_shapes():
-    """Keys and shapes of the released DiT-XL-2-256x256.pt (l2c.md 6.2)."""
+    """Keys and shapes of the released DiT-XL-2-256x256.pt."""
     D, T, p = 1152, 256, 2
     linears = {
         "t_embedder.mlp.0": (D, 256),
@@ -83,7 +83,7 @@ def test_bare_session_and_none_are_the_same_bits(model, golden):
 
 
 def test_every_norm_has_the_released_epsilon(model):
-    """Too small to see in the golden outputs; diffusers has 1e-5 before the MLP (l2c.md 6.6)."""
+    """Too small to see in the golden outputs; diffusers has 1e-5 before the MLP."""
     epsilons = [m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)]
     assert epsilons == [1e-6] * (2 * 4 + 1)
 

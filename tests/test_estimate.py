@@ -34,7 +34,7 @@ def estimate(*words):
 
 
 def test_hours_by_hand(path, tmp_path):
-    """118.62 GMACs a row (l2c section 4.2), twice for guidance, 20 steps; 1 + 0.8 + 0.5 + 0.75 of it; 20,000 x 64 x 5 rows."""
+    """118.62 GMACs a row, twice for guidance, 20 steps; 1 + 0.8 + 0.5 + 0.75 of it; 20,000 x 64 x 5 rows."""
     row = 118_621_421_568
     expected = (40 * row * 3.05 * 50_000 + 20_000 * 64 * 5 * row) / 1e13 / 3600
     assert estimate("--config", path, "--rate", "1e13")[1] == pytest.approx(expected, rel=5e-3)

@@ -137,7 +137,7 @@ def test_the_last_weight_is_the_solvers(problem, full):
     plan = problem.spec.plan
     if plan.roles[-1] == "step":  # DDIM: x0 = (x - sqrt(1 - a) eps) / sqrt(a)
         factor = -((1 - plan.alphas[-2]) ** 0.5) / plan.alphas[-2] ** 0.5
-    else:  # DPM-Solver-2's midpoint u carries the whole step from s to t (l2c.md 1.7)
+    else:  # DPM-Solver-2's midpoint u carries the whole step from s to t
         s, u, t = plan.alphas[-3:]
         ratio = (s * (1 - t) / (t * (1 - s))) ** 0.5  # e^(-h)
         factor = -(t**0.5) * (ratio - 1) * -((1 - u) ** 0.5) / u**0.5

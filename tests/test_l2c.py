@@ -123,7 +123,7 @@ def test_random_drop_takes_the_asked_share_of_cached_branches(network):
 
 
 def test_all_reused_is_every_branch_of_the_cached_evaluations(uvit_spec):
-    """Threshold 1 is the whole-evaluation schedule that l2c.md 1.7 compares the pairings by."""
+    """Threshold 1 is the whole-evaluation schedule that the paper's appendix B.1 compares the pairings by."""
     assert np.array_equal(
         L2C(threshold=1.0).schedule(uvit_spec, routers(uvit_spec)).compute,
         Schedule.refresh(uvit_spec, [0, 1, 3, 5, 7]).compute,

@@ -1,10 +1,10 @@
-"""Budget matching: the closest exact cost, ties to the earlier candidate, and what cannot be reached says so."""
+"""Budget matching: the closest exact cost, which parameters are turned, and what cannot be reached says so."""
 
 import numpy as np
 import pytest
 
 from cachebench import cost, method
-from cachebench.match import candidates, match, share
+from cachebench.match import candidates, match, refined, share, swept
 from cachebench.spec import Arch, Spec
 
 XL = Arch.from_config({"kind": "dit", "size": "XL/2", "input_size": 32, "channels": 4, "num_classes": 1000})
@@ -61,3 +61,57 @@ def test_config_overrides_replace_the_grid():
 def test_budget_is_a_share_of_the_guided_full_run():
     (entry,) = matched("ddim", [0.5])
     assert entry["macs"] == 10 * 2 * cost.total(XL, cost.full_rows(Spec(XL, "ddim", 1)))
+
+
+H2 = Arch.from_config({"kind": "uvit", "size": "H/2", "input_size": 32, "channels": 4, "num_classes": 1000})
+
+
+@pytest.mark.parametrize(
+    ("budget", "tolerance", "interval", "branch"),
+    [
+        (0.6, 0.02, 2, 2),  # the default branch, though branch 5 at interval 3 is nearer
+        (0.77, 0.02, 2, 7),  # nothing else comes within the tolerance
+        (0.6, 0.0, 3, 5),  # nor does anything here: the nearest
+    ],
+)
+def test_other_parameters_leave_their_first_value_only_for_the_tolerance(budget, tolerance, interval, branch):
+    cls, spec = method.plugin("deepcache.uniform"), Spec(H2, "dpm_solver2", 10)
+    (entry,) = match(cls, spec, [budget], tolerance, candidates(cls, spec, {}))
+    assert (entry["params"]["interval"], entry["params"]["branch"]) == (interval, branch)
+    assert ("status" in entry) == (tolerance == 0)
+
+
+def fitted(name, spec, seed=0):
+    """{fit label: a state drawn at random} of a method with a continuous threshold."""
+    g, cls = np.random.default_rng(seed), method.plugin(name)
+    errors = np.zeros((3, spec.num_evaluations, 2), np.float32)
+    for k in (1, 2, 3):
+        errors[k - 1, k:] = g.exponential(0.1 * k, (spec.num_evaluations - k, 2))
+    state = {"errors": errors, "change": g.exponential(0.1, spec.mask_shape).astype(np.float32)}
+    return {cls.fit_label({name: values[0] for name, values in cls.params.items()}): state}
+
+
+@pytest.mark.parametrize("name", ["smoothcache", "block_caching"])
+@pytest.mark.parametrize("sampler", ["ddim", "dpm_solver2"])
+def test_no_schedule_that_a_threshold_gives_is_missed(small_spec, name, sampler):
+    """The masks of two thousand random thresholds are all candidates, in the order of their cost."""
+    cls, spec = method.plugin(name), Spec(small_spec.arch, sampler, {"ddim": 10, "dpm_solver2": 5}[sampler])
+    states = fitted(name, spec)
+    (state,) = states.values()
+    tried = {m.schedule(spec, state).compute.tobytes() for _, m, _ in swept(cls, spec, states)}
+    drawn = np.random.default_rng(1).exponential(0.3, 2000)
+    assert {cls(**{cls.knob: value}).schedule(spec, state).compute.tobytes() for value in drawn.tolist()} <= tried
+    costs = [cost.image_macs(spec, rows) for _, rows in candidates(cls, spec, states)]
+    assert costs == sorted(costs, reverse=True) and len(costs) > len(cls.params[cls.knob])
+
+
+@pytest.mark.parametrize("name", ["smoothcache", "block_caching"])
+def test_a_threshold_that_the_config_gives_is_the_only_one(small_spec, name):
+    cls = method.plugin(name)
+    found = candidates(cls, small_spec, fitted(name, small_spec), {cls.knob: [0.18]})
+    assert [params[cls.knob] for params, _ in found] == [0.18]
+
+
+def test_numbers_between_breakpoints_are_short():
+    assert refined([0.0, 0.1, 0.2], [0.123456, 0.15001, 0.15002, 0.3]) == [0.0, 0.1, 0.13, 0.15001, 0.2, 0.3]
+    assert refined([3, 2, 1], []) == [3, 2, 1]

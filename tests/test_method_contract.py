@@ -20,11 +20,13 @@ def cls(request):
     return method.plugin(request.param)
 
 
-@pytest.fixture(scope="module", params=["dit", "uvit"])
+@pytest.fixture(scope="module", params=["dit", "uvit", "uvit-2m"])
 def backbone(request):
-    """(model, spec): a small DiT under DDIM, a small U-ViT under DPM-Solver-2."""
-    names = {"dit": ("small_model", "small_spec"), "uvit": ("small_uvit", "small_uvit_spec")}[request.param]
-    return tuple(request.getfixturevalue(name) for name in names)
+    """(model, spec): a small DiT under DDIM, a small U-ViT under DPM-Solver-2 and under DPM-Solver++(2M)."""
+    kind, _, other = request.param.partition("-")
+    model, spec = {"dit": ("small_model", "small_spec"), "uvit": ("small_uvit", "small_uvit_spec")}[kind]
+    spec = request.getfixturevalue(spec)
+    return request.getfixturevalue(model), replace(spec, sampler="dpm_solver_2m", num_steps=8) if other else spec
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +63,15 @@ class Run:
 
 
 def chosen(cls, spec, place):
-    params = {name: values[0] for name, values in cls.grid(spec).items()}
+    params = {name: values[0] for name, values in cls.grid(spec).items()} | quick(cls)
     if cls.knob:
         values = cls.grid(spec)[cls.knob]
         params[cls.knob] = values[round(place * (len(values) - 1))]
     return cls(**params)
+
+
+def quick(cls):
+    return {name: value for name, value in QUICK.items() if name in cls.params}
 
 
 def fit(cls, model, spec, folder):
@@ -73,8 +79,7 @@ def fit(cls, model, spec, folder):
     g = torch.Generator().manual_seed(0)
     latents = torch.randn(4, *spec.arch.sample_shape, generator=g)
     labels = torch.arange(4) % spec.arch.num_classes
-    quick = {name: value for name, value in QUICK.items() if name in cls.params}
-    state, curve = cls(**quick).fit(Problem(model, spec, latents, labels, folder / "partial"))
+    state, curve = cls(**quick(cls)).fit(Problem(model, spec, latents, labels, folder / "partial"))
     assert len(curve) > 0
     store.write_tensors(folder / "state.safetensors", state)
     return store.read_tensors(folder / "state.safetensors", "np")[0]
@@ -192,3 +197,27 @@ def test_what_is_supported_runs(cls, run, backbone):
     setting = run(0.5, odd)
     out = trajectory.run(setting.model, setting.spec, setting.session(), *inputs(odd))
     assert out.shape == (2, *odd.arch.sample_shape) and torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("place", [0.5, 1.0])
+def test_an_exported_schedule_repeats_the_samples(run, backbone, tmp_path, place):
+    """Bit for bit, through the JSON form that `snakemake schedules` writes and `schedule_file` reads; others are not exported."""
+    setting, (_, spec) = run(place), backbone
+    if not setting.method.only_reuses(spec):
+        pytest.skip("its mask does not say everything")
+    path = tmp_path / "schedule.json"
+    schedule = setting.method.schedule(spec, setting.state)
+    path.write_text(schedule.to_json())
+    again = Run(method.plugin("schedule_file")(path=str(path)), spec, setting.model, None)
+    assert (again.method.schedule(spec).compute == schedule.compute).all()
+    assert torch.equal(again.sample(), setting.sample())
+
+
+def test_what_does_more_than_reuse_is_not_exported(small_spec, small_uvit_spec):
+    """Drops, scale-shift tables, whole blocks, fewer steps, other stand-ins and networks."""
+    for spec in (small_spec, small_uvit_spec):
+        more = {"random_drop", "learning_to_drop", "deepcache.uniform", "faster_diffusion.strict"}
+        fewer = [method.plugin("ddim")(num_steps=3), method.plugin("dpm_solver")(num_steps=3)]
+        adjusted = method.plugin("block_caching")(iterations=1)
+        assert not any(made.only_reuses(spec) for made in [adjusted, *fewer, *(method.plugin(name)() for name in more)])
+        assert all(method.plugin(name)().only_reuses(spec) for name in ("l2c", "fora", "smoothcache", "block_caching"))

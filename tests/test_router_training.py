@@ -229,7 +229,7 @@ def test_uvit_sums_where_dit_takes_the_mean(small_model, small_spec, monkeypatch
 
 
 def test_unshifted_pairs_go_half_a_solver_step(uvit_problem):
-    """The mid evaluation of a step reuses its outer one: the solver goes from the one to the other (l2c.md 1.7)."""
+    """The mid evaluation of a step reuses its outer one: the solver goes from the one to the other."""
     plan, noise = uvit_problem.spec.plan, NOISE["uvit"]
     for k, pair in enumerate(router.pairs(uvit_problem.spec, "unshifted")):
         assert (pair.evaluation, pair.key) == (2 * k + 1, k)

@@ -18,7 +18,7 @@ from helpers import relative
 LINEAR = Noise("linear", first_time=0)
 SCALED = Noise("scaled_linear", first_time=1)
 
-# The timesteps of the released sampler (l2c.md 6.5).
+# The timesteps of the released sampler.
 TIMESTEPS = {
     9: "0 125 250 375 500 624 749 874 999",
     10: "0 111 222 333 444 555 666 777 888 999",
@@ -123,14 +123,14 @@ def test_ddim_is_of_first_order_down_to_the_data():
 
 
 def test_reusing_a_prediction_equals_one_larger_step():
-    """First order: two updates with the same noise are one update (l2c.md 1.2)."""
+    """First order: two updates with the same noise are one update (arXiv:2406.01733, appendix A.1)."""
     x, eps = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     twice = ddim.step(ddim.step(x, eps, 0.1, 0.4), eps, 0.4, 0.9)
     assert torch.allclose(twice, ddim.step(x, eps, 0.1, 0.9), atol=1e-12)
 
 
 def test_noise_of_the_scaled_linear_schedule():
-    """l2c.md 7.4: abar at both ends, nodes at n / 1000, log abar linear between them, and the inverse."""
+    """abar at both ends, nodes at n / 1000, log abar linear between them, and the inverse."""
     assert SCALED.alpha_bar(0.001) == pytest.approx(0.99915, abs=1e-8)
     assert SCALED.alpha_bar(1.0) == pytest.approx(0.00466, abs=5e-6)
     assert SCALED.alpha_bar(0.2505) == pytest.approx((SCALED.alphas_bar()[249] * SCALED.alphas_bar()[250]) ** 0.5)
@@ -139,7 +139,7 @@ def test_noise_of_the_scaled_linear_schedule():
     assert np.allclose(SCALED.time(half_log_snr(SCALED.alpha_bar(times))), times, atol=1e-12)
 
 
-# The times of L2C's DPM-Solver-2 at NFE 20 (l2c.md 7.4).
+# The times of L2C's DPM-Solver-2 at NFE 20 (its released program).
 OUTER = [1000, 900.1, 800.2, 700.3, 600.4, 500.5, 400.6, 300.7, 200.8, 100.9]
 MID = [951.84, 851.93, 751.90, 651.71, 551.35, 450.78, 349.92, 248.50, 145.23, 11.40]
 
@@ -185,7 +185,7 @@ def draws(n, *shape):
 
 
 def test_dpm_solver2_step_is_the_published_update():
-    """l2c.md 1.7 with r1 = 1/2, for a network that gives unrelated answers at the two evaluations."""
+    """With r1 = 1/2, for a network that gives unrelated answers at the two evaluations."""
     plan = dpm_solver2.plan(10, SCALED).segment(4, 6)
     x, *eps = draws(3, 2, 3, 4, 4)
     seen = []

@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cachebench import method
 from cachebench.cache import ScheduledSession
-from cachebench.schedule import Schedule, read_router_file, router_keys
+from cachebench.schedule import Schedule, mids_first, read_router_file, router_keys
 from cachebench.spec import Spec
 from helpers import random_schedule, sample
 
@@ -21,7 +23,7 @@ SMOOTHCACHE = {  # file: evaluations, evaluations that compute something
     "70-N-2-fora": (70, 36),
     "70-N-3-threshold-0.08": (70, 34),
 }
-ROUTERS = {  # file: evaluations, threshold, roles, reused attention and MLP branches (l2c.md section 3)
+ROUTERS = {  # file: evaluations, threshold, roles, reused attention and MLP branches
     "DDIM20_router.pt": (20, 0.1, ("step",), (123, 125)),
     "DDIM50_router.pt": (50, 0.1, ("step",), (329, 335)),
     "dpm20_router.pth": (20, 0.9, ("outer", "mid"), (158, 175)),
@@ -115,17 +117,17 @@ def test_a_score_equal_to_the_threshold_reuses():
 
 
 def test_router_keys_of_ddim():
-    """Every second evaluation from the second on; the key counts from the end (l2c.md 1.4)."""
+    """Every second evaluation from the second on; the key counts from the end."""
     assert router_keys(("step",) * 6) == {1: 4, 3: 2, 5: 0}
 
 
 def test_router_keys_of_dpm_solver():
-    """The outer evaluations from the second step on (l2c.md 1.7)."""
+    """The outer evaluations from the second step on (arXiv:2406.01733, appendix B.1)."""
     assert router_keys(("outer", "mid") * 4) == {2: 1, 4: 2, 6: 3}
 
 
 def test_router_keys_of_dpm_solver_unshifted():
-    """The mid evaluation of every step, which reuses the outer one of the same step (l2c.md 1.7)."""
+    """The mid evaluation of every step, which reuses the outer one of the same step (arXiv:2406.01733, appendix B.1)."""
     assert router_keys(("outer", "mid") * 3, "unshifted") == {1: 0, 3: 1, 5: 2}
 
 
@@ -219,3 +221,25 @@ def test_without_history_nothing_is_stored(small_model, small_spec):
 def test_interval_two_stores_every_branch_once(spec):
     """8 branches, each held from the full evaluation to its reuse."""
     assert Schedule.refresh(spec, range(0, 10, 2)).store_values() == 8
+
+
+@pytest.mark.parametrize("name", ["fora", "fora_spread", "deepcache.uniform", "deepcache.quadratic", "faster_diffusion.strict"])
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 10, 25])
+def test_no_method_that_refreshes_reuses_the_mid_evaluation_of_a_step_whose_outer_it_computes(xl, name, num_steps):
+    """The mid one carries DPM-Solver-2's update; the first two evaluations are computed in full."""
+    spec = Spec(replace(xl, kind="uvit", learn_sigma=False), "dpm_solver2", num_steps)
+    cls = method.plugin(name)
+    for params in method.settings(cls.sweep(spec)):
+        full = cls(**params).schedule(spec).compute.all(axis=(1, 2))
+        assert full[:2].all() and not (full[0::2] & ~full[1::2]).any(), params
+
+
+@pytest.mark.parametrize("layout", [lambda places, n: range(n), lambda places, n: [0, *range(places - n + 1, places)]])
+def test_mids_first(xl, layout):
+    """All of the plan where nothing else can be, and an outer evaluation only once no mid one is left."""
+    spec = Spec(xl, "dpm_solver2", 4)
+    found = [mids_first(spec, count, layout) for count in range(1, 9)]
+    assert [len(set(one)) for one in found] == list(range(1, 9)) and all(one == sorted(one) for one in found)
+    assert found[0] == [0] and found[4] == [0, 1, 3, 5, 7] and found[7] == list(range(8))
+    assert all(len({e for e in one if e % 2}) == min(len(one) - 1, 4) for one in found)
+    assert mids_first(Spec(xl, "ddim", 8), 3, layout) == sorted(layout(8, 3))

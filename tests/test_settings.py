@@ -11,7 +11,7 @@ from cachebench.match import candidates, match
 
 def check(**run):
     values = yaml.safe_load((store.ROOT / "config/smoke.yaml").read_text())
-    del values["runs"]["tiny-dpm20"]
+    values["runs"] = {"tiny-ddim20": values["runs"]["tiny-ddim20"]}
     values["runs"]["tiny-ddim20"] |= run
     return config.check(values | {"methods": ["ddim", "l2c"]})
 
@@ -38,6 +38,13 @@ def test_a_fixed_row_is_taken_whatever_it_costs():
     (entry,) = match(cls, spec, budgets, tolerance, candidates(cls, spec, {}, grid))
     assert entry["budget"] == 0.78 and entry["params"]["interval"] == 3 and "status" not in entry
     assert entry["achieved"] < 0.5
+
+
+def test_a_method_that_a_run_cannot_carry_is_no_mistake():
+    """It keeps its rows, which say why."""
+    cfg = check(num_steps=19)
+    reason = method.plugin("l2c")().supports(config.spec(cfg, "tiny-ddim20"))
+    assert "l2c" in config.method_ids(cfg, "tiny-ddim20") and reason.endswith("needs an even num_steps, not 19.")
 
 
 def test_fixed_settings_are_fitted_too_and_each_fit_once():

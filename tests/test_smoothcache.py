@@ -1,4 +1,4 @@
-"""SmoothCache: the greedy scan by hand, the published schedules, and what it reduces to (methods_a.md 4.11 and 7)."""
+"""SmoothCache: the greedy scan by hand, the published schedules, and what it reduces to (arXiv:2411.10510)."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from helpers import Notes, relative, sample
 
 SmoothCache = method.plugin("smoothcache")
 FORA = method.plugin("fora")
-# File: evaluations computed, MACs as a share of the full run (methods_a.md 4.10 and 4.11).
+# File: evaluations computed, MACs as a share of the full run (arXiv:2411.10510, Table 1).
 PUBLISHED = {
     "50-N-3-threshold-0.08": (46, 336.37 / 365.59),
     "50-N-3-threshold-0.18": (24, 175.65 / 365.59),

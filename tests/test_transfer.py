@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
     """Fitted L2C and SmoothCache on three runs, states by hand; and a run that has no partner."""
     folder = tmp_path_factory.mktemp("tiny")
     cfg = config.load(store.ROOT / "config/smoke.yaml")
-    first, second = cfg["runs"].values()
+    first, second, _ = cfg["runs"].values()
     runs = {name: {key: first[key] for key in ("backbone", "sampler", "cfg_scale")} | own for name, own in RUNS.items()}
     cfg |= {"runs": runs | {"alone": second}, "methods": ["ddim", "l2c", "smoothcache"], "params": {"l2c": L2C}}
     cfg |= {"budgets": [0.7], "tolerance": 0.1, "samples": cfg["samples"] | {"count": 4, "paired": 4, "batch_size": 2}}

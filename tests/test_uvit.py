@@ -14,13 +14,13 @@ from cachebench.schedule import Schedule, read_router_file
 from cachebench.spec import Arch, Spec
 from helpers import inputs, random_schedule, relative, sample
 
-# Blocks' branches that the released routers compute, attention and MLP, at outer evaluation 1, 2, ... (l2c.md section 3).
+# Blocks' branches that the released routers compute, attention and MLP, at outer evaluation 1, 2, ....
 COMPUTED = {
     20: "0+0 2+0 5+1 4+2 5+3 10+6 26+23 26+26 25+25",
     50: "0+0 " * 9 + "1+0 1+0 1+1 2+0 3+1 3+1 3+1 1+2 1+1 0+2 3+3 4+4 6+5 8+7 10+13",
 }
 REUSED = {20: (158, 175), 50: (649, 655)}
-L2C = {20: (1.880, 1.944), 50: (3.756, 3.877)}  # TMACs in the papers' convention and true ones of one half (l2c.md 4.3)
+L2C = {20: (1.880, 1.944), 50: (3.756, 3.877)}  # TMACs in the papers' convention and true ones of one half
 PAPER = {50: 6.441, 30: 3.865, 20: 2.576, 16: 2.061}  # TMACs of the full run by NFE
 
 
@@ -40,7 +40,7 @@ def shapes(model):
 
 
 def h2_shapes():
-    """Keys and shapes of the released imagenet256_uvit_huge.pth (l2c.md 7.2)."""
+    """Keys and shapes of the released imagenet256_uvit_huge.pth."""
     D = 1152
     out = {
         "pos_embed": (1, 258, D),

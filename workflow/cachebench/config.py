@@ -228,9 +228,6 @@ def _check_methods(config):
             own = budgets(config, name, id)
             if twice := [budget for i, budget in enumerate(own) if budget in own[:i]]:
                 raise ValueError(f"runs.{name}.settings: {id} has two rows at budget {twice[0]}; every row needs its own")
-        odd = run["sampler"] == "ddim" and run["num_steps"] % 2
-        if odd and "l2c" in (run.get("methods") or config["methods"]):
-            raise ValueError(f"runs.{name}.num_steps: l2c pairs steps, so an even number is needed, not {run['num_steps']}")
 
 
 def _check_weights(config):

@@ -11,7 +11,7 @@ CONVENTIONS = ("true", "paper")
 def site_macs(arch, convention="true"):
     """{site: MACs of one network row}. "true" counts every product, attention's too. "paper" is what L2C prints: no
     attention products, and for each LayerNorm 2 operations per element (4 where it is affine); DiT's norms are charged
-    whether their branch runs or not, U-ViT's with their branch (l2c section 4.3)."""
+    whether their branch runs or not, U-ViT's with their branch (found from the rows printed in arXiv:2406.01733)."""
     if arch.kind not in _OTHERS:
         raise ValueError(f"arch.kind: {arch.kind!r} has no cost formula; allowed: {', '.join(_OTHERS)}")
     if convention not in CONVENTIONS:

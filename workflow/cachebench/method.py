@@ -63,13 +63,18 @@ class Method:
         """The static compute mask; `state` is {name: numpy array} as `fit` returned it."""
         return Schedule.full(spec)
 
+    def breakpoints(self, spec, state):
+        """Values of the knob at which the schedule of the fitted `state` changes; the matcher also tries those that the grid
+        misses."""
+        return []
+
     def rows(self, spec, state=None):
         """Counts of one network row by site (see `cachebench.cost`) on the method's own trajectory; None: only a run tells."""
-        return cost.mask_rows(self.schedule(spec, state).compute) if self.is_static() else None
+        return cost.mask_rows(self.schedule(spec, state).compute) if self.by_mask() else None
 
     def store_values(self, spec, state=None):
         """Token tensors [tokens, width] that the cache holds at its fullest, for one row; None: only a run tells."""
-        return self.schedule(spec, state).store_values(self.history) if self.is_static() else None
+        return self.schedule(spec, state).store_values(self.history) if self.by_mask() else None
 
     predict = None  # predict(self, history, site, evaluation): the stand-in for a skipped value; default: the last one
 
@@ -100,8 +105,16 @@ class Method:
         return label({key: params[key] for key in cls.fit_params}).replace(",", "+")
 
     @classmethod
-    def is_static(cls):
+    def by_mask(cls):
+        """Whether the mask of `schedule` decides what is skipped, by the engine's own session."""
         return cls.session is Method.session
+
+    def only_reuses(self, spec):
+        """Whether its mask says everything, so that `schedule_file` repeats it: on the run's own trajectory and network, the
+        last value stands in for a skipped one."""
+        cls = type(self)
+        last = cls.predict is None and cls.predictor is Method.predictor and self.history == 1
+        return cls.by_mask() and last and cls.prepare is Method.prepare and self.sampler(spec) == spec
 
     @classmethod
     def has_fit(cls):

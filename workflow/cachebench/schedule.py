@@ -34,12 +34,12 @@ class Schedule:
     def refresh(cls, spec, evaluations):
         """Everything is computed at `evaluations` (indices or a boolean row), nothing elsewhere."""
         mask = np.zeros(spec.mask_shape, bool)
-        mask[evaluations if isinstance(evaluations, slice) else np.asarray(evaluations)] = True
+        mask[np.asarray(evaluations)] = True
         return cls(mask)
 
     @classmethod
     def from_routers(cls, logits, threshold, roles, pairing=PAIRINGS[0]):
-        """L2C's rule: at a cached evaluation compute iff sigmoid(logit) > threshold (l2c section 2, strict).
+        """L2C's rule: at a cached evaluation compute iff sigmoid(logit) > threshold (strict, as the released program).
 
         `logits` maps a router key (see `router_keys`) to [2 * blocks] values, attention and MLP of a block side by side.
         Threshold 0 computes everything and 1 nothing, also where a float32 sigmoid would round to 0 or 1."""
@@ -113,8 +113,27 @@ class Schedule:
         return int(peak)
 
 
+def at_interval(spec, interval):
+    """Every `interval`-th evaluation from the first that counts on, and those before it, ascending. With midpoints, unless all
+    are computed, the mid evaluation of a step stands for its outer one, so that none is reused where the outer is computed."""
+    found = [*range(spec.first_counted), *range(spec.first_counted, spec.num_evaluations, interval)]
+    outer = [interval > 1 and e > 0 and spec.plan.roles[e] == "outer" for e in found]
+    return [e + moved for e, moved in zip(found, outer, strict=True)]
+
+
+def mids_first(spec, count, layout):
+    """`count` evaluations to compute in full, ascending: layout(places, n) picks n of range(places), 0 among them.
+
+    With midpoints these are picked first, and of the outer evaluations only the first of all until no mid one is left."""
+    roles = spec.plan.roles
+    mids, others = ([e for e, role in enumerate(roles) if (role == "mid") == mid] for mid in (True, False))
+    early = min(count - 1, len(mids))
+    picked = [mids[i] for i in layout(len(mids), early)] if early else []
+    return sorted(picked + [others[i] for i in layout(len(others), count - early)])
+
+
 def router_keys(roles, pairing=PAIRINGS[0]):
-    """{cached evaluation: router key} of L2C (l2c sections 1.4 and 1.7); what it reuses comes from the one before it.
+    """{cached evaluation: router key} of L2C (arXiv:2406.01733, appendix B.1); what it reuses comes from the one before it.
 
     One evaluation a step: the odd ones, key = steps that follow. DPM-Solver-2, key = step: "shifted" caches the outer
     evaluations from the second step on, "unshifted" the mid ones. ValueError for an odd number, or another pairing."""

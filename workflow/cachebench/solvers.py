@@ -1,12 +1,15 @@
 """Which half of a solver's evaluations can be reused at all: `alternate` beside L2C and fewer steps, over a config's runs."""
 
+import pandas as pd
+
 from cachebench import tables
 
-PROBES = ("alternate.outer", "alternate.mid", "l2c", "dpm_solver", "ddim")  # in this order
+HALVES = ("alternate.outer", "alternate.mid")
+PROBES = (*HALVES, "l2c", "dpm_solver", "ddim")  # in this order
 
 
 def rows(frame):
-    """The rows of every run that has a reusable-half probe, cheapest budget only: [{column: text}]."""
+    """`chosen` as text: [{column: text}]."""
     out = []
     for _, of_run in chosen(frame).groupby("run", sort=False):
         for _, row in of_run.iterrows():
@@ -17,13 +20,21 @@ def rows(frame):
 
 
 def chosen(frame):
-    """The measured rows of the probes at the lowest budget, of every run where both halves were probed."""
-    good = frame[(frame.status == "ok") & frame.method.isin(PROBES)]
-    probed = good[good.method.str.startswith("alternate.")].groupby("run").method.nunique()
-    good = good[good.run.isin(probed.index[probed == 2])]
-    lowest = good[good.budget == good.groupby("run").budget.transform("min")]
-    order = lowest.method.map({name: i for i, name in enumerate(PROBES)})
-    return lowest.assign(order=order).sort_values("order", kind="stable").sort_values("run", kind="stable")
+    """The measured rows of the probes, at about one cost, of every run that probes both halves: these at the lowest budget at
+    which both stand, and of each other probe the row that costs nearest to them."""
+    good, found = frame[(frame.status == "ok") & frame.method.isin(PROBES)], []
+    for _, of_run in good.groupby("run", sort=False):
+        halves = of_run[of_run.method.isin(HALVES)]
+        both = halves.groupby("budget").filter(lambda rows: set(rows.method) == set(HALVES))
+        if both.empty:
+            continue
+        pair = both[both.budget == both.budget.min()]
+        others = of_run.drop(halves.index)
+        nearest = (others.achieved - pair.achieved.mean()).abs().sort_values(kind="stable").index
+        found.append(pd.concat([pair, others.loc[nearest].drop_duplicates("method")]))
+    if not found:
+        return good.iloc[:0]
+    return pd.concat([rows.sort_values("method", key=lambda names: names.map(PROBES.index)) for rows in found])
 
 
 def draw(frame):

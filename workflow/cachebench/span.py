@@ -82,9 +82,3 @@ class SpanSession(Session):
             return h
         h = h + self.kept[i] if self.increment else self.kept[i]
         return self.revise(self.evaluation, i, h) if self.revise else h
-
-
-def counted_from(spec):
-    """The evaluation from which refreshes are counted; those before it are refreshes too. With midpoints it is the first of
-    them, since these carry the update of DPM-Solver-2 (L2C, arXiv:2406.01733, appendix B.1)."""
-    return int("mid" in spec.plan.roles)

@@ -100,6 +100,12 @@ class Spec:
         return len(self.plan.timesteps)
 
     @property
+    def first_counted(self):
+        """The evaluation from which methods count; what comes before it they compute in full. With midpoints it is the first
+        of them, since these carry the update of DPM-Solver-2 (L2C, arXiv:2406.01733, appendix B.1)."""
+        return int("mid" in self.plan.roles)
+
+    @property
     def mask_shape(self):
         """(evaluations, blocks, branches), the shape of a compute mask."""
         return (self.num_evaluations, self.arch.blocks, len(BRANCHES))

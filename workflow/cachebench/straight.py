@@ -9,7 +9,7 @@ from cachebench.train import router
 
 
 def diffusers_dit(model):
-    """The same network in diffusers' DiTTransformer2DModel, with the released program's constants (l2c section 6.6)."""
+    """The same network in diffusers' DiTTransformer2DModel, with the released program's constants."""
     from diffusers import DiTTransformer2DModel
 
     arch, weight = model.arch, next(model.parameters())

@@ -9,6 +9,7 @@ import numpy as np
 
 from cachebench import config, cost, method
 from cachebench.cache import ScheduledSession, Session
+from cachebench.match import pick, swept
 from cachebench.metrics.intervals import interval
 from cachebench.schedule import Schedule
 from cachebench.setting import read_states, reason, run_model, start, state_files
@@ -31,7 +32,7 @@ def methods(cfg, run):
         name for name in config.method_ids(cfg, run) if all(name in config.method_ids(cfg, p) for p in partners(cfg, run))
     ]
     loaded = {name: cls for name in common if (cls := attempt(name))}
-    return {name: cls for name, cls in loaded.items() if cls.has_fit() and cls.is_static()}
+    return {name: cls for name, cls in loaded.items() if cls.has_fit() and cls.by_mask()}
 
 
 def attempt(name):
@@ -90,15 +91,14 @@ def choose(cfg, cls, source, run, folder, budget):
     give, the one whose schedule costs nearest to `budget` on `run`."""
     here, there = config.spec(cfg, run), config.spec(cfg, source)
     states, found = read_states(state_files(cfg, folder, source, cls.id())), []
-    for params in method.settings(cls.sweep(there, config.overrides(cfg, cls.id(), source))):
-        chosen = cls(**params)
+    for params, chosen, state in swept(cls, there, states, config.overrides(cfg, cls.id(), source)):
         if refusal := chosen.supports(there) or chosen.supports(here):
             raise ValueError(refusal)
-        if (state := states.get(cls.fit_label(params))) is not None:
-            mask = reindexed(chosen.schedule(there, state).compute, here.num_evaluations)
-            share = cost.image_macs(here, cost.mask_rows(mask)) / cost.image_macs(here, cost.full_rows(here))
-            found.append((method.label(params), Schedule(mask), share))
-    return min(found, key=lambda candidate: abs(candidate[2] - budget))
+        mask = reindexed(chosen.schedule(there, state).compute, here.num_evaluations)
+        share = cost.image_macs(here, cost.mask_rows(mask)) / cost.image_macs(here, cost.full_rows(here))
+        found.append((params, share, Schedule(mask)))
+    params, share, schedule = pick(cls, found, budget, cfg["tolerance"])
+    return method.label(params), schedule, share
 
 
 def reindexed(compute, evaluations):

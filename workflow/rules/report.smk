@@ -82,7 +82,7 @@ rule schedules:
     localrule: True
 
 
-# The schedules of all settings as heat maps side by side, and as JSON files that `schedule_file` reads.
+# The schedules of all settings as heat maps side by side, and of those that only reuse JSON files that `schedule_file` reads.
 rule gallery:
     input:
         settings=lambda wildcards: [f"{RESULTS}/{wildcards.run}/{name}/settings.json" for name in methods_of(wildcards.run)],

@@ -1,4 +1,4 @@
-"""Draws the schedules of every setting of a run side by side, and writes each as JSON: <method>-<budget>.json."""
+"""Draws the schedules of every setting of a run side by side, and writes those that only reuse as <method>-<budget>.json."""
 
 from pathlib import Path
 
@@ -18,6 +18,6 @@ folder.mkdir(parents=True, exist_ok=True)
 for name in files.methods():
     for entry in files.entries(name):
         mask = files.mask(name, entry)
-        if not isinstance(mask, str) and method.plugin(name).is_static():  # what else skips, skips more than branches
+        if not isinstance(mask, str) and method.plugin(name)(**entry["params"]).only_reuses(files.spec):
             store.write_text(folder / f"{name}-{entry['budget']:g}.json", Schedule(mask).to_json())
 plots.save(plots_run.schedules(files), args.out)

@@ -35,7 +35,7 @@ def data(x, eps, alpha):
 def sample(denoise, x, plan, draw=None):
     """x [B, C, H, W] at the first time -> the sample at time LAST.
 
-    With the midpoint at r1 = 1/2 the outer prediction cancels out of the second update (l2c section 1.7): it only
+    With the midpoint at r1 = 1/2 the outer prediction cancels out of the second update, 1 / (2 r1) being 1: it only
     carries x to the midpoint. A segment of the plan may end there."""
     C = x.shape[1]
     for e, role in enumerate(plan.roles):
