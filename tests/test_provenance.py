@@ -74,9 +74,7 @@ def test_a_row_of_the_results_carries_its_provenance(tmp_path):
     """Also a row that did not run; digests of digits only stay text when the table is read."""
     cfg, run = config.fill(yaml.safe_load(SMOKE.read_text())), "tiny-ddim20"
     entry = {"budget": 0.65, "status": "unsupported", "reason": "no"}
-    for name in ("scores", "latency"):
-        store.write_json(tmp_path / run / f"fora/{name}.json", {"0.65": {"status": "unsupported", "reason": "no"}})
-    row = results.row(cfg, tmp_path, run, "fora", entry, {})
+    row = results.row(cfg, tmp_path / run / "fora", run, "fora", entry, {}, {}, {})
     known = {key: row[key] for key in provenance.COLUMNS if key not in provenance.HERE}
     assert known["weights_digest"] == "random:0" and known["first_seed"] == 0 and len(known["reference_digest"]) == 16
     store.write_csv(tmp_path / "results.csv", [row | {"config_digest": "0012345678901234"}], results.COLUMNS)
