@@ -256,6 +256,15 @@ def test_a_killed_training_goes_on_to_the_same_numbers(problem, monkeypatch):
     assert len({row["computed"] for row in curve}) > 1, "schedules are drawn anew in every iteration"
 
 
+def test_a_training_left_by_another_run_is_not_gone_on_with(problem, monkeypatch):
+    """A killed fit's partial file, found again after the guidance has changed."""
+    monkeypatch.setattr(scale_shift, "optimise", partial(loop.optimise, save_every=1))
+    other = replace(problem, spec=replace(problem.spec, cfg_scale=4.0))
+    expected, _ = train(replace(problem, checkpoint=problem.checkpoint.with_name("fresh")), 2)
+    train(other, 2)
+    assert problem.checkpoint.exists() and torch.equal(train(problem, 2)[0], expected)
+
+
 def test_fit_with_iterations_trains_a_table_on_the_schedules_of_all_deltas(problem):
     state, curve = BlockCaching(samples=3, iterations=4, lr=1e-2, batch_size=2).fit(problem)
     assert state["scale_shift"].shape == (6, 2, 2, 2, 32) and [row["step"] for row in curve] == [1, 2, 3, 4]

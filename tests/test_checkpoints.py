@@ -110,6 +110,16 @@ def test_weights_of_another_network_are_named_in_one_line(small_model, tmp_path,
     assert "\n" not in str(caught.value) and "w.pt: does not fit backbone arch" in str(caught.value)
 
 
+@pytest.mark.parametrize("rows", [None, 3])
+def test_a_released_uvit_without_labels_or_null_label_is_told_which_ones_fit(small_uvit, tmp_path, rows):
+    """CIFAR-10's and CelebA's have no label table, those of ImageNet at 64 pixels no row for the null label."""
+    tensors = drawn(small_uvit)
+    table = tensors.pop("label_emb.weight")
+    torch.save(tensors | ({"label_emb.weight": table[:rows]} if rows else {}), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="label_emb.weight.*; U-ViT needs labels and a null label: .* 256 and 512 pixels"):
+        checkpoints.load(entry(small_uvit, tmp_path / "w.pth"))
+
+
 class Payload:
     """Would write a file if it were unpickled."""
 

@@ -201,7 +201,7 @@ def test_what_is_supported_runs(cls, run, backbone):
 
 @pytest.mark.parametrize("place", [0.5, 1.0])
 def test_an_exported_schedule_repeats_the_samples(run, backbone, tmp_path, place):
-    """Bit for bit, through the JSON form that `snakemake schedules` writes and `schedule_file` reads; others are not exported."""
+    """Bit for bit, through the JSON form that `snakemake schedules` writes and `schedule_file` reads."""
     setting, (_, spec) = run(place), backbone
     if not setting.method.only_reuses(spec):
         pytest.skip("its mask does not say everything")

@@ -1,11 +1,13 @@
 """U-ViT: weight-compatible with the released checkpoints, its tokens and long skips, its MACs, and L2C's routers on it."""
 
+import copy
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from cachebench import cost
 from cachebench.backbones import uvit as backbone
@@ -67,6 +69,30 @@ def test_state_dict_and_parameters_of_h2():
     model = on_meta(h2())
     assert shapes(model) == h2_shapes()
     assert sum(p.numel() for p in model.parameters()) == 500_832_016
+
+
+@pytest.mark.parametrize(
+    ("size", "change", "millions"),
+    [  # as published (arXiv:2209.12152): CIFAR-10, ImageNet at 64 pixels, and latents of ImageNet at 256
+        ("S/2", {"input_size": 32, "channels": 3, "num_classes": 10}, 44.3),
+        ("M/4", {"input_size": 64, "channels": 3, "num_classes": 1000}, 130.9),
+        ("L/2", {"input_size": 32, "channels": 4, "num_classes": 1000}, 286.8),
+    ],
+)
+def test_parameters_of_the_other_sizes(size, change, millions):
+    count = sum(p.numel() for p in on_meta(h2(size=size, **change)).parameters())
+    assert round(count / 1e6, 1) == millions
+
+
+def test_attention_is_exact_in_half_precision(uvit, golden_uvit, monkeypatch):
+    """Queries, keys and values enter the products in float32; all else has the run's precision."""
+    seen, attend = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *qkv: (seen.append([x.dtype for x in qkv]), attend(*qkv))[1])
+    half = copy.deepcopy(uvit).bfloat16()
+    args = torch.full((3,), 450.78), golden_uvit["sample/y"]
+    out = half(golden_uvit["sample/z"].bfloat16(), *args)
+    assert out.dtype == torch.bfloat16 and seen == [[torch.float32] * 3] * 5
+    assert relative(out.float(), uvit(golden_uvit["sample/z"], *args)) < 0.05
 
 
 def test_final_convolution(uvit, uvit_spec, golden_uvit):

@@ -223,7 +223,7 @@ def _check_methods(config):
             for key in values:
                 if key not in cls.params:
                     raise ValueError(f"{where}.{name}: unknown {key!r}; allowed: {', '.join(cls.params) or 'none'}")
-    for name, run in config["runs"].items():
+    for name in config["runs"]:
         for id in method_ids(config, name):
             own = budgets(config, name, id)
             if twice := [budget for i, budget in enumerate(own) if budget in own[:i]]:

@@ -12,6 +12,7 @@ from cachebench.seeds import generator
 from cachebench.spec import Arch
 
 NESTS = ("ema", "model", "state_dict")  # keys under which trainers keep the weights; the first is taken
+UNLABELLED = "; U-ViT needs labels and a null label: of its released files those of ImageNet at 256 and 512 pixels have them"
 
 
 def build(arch):
@@ -31,7 +32,8 @@ def load(entry, device="cpu", precision="float32"):
         try:
             fit(model, released(tensors))
         except ValueError as error:
-            raise ValueError(f"{source}: does not fit backbone arch {entry['arch']}: {error}") from None
+            hint = UNLABELLED if arch.kind == "uvit" and "label_emb" in str(error) else ""
+            raise ValueError(f"{source}: does not fit backbone arch {entry['arch']}: {error}{hint}") from None
     return model.to(device, getattr(torch, precision)).eval().requires_grad_(False)
 
 

@@ -24,16 +24,19 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, width, heads, qkv_bias=True):
+    """`exact`: the products and the softmax in float32, whatever the precision of the rest (as U-ViT's program has it)."""
+
+    def __init__(self, width, heads, qkv_bias=True, exact=False):
         super().__init__()
-        self.heads = heads
+        self.heads, self.exact = heads, exact
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x):
         B, T, D = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H) each
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, T, D))
+        qkv = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.float() if self.exact else qkv  # (B, H, T, D/H) each
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, T, D).to(qkv.dtype))
 
 
 class Mlp(nn.Module):

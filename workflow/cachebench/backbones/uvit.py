@@ -13,7 +13,7 @@ class Block(nn.Module):
     def __init__(self, arch, skip=False):
         super().__init__()
         self.norm1 = nn.LayerNorm(arch.width)
-        self.attn = Attention(arch.width, arch.heads, qkv_bias=False)
+        self.attn = Attention(arch.width, arch.heads, qkv_bias=False, exact=True)
         self.norm2 = nn.LayerNorm(arch.width)
         self.mlp = Mlp(arch.width, arch.mlp_ratio * arch.width, gelu="none")
         self.skip_linear = nn.Linear(2 * arch.width, arch.width) if skip else None
@@ -67,7 +67,8 @@ class UViT(nn.Module):
         return torch.ones(self.arch.blocks, 2, 1, 1, 1, device=t.device)
 
     def initialize(self, generator):
-        """U-ViT's own initialisation, drawn from `generator`: normal weights cut at two deviations of 0.02, zero biases."""
+        """Drawn from `generator`: zero biases, normal weights cut at two deviations of 0.02. The released program does not cut
+        them, and leaves convolutions as torch draws them."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04, generator=generator)

@@ -64,6 +64,6 @@ def train_scale_shift(problem, schedules, iterations, lr=1e-4, batch_size=16, se
 
     weights = sum(p.double().sum().item() for p in model.parameters())
     masks = sum(int(schedule.compute.sum()) for schedule in schedules)
-    key = [iterations, lr, batch_size, seed, len(problem.latents), weights, masks]
+    key = [repr(spec), iterations, lr, batch_size, seed, len(problem.latents), weights, masks]
     curve = optimise(step, iterations, {"tables": tables}, optimizer, problem.checkpoint, key, log_every=1, desc="scale-shift")
     return torch.stack(list(tables)).detach(), curve
