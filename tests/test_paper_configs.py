@@ -55,6 +55,8 @@ def test_full_configuration_is_planned_without_its_files(name, tmp_path):
     plan = snakemake(folder, "-n", "--quiet", "rules", "--configfile", f"config/{name}.yaml")
     assert plan.returncode == 0, plan.stdout[-3000:] + plan.stderr[-3000:]
     jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", plan.stdout + plan.stderr, re.M)}
+    planned = re.search(r"They plan (\d+), (\d+) and (\d+) jobs", (ROOT / "README.md").read_text()).groups()
+    assert jobs["total"] == int(planned[list(PAPER).index(name)])
     rows = sum(len(config.budgets(cfg, run, id)) for run in cfg["runs"] for id in config.method_ids(cfg, run))
     assert jobs["sample"] == rows * config.shards(cfg) and config.total(cfg["samples"]) == 50_000
     assert jobs["download"] == len(config.downloads(cfg)) and "encode" not in jobs
