@@ -1,4 +1,4 @@
-"""DiT's weights under the released program's names, and under those of diffusers' DiTTransformer2DModel (l2c section 6.6).
+"""DiT's weights under the released program's names, and under those of diffusers' DiTTransformer2DModel.
 
 diffusers repeats the time and label embeddings in every block, keeps q, k and v apart, and stores no position table."""
 
