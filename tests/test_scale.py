@@ -58,6 +58,7 @@ def test_eight_shards_and_one_give_the_same_features(fora, extractor, tmp_path):
         joined[shards], facts = setting.join_shards(reversed(paths))
     assert facts["macs_counted"] == cost.image_macs(fora.spec, fora.method.rows(fora.spec, None))
     assert {name: len(values) for name, values in joined[1].items()} == dict(features=16, logits=16, latents=3, images=3)
+    assert setting.join_shards(paths, ("latents", "images"))[0].keys() == {"latents", "images"}
     assert joined[1].keys() == joined[8].keys()
     assert all(torch.equal(joined[1][name], joined[8][name]) for name in joined[1])
 

@@ -204,11 +204,12 @@ def in_batches(work, indices, batch):
     return found, batch
 
 
-def join_shards(paths):
-    """(tensors of all shards in order, metadata of the first shard that has a status, else of that with the least batch)."""
+def join_shards(paths, names=None):
+    """(tensors of all shards in order, those of `names` if given; metadata of the first shard that has a status, else of that
+    with the least batch)."""
     import torch
 
-    read = [store.read_tensors(path) for path in sorted(paths, key=shard_number)]
+    read = [store.read_tensors(path, names=names) for path in sorted(paths, key=shard_number)]
     least = min((m for _, m in read), key=lambda m: m.get("batch_size_used", 0))
     metadata = next((m for _, m in read if m.get("status")), least)
     if metadata.get("status"):
