@@ -113,6 +113,6 @@ def test_reduced_configuration_runs_whole(name, tmp_path):
     assert (folder / f"results/{name}/index.html").stat().st_size > 10_000
     judged = pd.read_csv(folder / f"results/{name}/verdicts.csv", keep_default_na=False)
     why = judged[judged.verdict == "not measured"].why
-    assert len(judged) > 2 * len(why) and why.str.contains("not released|which setting|branches").all(), why
+    assert len(judged) > 2 * len(why) and why.str.contains("no row has these|which setting|has [0-9]+ branches").all(), why
     sampled = judged[judged.metric.isin(["fid", "sfid", "inception_score", "precision"]) & (judged.measured != "")]
     assert (sampled.verdict == "not comparable").all() and sampled.why.str.contains("n = 16").all() and len(sampled) > 2

@@ -61,7 +61,7 @@ def find(row, results, cfg):
     if not (row["method"] == "full" or wanted or row["reused"]):
         return None, "nothing that is printed tells which setting this is"
     if not ran:
-        return None, next((m["reason"] for m in kept if m["status"] != "ok"), "")
+        return None, next((m["reason"] for m in kept if m["status"] != "ok"), "no row has these evaluations and parameters")
     if row["method"] == "full":
         return min(ran, key=lambda m: abs(m["achieved"] * float(row["speed_up"] or 1) - 1)), ""
     if wanted:
