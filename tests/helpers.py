@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from cachebench import cache, seeds, trajectory
+from cachebench.metrics import extractors
 from cachebench.schedule import Schedule
 from cachebench.spec import BRANCHES
 
@@ -80,3 +81,38 @@ def random_state():
 
     _, keys, *rest = np.random.get_state()
     return torch.get_rng_state().tolist(), keys.tolist(), rest, random.getstate()
+
+
+def register_extractor(entry):
+    """Registers the extractor of a config's entry with torch-fidelity: `calculate_metrics(feature_extractor=entry["name"])`.
+
+    torch-fidelity reads images as RGB; the embedded extractor takes the first channel."""
+    from torch_fidelity import register_feature_extractor
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+    class Registered(FeatureExtractorBase):
+        def __init__(self, name, features_list, **_):
+            super().__init__(name, features_list)
+            self.model = extractors.load(entry)
+
+        @staticmethod
+        def get_provided_features_list():
+            return "features", "logits", "spatial"
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric):
+            return "logits" if metric == "isc" else "features"
+
+        @staticmethod
+        def can_be_compiled():
+            return False
+
+        @staticmethod
+        def get_dummy_input_for_compile():
+            return torch.zeros(1, 3, 28, 28, dtype=torch.uint8)
+
+        def forward(self, images):
+            values = extractors.extract(self.model, images[:, :1] if isinstance(self.model, extractors.EmbeddedCNN) else images)
+            return tuple(values[name] for name in self.features_list)
+
+    register_feature_extractor(entry["name"], Registered)

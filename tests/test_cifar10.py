@@ -1,5 +1,6 @@
 """CIFAR-10 from the formats it comes in, and its configuration, reduced, through the real Snakemake."""
 
+import csv
 import gzip
 import hashlib
 import io
@@ -10,7 +11,9 @@ import tarfile
 import numpy as np
 import pytest
 import yaml
+from snakemake.utils import update_config
 
+import forkserver
 from cachebench import config, data, store
 from test_workflow import copy_checkout, snakemake
 
@@ -63,15 +66,15 @@ def test_fetched_set_is_read_back_and_checked(archive, tmp_path):
 def test_a_mirror_with_other_bytes_gives_way_to_the_next(tmp_path):
     """And a folder's file with other bytes to a URL; what none has is one line that tells what each gave."""
     good, entry = b"0123456789", {"name": "x", "sha256": hashlib.sha256(b"0123456789").hexdigest()}
-    for home, content in {"cut": gzip.compress(good)[:-9], "page": b"<html>", "good": gzip.compress(good)}.items():
+    for home, content in {"cut": gzip.compress(good)[:-9], "other": b"other", "good": gzip.compress(good)}.items():
         store.write_text(tmp_path / home / "x.gz", "")
         (tmp_path / home / "x.gz").write_bytes(content)
-    urls, out = [(tmp_path / home).as_uri() for home in ("cut", "page", "good")], tmp_path / "out/x"
-    data.fetch(entry | {"urls": urls}, [tmp_path / "page"], out)
+    urls, out = [(tmp_path / home).as_uri() for home in ("cut", "other", "good")], tmp_path / "out/x"
+    data.fetch(entry | {"urls": urls}, [tmp_path / "other"], out)
     assert out.read_bytes() == good and [*out.parent.iterdir()] == [out]
-    with pytest.raises(ValueError, match=r"^x: not to be had \(file:.*cut/x.gz: .*; file:.*page/x.gz: sha256 .* expected"):
-        data.fetch(entry | {"urls": urls[:2]}, [], tmp_path / "other")
-    assert not (tmp_path / "other").exists()
+    with pytest.raises(ValueError, match=r"^x: not to be had \(file:.*cut/x.gz: .*; file:.*other/x.gz: sha256 .* expected"):
+        data.fetch(entry | {"urls": urls[:2]}, [], tmp_path / "y")
+    assert not (tmp_path / "y").exists()
 
 
 def test_the_config_passes_its_check_and_names_the_real_set(shared):
@@ -80,16 +83,34 @@ def test_the_config_passes_its_check_and_names_the_real_set(shared):
     assert hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() == entry["sha256"]
 
 
+@pytest.mark.parametrize("name", ["inception", "inception-768"])
+def test_another_extractor_is_a_second_file(name, shared):
+    """What `--configfile config/cifar10.yaml config/extractors/<name>.yaml` merges to, and nothing of the first one's file."""
+    second = config.read(store.ROOT / f"config/extractors/{name}.yaml")
+    cfg = config.read(CIFAR)
+    own = cfg["extractor"]["url"], cfg["extractor"]["sha256"]
+    if name == "inception-768":
+        second["extractor"]["weights"] = str(shared("data/inception2015-partial/inception2015_partial.npz"))
+    update_config(cfg, second)
+    checked = config.check(cfg)
+    found = checked["extractor"]
+    assert found["name"] in (name, "inception-2015") and not {found["url"], found["sha256"]} & set(own)
+    assert (second["extractor"]["weights"] in config.downloads(checked)) == (name == "inception")
+
+
 @pytest.mark.slow
 def test_whole_reduced(shared, tmp_path):
-    """Fetch, train, calibrate, fit, sample and score: the config's rules on a tiny network, real images and ResNet-56."""
+    """Fetch, train, calibrate, fit, sample and score: the config's backbones and runs on tiny networks, its routers trained for
+    two iterations, real images and ResNet-56."""
     folder, cfg = copy_checkout(tmp_path), config.read(CIFAR)
-    tiny = {"patch_size": 8, "width": 32, "depth": 2, "heads": 2}
-    cfg["backbones"] = {"dit-cifar10": cfg["backbones"]["dit-cifar10"]}
-    cfg["backbones"]["dit-cifar10"]["arch"] |= tiny
-    cfg["backbones"]["dit-cifar10"]["train"] |= {"steps": 3, "batch_size": 4}
-    cfg["runs"] = {"dit-ddim20": cfg["runs"]["dit-ddim20"] | {"num_steps": 4, "budgets": [0.55], "params": {}}}
-    cfg |= {"methods": ["ddim", "smoothcache"], "params": {}, "tolerance": 0.3, "calibration": "results/data/cifar10-60.npz"}
+    for entry in cfg["backbones"].values():
+        entry["arch"] |= {"patch_size": 8, "width": 32, "depth": 2, "heads": 2}
+        entry["train"] |= {"steps": 3, "batch_size": 4}
+    for run, steps in {"dit-ddim20": 4, "uvit-dpm20": 3}.items():
+        cfg["runs"][run] |= {"num_steps": steps, "budgets": [0.7]}
+    cfg["methods"] = ["ddim", "dpm_solver", "smoothcache", "l2c"]
+    cfg["params"] = {"l2c": {"iterations": [2], "batch_size": [4]}}
+    cfg |= {"tolerance": 0.3, "calibration": "results/data/cifar10-60.npz"}
     cfg["samples"] |= {"count": 16, "shard_size": 8, "batch_size": 8, "paired": 8}
     cfg |= {"metrics": {"groups": 4, "reference_subset": 100}, "latency": {"batch_size": 2, "repeats": 3}}
     cfg["extractor"]["weights"] = str(shared("data/cifar10-resnets/resnet56-4bfd9763.th"))
@@ -98,11 +119,15 @@ def test_whole_reduced(shared, tmp_path):
     np.savez(folder / "real.npz", arr_0=images[:200])
     cfg["reference"] = "real.npz"
     (folder / "config/cifar10.yaml").write_text(yaml.safe_dump(cfg))
-    done = snakemake(folder, "--cores", "2", "--configfile", "config/cifar10.yaml")
+    with forkserver.running(folder):
+        done = snakemake(folder, "--cores", "2", "--configfile", "config/cifar10.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = (folder / "results/cifar10/results.csv").read_text().splitlines()
-    assert len(rows) == 4
-    assert all(",ok," in row for row in rows[1:])
+    with open(folder / "results/cifar10/results.csv", newline="") as handle:
+        rows = {(row["run"], row["method"]): row for row in csv.DictReader(handle)}
+    sampler = {"dit-ddim20": "ddim", "uvit-dpm20": "dpm_solver"}
+    wanted = {(run, name) for run, own in sampler.items() for name in ("full", own, "smoothcache", "l2c")}
+    assert wanted == {key for key, row in rows.items() if row["status"] == "ok"}, rows
+    assert all(float(row["fd"]) > 0 and row["fd_label"] == "FD (cifar-resnet56)" for row in map(rows.get, wanted))
     script = "import sys; sys.path.insert(0, 'workflow'); from cachebench import store; print(store.read_metadata(sys.argv[1]))"
     trained = folder / "results/models/dit-cifar10.safetensors"
     told = subprocess.check_output([sys.executable, "-c", script, trained], cwd=folder, text=True)

@@ -8,6 +8,7 @@ import torch
 
 from cachebench.metrics import extractors, frechet, scores, simulation
 from cachebench.metrics.intervals import difference, interval, jackknife, partition
+from helpers import register_extractor
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRACTOR = {"name": "fmnist-cnn", "weights": "resources/weights/fmnist-cnn.safetensors"}
@@ -36,7 +37,7 @@ def test_scores_are_what_torch_fidelity_computes_from_the_images(images):
     """One road: stored features. The other: the library reads images, runs the registered extractor, computes the metrics."""
     import torch_fidelity
 
-    extractors.register(EXTRACTOR)
+    register_extractor(EXTRACTOR)
     fake, real = images[:100], images[100:].flip(-1)
     theirs = torch_fidelity.calculate_metrics(
         input1=Images(fake), input2=Images(real), feature_extractor="fmnist-cnn", fid=True, isc=True, kid=True, prc=True,

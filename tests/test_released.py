@@ -10,7 +10,7 @@ from cachebench.spec import Arch, Spec
 from cachebench.store import ROOT
 
 UVIT = {"kind": "uvit", "size": "H/2", "input_size": 32, "channels": 4, "num_classes": 1000}
-FILES = {  # (sampler, steps, published threshold, reused attention, reused MLP)
+FILES = {  # (sampler, steps, published threshold, branches that it reuses: attention, MLP, then the same as JSON)
     "DDIM20_router.pt": ("ddim", 20, 0.1, 123, 125, "l2c-dit-xl-2-ddim20.json"),
     "DDIM50_router.pt": ("ddim", 50, 0.1, 329, 335, "l2c-dit-xl-2-ddim50.json"),
     "dpm20_router.pth": ("dpm_solver2", 10, 0.9, 158, 175, "l2c-uvit-h-2-nfe20.json"),

@@ -58,6 +58,7 @@ def test_eight_shards_and_one_give_the_same_features(fora, extractor, tmp_path):
         joined[shards], facts = setting.join_shards(reversed(paths))
     assert facts["macs_counted"] == cost.image_macs(fora.spec, fora.method.rows(fora.spec, None))
     assert {name: len(values) for name, values in joined[1].items()} == dict(features=16, logits=16, latents=3, images=3)
+    assert setting.join_shards(paths, ("latents", "images"))[0].keys() == {"latents", "images"}
     assert joined[1].keys() == joined[8].keys()
     assert all(torch.equal(joined[1][name], joined[8][name]) for name in joined[1])
 
@@ -113,3 +114,21 @@ def test_memory_does_not_grow_with_the_count(fora, monkeypatch):
         setting.sample_shard(chosen, fora, lambda x: torch.ones(len(x), 3, 1024, 1024, dtype=torch.uint8), None, 0)
         peaks.append(memory.bytes())
     assert peaks[1] - peaks[0] < 20e6  # 16 more batches are 100 MB
+
+
+def test_a_run_in_tf32_is_one_of_the_network_alone(cfg, extractor, monkeypatch):
+    """Sampling and timing open their network here; features are float32 whatever it allows, and it is as before afterwards."""
+    seen, forward = [], extractor.forward
+
+    def noting(images):
+        seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        return forward(images)
+
+    monkeypatch.setattr(extractor, "forward", noting)
+    run, allowed = cfg["runs"]["tiny-ddim20"], {}
+    for precision in ("tf32", "float32"):
+        model = setting.run_model(cfg | {"runs": {"r": run | {"precision": precision}}}, "r", "cpu")
+        extractors.extract(extractor, torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+        allowed[precision] = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        assert next(model.parameters()).dtype == torch.float32
+    assert allowed == {"tf32": ("high", True), "float32": ("highest", False)} and set(seen) == {("highest", False)}

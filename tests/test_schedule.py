@@ -23,7 +23,7 @@ SMOOTHCACHE = {  # file: evaluations, evaluations that compute something
     "70-N-2-fora": (70, 36),
     "70-N-3-threshold-0.08": (70, 34),
 }
-ROUTERS = {  # file: evaluations, threshold, roles, reused attention and MLP branches
+ROUTERS = {  # file: evaluations, threshold, roles, reused attention and MLP branches, as in Table 4 of arXiv:2406.01733
     "DDIM20_router.pt": (20, 0.1, ("step",), (123, 125)),
     "DDIM50_router.pt": (50, 0.1, ("step",), (329, 335)),
     "dpm20_router.pth": (20, 0.9, ("outer", "mid"), (158, 175)),

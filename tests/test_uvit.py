@@ -16,7 +16,7 @@ from cachebench.schedule import Schedule, read_router_file
 from cachebench.spec import Arch, Spec
 from helpers import inputs, random_schedule, relative, sample
 
-# Blocks' branches that the released routers compute, attention and MLP, at outer evaluation 1, 2, ....
+# Blocks' branches that the released routers compute, attention and MLP, at outer evaluation 1, 2, ..., of the released files.
 COMPUTED = {
     20: "0+0 2+0 5+1 4+2 5+3 10+6 26+23 26+26 25+25",
     50: "0+0 " * 9 + "1+0 1+0 1+1 2+0 3+1 3+1 3+1 1+2 1+1 0+2 3+3 4+4 6+5 8+7 10+13",

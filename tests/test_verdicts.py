@@ -15,6 +15,8 @@ from cachebench.results import COLUMNS
 
 CFG = {"backbones": {"xl": {"arch": {"kind": "dit", "size": "XL/2", "input_size": 32, "channels": 4, "num_classes": 1000}}}}
 FID = {"fd_label": "FID-50k", "count": 50_000, "status": "ok", "backbone": "xl", "sampler": "ddim", "achieved": 1.0}
+FID |= {"cfg_scale": 1.5}
+UNTOLD = "nothing that is printed tells which setting this is"
 FEWER = ("ddim", "dpm_solver")  # steps
 PAPER = sorted(store.ROOT.glob("config/imagenet*.yaml"))
 
@@ -72,6 +74,9 @@ def test_another_extractor_or_count_is_not_compared(change):
 def test_what_was_not_run_says_so():
     found = line([measured("full", 20, "default", 3.5, 0.01)], "fid", **DDIM50)
     assert (found["verdict"], found.get("measured")) == ("not measured", None)
+    assert found["why"] == "no row has these evaluations and parameters"
+    unguided = measured("full", 50, "default", 2.26, 0.01, cfg_scale=1.0)
+    assert line([unguided], "fid", **DDIM50)["verdict"] == "not measured"
 
 
 def test_fewer_steps_of_another_run_are_the_same_row():
@@ -105,6 +110,7 @@ def rows_of(cfg):
                 for chosen in match(cls, spec, budgets, math.inf, candidates):
                     own, params = cls(**chosen["params"]).sampler(spec), chosen["params"]
                     about = {"backbone": entry["backbone"], "sampler": spec.sampler, "method": name, "status": "ok"}
+                    about["cfg_scale"] = spec.cfg_scale
                     about |= {"nfe": own.num_evaluations, "achieved": chosen["budget"], "setting": method.label(params)}
                     found.append(about | {"reused_attn": 0, "reused_mlp": 180 if fixed else 60, "fixed": fixed})
     return found
@@ -120,7 +126,7 @@ def test_every_printed_row_finds_its_own(path):
         found, why = verdicts.find(row, results, cfg)
         if found is None:
             absent.add((row["size"], row["method"], row["params"]))
-            assert why or "not released" in row["footnote"], row
+            assert why == ("no row has these evaluations and parameters" if row["size"] == "L/2" else UNTOLD), row
             continue
         assert found["nfe"] == int(row["nfe"]) and found["sampler"] == row["sampler"]
         if row["method"] != "full":
@@ -180,6 +186,7 @@ def test_u_vit_is_timed_with_its_autoencoder():
     )
     row |= {
         "backbone": "uvit-h-2",
+        "cfg_scale": 1.4,
         "sampler": "dpm_solver2",
         "decode_ms_median": 100.0,
         "end_to_end_speed_up": 1.74,
@@ -212,7 +219,7 @@ def test_conflicts_of_the_paper_are_footnotes():
     found = verdicts.lines([], published(table="Table 2"), CFG)
     assert any("3.756" in one["why"] for one in found)
     text = verdicts.markdown(found)
-    assert text.splitlines()[-1] == "[3] 7.69 s over 5.64 s is 1.36"
+    assert text.splitlines()[-1].endswith("; 7.69 s over 5.64 s is 1.36")
     assert {one["metric"] for one in found if "1.36" in one["why"]} == {"speed_up"}
 
 

@@ -244,7 +244,7 @@ def test_killed_run_resumes_to_the_same_numbers(tmp_path, finished):
 
 
 BAD = {
-    "unknown key": (dict(bugets=[0.5]), r"unknown key 'bugets'; did you mean 'budgets'\? Allowed: .*budgets"),
+    "unknown key": (dict(bugets=[0.5]), r"unknown key 'bugets'; did you mean 'budgets'\? allowed: .*budgets"),
     "unknown method": (dict(methods=["fora", "flora"]), r"methods: unknown 'flora'; allowed: all, .*fora"),
     "unknown variant": (dict(methods=["alternate.both"]), r"unknown 'alternate.both'; allowed: alternate.outer, alternate.mid"),
     "unknown parameter of a run": (

@@ -184,6 +184,10 @@ def fd_label(extractor, count):
 
 
 def _check_runs(config):
+    samples = config["samples"]
+    if samples["shard_size"] % samples["batch_size"]:
+        told = f"{samples['shard_size']} is not a multiple of samples.batch_size, {samples['batch_size']}"
+        raise ValueError(f"samples.shard_size: {told}: batches may not depend on shards")
     for name, run in config["runs"].items():
         if run["backbone"] not in config["backbones"]:
             raise ValueError(f"runs.{name}.backbone: unknown {run['backbone']!r}; allowed: {', '.join(config['backbones'])}")
@@ -242,10 +246,6 @@ def _check_weights(config):
         check_file("calibration", config["calibration"])
     if to_encode and not coders:
         raise ValueError("data.images: no backbone has an autoencoder to encode them by")
-    if config["samples"]["shard_size"] % config["samples"]["batch_size"]:
-        raise ValueError(
-            "samples.shard_size: must be a multiple of samples.batch_size, so that batches do not depend on shards"
-        )
 
 
 def _check_given(key, entry):

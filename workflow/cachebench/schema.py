@@ -35,10 +35,10 @@ def _explain(error):
         allowed = sorted(error.schema["properties"])
         unknown = next(key for key in error.instance if key not in allowed)
         hint = get_close_matches(str(unknown), allowed, 1)
-        guess = f"; did you mean {hint[0]!r}?" if hint else ""
-        return f"unknown key {'.'.join(filter(None, [where, str(unknown)]))!r}{guess} Allowed: {', '.join(allowed)}"
+        guess = f"did you mean {hint[0]!r}? " if hint else ""
+        return f"unknown key {'.'.join(filter(None, [where, str(unknown)]))!r}; {guess}allowed: {', '.join(allowed)}"
     if error.validator == "required":
-        return f"key missing under {where or 'the top'!r}: {error.message}"
+        return f"key missing{f' under {where!r}' if where else ''}: {error.message}"
     if error.validator in ("exclusiveMinimum", "maximum", "minimum") and "budgets." in where:
         return f"{where}: budget {error.instance} is outside (0, 1]"
     return f"{where}: {error.message}"

@@ -50,11 +50,14 @@ def calibration(cfg):
 
 
 def run_model(cfg, run, device):
-    """The network of a run on `device`, in the run's precision."""
+    """The network of a run on `device`, in the run's precision; "tf32" is float32 whose products this process may round so."""
     from cachebench.backbones import checkpoints
+    from cachebench.device import allow_tf32
 
     entry = cfg["runs"][run]
-    return checkpoints.load(cfg["backbones"][entry["backbone"]], device, entry["precision"])
+    tf32 = entry["precision"] == "tf32"
+    allow_tf32(tf32)
+    return checkpoints.load(cfg["backbones"][entry["backbone"]], device, "float32" if tf32 else entry["precision"])
 
 
 @dataclass
@@ -120,6 +123,25 @@ def decoder(cfg, run, device):
     return autoencoder.load(entry, device).decode if entry else lambda x: x
 
 
+def ends_macs(cfg, run):
+    """MACs of an image beside the denoising loop's: its decoding and its features, counted on tensors without values."""
+    import torch
+
+    from cachebench.backbones import autoencoder
+    from cachebench.metrics import extractors
+
+    spec, macs = config.spec(cfg, run), 0
+    entry, shape = cfg["backbones"][cfg["runs"][run]["backbone"]].get("autoencoder"), spec.arch.sample_shape
+    with torch.device("meta"):
+        if entry:
+            coder = autoencoder.outline(entry)
+            macs = cost.count_macs(lambda: coder.decode(torch.zeros(1, *shape)))
+            shape = (3, *(coder.factor * side for side in shape[1:]))
+        network = extractors.build(cfg["extractor"]).eval()
+        channels = 1 if isinstance(network, extractors.EmbeddedCNN) else 3
+        return macs + cost.count_macs(lambda: network(torch.zeros(1, channels, *shape[1:], dtype=torch.uint8)))
+
+
 def sample_shard(samples, setting, decode, extractor, shard):
     """({features, latents, images, and logits and spatial where the extractor has them} of a shard, {macs_counted: MACs per
     image that ran, batch_size_used, and a reason if a smaller batch matters}).
@@ -182,11 +204,12 @@ def in_batches(work, indices, batch):
     return found, batch
 
 
-def join_shards(paths):
-    """(tensors of all shards in order, metadata of the first shard that has a status, else of that with the least batch)."""
+def join_shards(paths, names=None):
+    """(tensors of all shards in order, those of `names` if given; metadata of the first shard that has a status, else of that
+    with the least batch)."""
     import torch
 
-    read = [store.read_tensors(path) for path in sorted(paths, key=shard_number)]
+    read = [store.read_tensors(path, names=names) for path in sorted(paths, key=shard_number)]
     least = min((m for _, m in read), key=lambda m: m.get("batch_size_used", 0))
     metadata = next((m for _, m in read if m.get("status")), least)
     if metadata.get("status"):

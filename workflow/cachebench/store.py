@@ -21,7 +21,7 @@ def atomic(path):
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(0o644)  # as on any machine: what makes the file may have made it for its owner alone
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -58,12 +58,14 @@ def write_tensors(path, tensors, metadata=None):
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
 
 
-def read_tensors(path, framework="pt"):
-    """(tensors, metadata) of a safetensors file. ValueError names a file that is missing or corrupt."""
+def read_tensors(path, framework="pt", names=None):
+    """(tensors, metadata) of a safetensors file: all tensors, or those of `names` that it has. ValueError names a file that is
+    missing or corrupt."""
     with _open_tensors(path, framework) as handle:
         # In order of the names: safetensors writes them in a random one.
         metadata = {key: _value(text) for key, text in sorted((handle.metadata() or {}).items())}
-        return {key: handle.get_tensor(key) for key in handle.keys()}, metadata  # noqa: SIM118
+        wanted = [key for key in handle.keys() if names is None or key in names]  # noqa: SIM118
+        return {key: handle.get_tensor(key) for key in wanted}, metadata
 
 
 def read_metadata(path):

@@ -22,6 +22,7 @@ MARGIN = 0.03  # the share of a printed number that does not matter
 NEAR = 0.1  # a row that is known by its number of reused branches only may be off by this share of it
 TRAINED = ("l2c", "learning_to_drop")  # whose masks are a training's outcome, of which no digit is exact
 QUARTILES = {"": "median", "_low": "q25", "_high": "q75"}
+GUIDANCE = {"dit": 1.5, "uvit": 1.4}  # cfg_scale of every printed row
 KINDS = {"dit": "DiT", "uvit": "U-ViT"}
 
 
@@ -49,8 +50,8 @@ def row_place(row):
 
 
 def find(row, results, cfg):
-    """(the measured row of a published one or None, why there is none): same backbone, sampler, evaluations and method, and
-    the printed parameters among those of the setting, or, where none are printed, about as many reused branches.
+    """(the measured row of a published one or None, why there is none): the same backbone, sampler, guidance, evaluations and
+    method, and the printed parameters among those of the setting, or, where none are printed, about as many reused branches.
 
     The full run of another number of steps is also a control with fewer steps; of several that is taken whose share of a full
     run is nearest to what the printed speed-up is over."""
@@ -61,7 +62,7 @@ def find(row, results, cfg):
     if not (row["method"] == "full" or wanted or row["reused"]):
         return None, "nothing that is printed tells which setting this is"
     if not ran:
-        return None, next((m["reason"] for m in kept if m["status"] != "ok"), "")
+        return None, next((m["reason"] for m in kept if m["status"] != "ok"), "no row has these evaluations and parameters")
     if row["method"] == "full":
         return min(ran, key=lambda m: abs(m["achieved"] * float(row["speed_up"] or 1) - 1)), ""
     if wanted:
@@ -72,12 +73,13 @@ def find(row, results, cfg):
 
 
 def same_run(row, measured):
-    """Whether the method, sampler and evaluations of a measured row are those of a published one; of one that did not run, the
-    evaluations of its run."""
+    """Whether the method, sampler, guidance and evaluations of a measured row are those of a published one; of one that did not
+    run, the evaluations of its run."""
     ran = measured["status"] == "ok"
     evaluations = measured["nfe"] if ran else measured["num_steps"] * (2 if measured["sampler"] == "dpm_solver2" else 1)
     method = measured["method"] == row["method"] or {measured["method"], row["method"]} <= {"full", "ddim", "dpm_solver"}
-    return method and measured["sampler"] == row["sampler"] and evaluations == int(row["nfe"])
+    same = measured["sampler"] == row["sampler"] and measured["cfg_scale"] == GUIDANCE[row["kind"]]
+    return method and same and evaluations == int(row["nfe"])
 
 
 def reused(measured):

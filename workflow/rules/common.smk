@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import yaml
 from cachebench import config as settings
@@ -38,18 +39,9 @@ PACKAGE = store.ROOT / "workflow/cachebench"
 # Changing these re-runs no job that computes.
 REPORTING = ("results.py", "tables.py", "compare.py", "readouts.py", "plots.py", "plots_run.py", "solvers.py", "page.py")
 REPORTING += ("page_data.py", "verdicts.py", "provenance.py", "lineup.py", "trace.py", "transfer.py")
-REPORTING += (
-    "typeset.py",
-    "plots_trace.py",
-    "plots_transfer.py",
-    "page_compare.py",
-    "evaluation.py",
-    "speed.py",
-    "straight.py",
-)
-ENGINE = store.digest(
-    p for p in PACKAGE.iterdir() if p.suffix != ".pyc" and p.name not in (*REPORTING, "metrics", "__pycache__")
-)
+REPORTING += ("plots_trace.py", "plots_transfer.py", "plots_infinity.py", "page_compare.py", "typeset.py")
+REPORTING += ("evaluation.py", "speed.py", "straight.py")
+ENGINE = store.digest(p for p in PACKAGE.iterdir() if p.name not in (*REPORTING, "metrics", "__pycache__"))
 METRICS = store.digest([PACKAGE / "metrics"])
 GPU = int(shutil.which("nvidia-smi") is not None)
 
@@ -58,7 +50,7 @@ python = "python" if CONDA else shlex.quote(sys.executable)
 shell.prefix(f"set -euo pipefail; PYTHON={python}; SCRIPTS={shlex.quote(str(store.ROOT / 'workflow/scripts'))}; ")
 
 text = yaml.safe_dump(CONFIG, sort_keys=False)
-if not os.path.exists(CONFIGFILE) or open(CONFIGFILE).read() != text:
+if not os.path.exists(CONFIGFILE) or Path(CONFIGFILE).read_text() != text:
     store.write_text(CONFIGFILE, text)
 
 

@@ -1,8 +1,8 @@
-"""Device hours of a configuration: rows x images x share of the full run's MACs x MACs of an image / MACs per second.
+"""Device hours of a configuration: rows x images x (share of the full run's MACs x its MACs + decoding + features) / rate.
 
-The rate is measured: `--rate` MACs a second, or a results.csv whose rows were timed on the device (the full runs' images a
+The rate, in MACs a second, is `--rate`, or measured: a results.csv whose rows were timed on the device (the full runs' images a
 second times their MACs, the slowest counts). A row costs its budget; an image that a router is trained on costs as much as five
-network rows (three passes, one of them with its gradient). Autoencoder, extractor and the other fits are left out."""
+network rows (three passes, one of them with its gradient). The other fits, and encoding, are left out."""
 
 from _cli import arguments
 
@@ -11,7 +11,7 @@ args = arguments(__doc__, "config", "rate?", "results?")
 import csv  # noqa: E402
 import sys  # noqa: E402
 
-from cachebench import config, cost, method  # noqa: E402
+from cachebench import config, cost, method, setting  # noqa: E402
 
 cfg = config.check(config.read(args.config), args.config)
 if args.rate:
@@ -25,16 +25,16 @@ else:
 total = 0.0
 for run in cfg["runs"]:
     spec, hours, rows = config.spec(cfg, run), 0.0, 0
-    full = cost.image_macs(spec, cost.full_rows(spec))
+    full, around = cost.image_macs(spec, cost.full_rows(spec)), setting.ends_macs(cfg, run)
     for name in config.method_ids(cfg, run):
         cls, budgets = method.plugin(name), config.budgets(cfg, run, name)
         named = config.paths(cfg, name, run)  # files that may still have to be fetched
         if named or not cls(**method.settings(cls.sweep(spec, config.overrides(cfg, name, run)))[0]).supports(spec):
             rows += len(budgets)
-            hours += sum(budgets) * full * config.total(cfg["samples"]) / rate / 3600
+            hours += (sum(budgets) * full + len(budgets) * around) * config.total(cfg["samples"]) / rate / 3600
             trained = [fit for fit in config.fits(cfg, cls, run) if {"iterations", "lambda"} <= fit.keys()]
             passes = sum(5.0 * fit["iterations"] * fit["batch_size"] for fit in trained)
             hours += passes * full / spec.rows / spec.num_evaluations / rate / 3600
-    print(f"{run}: {rows} rows, {full / 1e12:.3g} TMACs an image, {hours:.3g} h")
+    print(f"{run}: {rows} rows, {full / 1e12:.3g} + {around / 1e12:.2g} TMACs an image, {hours:.3g} h")
     total += hours
 print(f"{cfg['name']}: {total:.3g} h at {rate:.3g} MACs a second")

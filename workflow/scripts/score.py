@@ -13,7 +13,7 @@ from cachebench.setting import join_shards, reason  # noqa: E402
 cfg = config.load(args.config)
 metrics = cfg["metrics"]
 reference = references.read(args.reference, metrics)
-full, _ = join_shards(args.full)
+full, _ = join_shards(args.full, ("latents", "images"))
 budgets = dict.fromkeys(Path(path).parent.name for path in args.shards)
 rows = {}
 for budget in budgets:

@@ -56,6 +56,13 @@ def load(entry, device="cpu"):
     return Autoencoder(model, entry["scale"], device)
 
 
+def outline(entry):
+    """The Autoencoder of a config's entry without values, as large as is drawn, or else as Stable Diffusion's."""
+    size = RANDOMS[entry["random"]] if entry["weights"].startswith(RANDOM) else STABLE
+    with torch.device("meta"):
+        return Autoencoder(build(size), entry["scale"], "meta")
+
+
 def build(config):
     """AutoencoderKL of a diffusers config; the block types are those of as many blocks as there are widths."""
     from diffusers import AutoencoderKL

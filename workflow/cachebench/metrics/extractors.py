@@ -7,6 +7,7 @@ from torch import nn
 
 from cachebench import store
 from cachebench.config import RANDOM
+from cachebench.device import without_tf32
 from cachebench.seeds import generator
 
 # Module of this package, and what makes an instance: it has `batch`, a number of images; called on uint8 [n, C, H, W] it gives
@@ -52,12 +53,16 @@ class EmbeddedCNN(nn.Module):
         return {"features": features, "logits": self.head(features)}
 
 
+def build(entry):
+    """The extractor of a config's entry, its weights still to be filled in."""
+    module, name = KINDS[entry.get("kind", "embedded")]
+    chosen = {"features": entry["features"]} if "features" in entry else {}
+    return getattr(import_module(f"cachebench.metrics.{module}"), name)(**chosen)
+
+
 def load(entry, device="cpu"):
     """The extractor of a config's entry with its weights, float32, in eval mode. ValueError if they are of another kind."""
-    kind = entry.get("kind", "embedded")
-    module, name = KINDS[kind]
-    chosen = {"features": entry["features"]} if "features" in entry else {}
-    model, source = getattr(import_module(f"cachebench.metrics.{module}"), name)(**chosen), entry["weights"]
+    model, source = build(entry), entry["weights"]
     if source.startswith(RANDOM):
         randomize(model, int(source.removeprefix(RANDOM)))
     else:
@@ -65,6 +70,7 @@ def load(entry, device="cpu"):
             model.load_state_dict(store.read_weights(store.ROOT / source))
         except (KeyError, RuntimeError, TypeError) as error:
             told = " ".join(str(error).split())[:200]
+            kind = entry.get("kind", "embedded")
             raise ValueError(f"extractor.weights: {source}: not those of kind {kind!r}: {told}") from None
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -85,43 +91,8 @@ def extract(model, images):
     Images [n, C, H, W] pass in batches of `model.batch`, the last one filled up, and without TF32: the values depend neither
     on the caller's batches nor on shards."""
     device, parts = next(model.parameters()).device, []
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+    with without_tf32():
         for part in images.to(device).split(model.batch):
             filled = torch.cat([part, part[-1:].expand(model.batch - len(part), -1, -1, -1)])
             parts.append({name: out[: len(part)].cpu() for name, out in model(filled).items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def register(entry):
-    """Registers the extractor of a config's entry with torch-fidelity: `calculate_metrics(feature_extractor=entry["name"])`.
-
-    torch-fidelity reads images as RGB; the embedded extractor takes the first channel."""
-    from torch_fidelity import register_feature_extractor
-    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-
-    class Registered(FeatureExtractorBase):
-        def __init__(self, name, features_list, **_):
-            super().__init__(name, features_list)
-            self.model = load(entry)
-
-        @staticmethod
-        def get_provided_features_list():
-            return "features", "logits", "spatial"
-
-        @staticmethod
-        def get_default_feature_layer_for_metric(metric):
-            return "logits" if metric == "isc" else "features"
-
-        @staticmethod
-        def can_be_compiled():
-            return False
-
-        @staticmethod
-        def get_dummy_input_for_compile():
-            return torch.zeros(1, 3, 28, 28, dtype=torch.uint8)
-
-        def forward(self, images):
-            values = extract(self.model, images[:, :1] if isinstance(self.model, EmbeddedCNN) else images)
-            return tuple(values[name] for name in self.features_list)
-
-    register_feature_extractor(entry["name"], Registered)
