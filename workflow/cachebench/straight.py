@@ -1,15 +1,59 @@
-"""The plain ways that speed is compared with: diffusers' DiT under its own scheduler, and L2C's trainer as it was released."""
+"""The plain ways that speed is compared with: a network without doors, diffusers' DiT under its own scheduler, and L2C's
+trainer as it was released."""
 
 import copy
 
 import torch
 
+from cachebench.backbones.dit import add_gated, modulate
+from cachebench.backbones.layers import timestep_embedding, unpatchify
 from cachebench.backbones.layouts import to_diffusers
 from cachebench.train import router
 
 
+class Plain(torch.nn.Module):
+    """A network's forward without doors: its weights, its arithmetic, its bits. No session is asked."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, t, y, session=None):
+        return {"dit": dit, "uvit": uvit}[self.network.arch.kind](self.network, x, t, y)
+
+
+def dit(net, x, t, y):
+    """DiT's noise prediction [B, C', H, W] of x [B, C, H, W], t [B], y [B]."""
+    h, c = net.x_embedder(x) + net.pos_embed, net.t_embedder(t) + net.y_embedder(y)
+    for block in net.blocks:
+        shift1, scale1, gate1, shift2, scale2, gate2 = block.adaLN_modulation(c).chunk(6, dim=1)
+        h = add_gated(h, gate1, block.attn(modulate(block.norm1(h), shift1, scale1)))
+        h = add_gated(h, gate2, block.mlp(modulate(block.norm2(h), shift2, scale2)))
+    return unpatchify(net.final_layer(h, c), net.arch, net.arch.out_channels)
+
+
+def uvit(net, x, t, y):
+    """U-ViT's noise prediction [B, C, H, W], as `dit`."""
+
+    def through(block, h):
+        h = h + block.attn(block.norm1(h))
+        return h + block.mlp(block.norm2(h))
+
+    label, skips = net.label_emb(y), []
+    time = timestep_embedding(t, net.arch.width).to(label.dtype)
+    h = torch.cat([label[:, None], time[:, None], net.patch_embed(x)], dim=1) + net.pos_embed
+    for block in net.in_blocks:
+        h = through(block, h)
+        skips.append(h)
+    h = through(net.mid_block, h)
+    for block in net.out_blocks:
+        h = through(block, block.skip_linear(torch.cat([h, skips.pop()], dim=-1)))
+    h = net.decoder_pred(net.norm(h))[:, net.arch.extra_tokens :]
+    return net.final_layer(unpatchify(h, net.arch, net.arch.channels))
+
+
 def diffusers_dit(model):
-    """The same network in diffusers' DiTTransformer2DModel, with the released program's constants (l2c section 6.6)."""
+    """The same network in diffusers' DiTTransformer2DModel, with the released program's constants."""
     from diffusers import DiTTransformer2DModel
 
     arch, weight = model.arch, next(model.parameters())
