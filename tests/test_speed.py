@@ -111,7 +111,7 @@ def test_the_straight_trainer_has_the_gradients_of_ours(names, request):
     x0, eps = torch.randn(2, 3, *spec.arch.sample_shape, generator=g)
     start, y = torch.randn(2 * spec.arch.blocks, generator=g), torch.arange(3)
     gradients = []
-    for loss, net in ((router.pair_loss, model), (straight.pair_loss, straight.trainable(model))):
+    for loss, net in ((router.pair_loss, model), (straight.pair_loss, copy.deepcopy(model))):
         logits = start.clone().requires_grad_()
         errors, l1 = loss(net, spec, pair, logits, x0, y, eps)
         (errors.mean() + 0.1 * l1).backward()

@@ -1,8 +1,6 @@
 """The plain ways that speed is compared with: a network without doors, diffusers' DiT under its own scheduler, and L2C's
 trainer as it was released."""
 
-import copy
-
 import torch
 
 from cachebench.backbones.dit import add_gated, modulate
@@ -74,13 +72,20 @@ def diffusers_dit(model):
     return twin.to(weight.device, weight.dtype).eval().requires_grad_(False)
 
 
-@torch.inference_mode()
-def diffusers_run(twin, spec, x, labels):
-    """Samples [B, C, H, W] of `spec`'s DDIM steps, guided, as diffusers' pipeline makes them, from x [B, C, H, W]."""
+def diffusers_scheduler(spec, device):
+    """diffusers' DDIM scheduler with `spec`'s steps; their times are its own spacing."""
     from diffusers import DDIMScheduler
 
-    scheduler, C = DDIMScheduler(beta_start=1e-4, beta_end=0.02, clip_sample=False), spec.arch.channels
-    scheduler.set_timesteps(spec.num_steps, device=x.device)
+    scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, clip_sample=False)
+    scheduler.set_timesteps(spec.num_steps, device=device)
+    return scheduler
+
+
+@torch.inference_mode()
+def diffusers_run(twin, scheduler, spec, x, labels):
+    """Samples [B, C, H, W] of the scheduler's steps, guided, as diffusers' pipeline makes them, from x [B, C, H, W]."""
+    C = spec.arch.channels
+    x = x.to(twin.dtype)
     y = torch.cat([labels, torch.full_like(labels, spec.arch.num_classes)])
     for t in scheduler.timesteps:
         out = twin(torch.cat([x, x]), t.expand(len(y)), class_labels=y).sample
@@ -89,18 +94,14 @@ def diffusers_run(twin, spec, x, labels):
     return x
 
 
-def pair_loss(model, spec, pair, logits, x0, y, eps):
+def pair_loss(model, spec, pair, logits, x0, y, eps, drop=False):
     """`router.pair_loss` as the released trainer has it: the backbone's parameters are tracked, and so is the teacher."""
     reduce, _ = router.RECIPES[spec.arch.kind]
+    model.requires_grad_(True)
     recorder, scores = router.Recorder(), logits.sigmoid()
     t = torch.full((len(y),), pair.time, device=x0.device)
     with torch.no_grad():
         x_m = router.arrive(model, spec, pair, x0, y, eps, recorder)
     teacher = model(x_m, t, y)
-    student = model(x_m, t, y, router.SoftGates(scores, recorder.values))
+    student = model(x_m, t, y, router.SoftGates(scores, {} if drop else recorder.values))
     return reduce((student - teacher).square(), dim=(1, 2, 3)), scores.sum()
-
-
-def trainable(model):
-    """A copy of a frozen backbone with every parameter tracked, as the released trainer leaves it."""
-    return copy.deepcopy(model).float().requires_grad_(True)
