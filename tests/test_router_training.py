@@ -168,7 +168,7 @@ def test_all_scores_one_is_the_full_pass(problem):
     ones = torch.full((2 * problem.spec.arch.blocks,), 100.0)
     for pair in router.pairs(problem.spec):
         errors, l1 = router.pair_loss(problem.model, problem.spec, pair, ones, *images(problem.spec))
-        assert errors.shape == (3,) and errors.max() < 1e-12 and l1 == len(ones)
+        assert errors.shape == (3,) and errors.max() < 1e-11 and l1 == len(ones)
 
 
 def at_inference(model, spec, pair, choice, x0, y, eps):

@@ -12,10 +12,14 @@ class Session:
     value is the attention or MLP output before the gate. Sessions are passed to a forward, never installed in a model."""
 
     def reset(self):
-        """Called by the engine before the first evaluation of every trajectory."""
+        """Called by the engine before and after every trajectory: what was kept goes."""
 
     def begin(self, evaluation):
         """Called by the engine before every network call; 0 is the noisiest."""
+
+    def computes(self, i, name):
+        """Whether a static session's branch door will run what is behind it, at the current evaluation."""
+        return True
 
     def trunk(self, h, run):
         return run(h)
@@ -49,9 +53,12 @@ class ScheduledSession(Session):
     def begin(self, evaluation):
         self.evaluation = evaluation
 
+    def computes(self, i, name):
+        return self.compute[self.evaluation][i][BRANCHES.index(name)]
+
     def branch(self, i, name, h, run):
         now, j, values = self.evaluation, BRANCHES.index(name), self.store[i, name]
-        if self.compute[now][i][j]:
+        if self.computes(i, name):
             value = run(h)
             if self.last_reads[now][i][j] > now:
                 values.append((now, value))

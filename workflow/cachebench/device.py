@@ -8,11 +8,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+CLOCKS = {"driver": "driver_version", "clock_mhz": "clocks.sm", "memory_clock_mhz": "clocks.mem"}  # column: nvidia-smi's
+CLOCKS |= {"temperature_c": "temperature.gpu", "power_w": "power.draw"}
+CONDITIONS = ("float32_products", "attention", "cudnn", "cudnn_tf32", *CLOCKS)
 LOCKS = []  # descriptors of locked files: they stay open, so that the kernel frees the locks however the process ends
 
 
@@ -81,7 +86,10 @@ def describe(device):
 
 def fast_dtype(device):
     """bfloat16 where the device computes in it, else float32 (a CPU without it emulates, ten times slower)."""
-    native = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    if device == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else torch.float32
 
 
@@ -103,6 +111,21 @@ def without_tf32():
         torch.set_float32_matmul_precision(before)
 
 
+@contextmanager
+def mixed(device, dtype):
+    """Products in `dtype`, float32 or bfloat16, of a network whose weights are float32; for passes with gradients too."""
+    # Measured on a CPU: the fused attention's bfloat16 backward is ten times slower than the plain form.
+    plain = sdpa_kernel(SDPBackend.MATH) if device == "cpu" and dtype != torch.float32 else nullcontext()
+    with torch.autocast(device, dtype, enabled=dtype != torch.float32), plain:
+        yield
+
+
+def for_speed(threads=None):
+    """How a process that measures speed computes: `threads` CPU threads (None: torch's choice), TF32 where there is a GPU."""
+    torch.set_num_threads(int(threads or torch.get_num_threads()))
+    torch.set_float32_matmul_precision("high")
+
+
 def synchronize(device):
     if device == "cuda":
         torch.cuda.synchronize()
@@ -112,6 +135,52 @@ def clock(device):
     """Seconds, after everything given to the device has ended."""
     synchronize(device)
     return time.perf_counter()
+
+
+def timed(run, device):
+    """Seconds that run() takes on the device, launches and waits included: a GPU's by its own events."""
+    if device != "cuda":
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def syncs(run, device):
+    """How often run() makes the host wait for the GPU; None on a CPU."""
+    if device != "cuda":
+        return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            run()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in caught)
+
+
+def conditions(device):
+    """CONDITIONS as they are now: what sets the speed besides the code. On a CPU all but the first are empty."""
+    found = {"float32_products": torch.get_float32_matmul_precision()}  # "high": TF32 where there is a GPU
+    if device != "cuda":
+        return found
+    kernels = ("flash", "mem_efficient", "cudnn", "math")
+    found["attention"] = "+".join(k for k in kernels if getattr(torch.backends.cuda, f"{k}_sdp_enabled")())
+    found |= {"cudnn": torch.backends.cudnn.version(), "cudnn_tf32": torch.backends.cudnn.allow_tf32}
+    gpu = f"--id=GPU-{torch.cuda.get_device_properties().uuid}"
+    query = ["nvidia-smi", f"--query-gpu={','.join(CLOCKS.values())}", "--format=csv,noheader,nounits", gpu]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    except OSError:  # a container without it
+        told = ""
+    return found | dict(zip(CLOCKS, told.split(", ") if told.count(",") + 1 == len(CLOCKS) else [], strict=False))
 
 
 class PeakMemory:

@@ -1,46 +1,76 @@
 """Latency of whole trajectories: warmed up, interleaved with the full run, median and spread."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from cachebench.device import PeakMemory, clock
+from cachebench.device import PeakMemory, timed
 
-STABLE = 0.05  # warm-up ends when three times in a row lie within this share of each other
+STABLE = {"cuda": 0.02, "cpu": 0.05}  # warm-up ends when three times in a row lie within this share; a CPU's wander more
 MAX_WARMUP = 6
 
 
-def measure(runs, device, repeats, batch_size):
-    """{name: row} for `runs`, {name: function that samples one batch}; A/B/A/B order, so that drift hits all alike.
+@dataclass(frozen=True)
+class Timing:
+    """A run's repeats in the order in which they were measured, and its peak memory."""
 
-    A row has latency_ms_median, latency_ms_q25, latency_ms_q75, latency_ms_p95 (per batch), images_per_s and
-    peak_memory_mb; file writing is not included, and of decoding see `end_to_end`."""
+    seconds: np.ndarray
+    peak_bytes: float
+
+    @property
+    def median(self):
+        return float(np.median(self.seconds))
+
+    def row(self, batch_size):
+        """{latency_ms_median, _q25, _q75 and _p95 (per batch), images_per_s, peak_memory_mb}."""
+        q25, median, q75, p95 = np.quantile(self.seconds, [0.25, 0.5, 0.75, 0.95]) * 1000
+        return {
+            "latency_ms_median": median,
+            "latency_ms_q25": q25,
+            "latency_ms_q75": q75,
+            "latency_ms_p95": p95,
+            "images_per_s": batch_size * 1000 / median if median > 0 else math.nan,
+            "peak_memory_mb": self.peak_bytes / 1e6,
+        }
+
+    def over(self, other):
+        """(median, low, high) of the ratios to the repeats of `other` beside which these ran; see `median_interval`."""
+        return median_interval(self.seconds / other.seconds)
+
+
+def median_interval(values):
+    """(median, low, high): at least 95 % between order statistics, whatever the distribution; fewer than six values give all
+    that they span, which is less."""
+    from scipy.stats import binom
+
+    values = np.sort(values)
+    k = max(int(binom.ppf(0.025, len(values), 0.5)), 1)
+    return float(np.median(values)), float(values[k - 1]), float(values[-k])
+
+
+def measure(runs, device, repeats):
+    """{name: Timing} for `runs`, {name: function that samples one batch}; A/B/A/B order, so that drift hits all alike.
+
+    File writing is not included."""
     for run in runs.values():
         warm_up(run, device)
-    seconds = {name: [] for name in runs}
-    peaks = dict.fromkeys(runs, 0)
-    memory = PeakMemory(device)
+    seconds, peaks, memory = {name: [] for name in runs}, dict.fromkeys(runs, 0), PeakMemory(device)
     for _ in range(repeats):
         for name, run in runs.items():
             memory.start()
             seconds[name].append(timed(run, device))
             peaks[name] = max(peaks[name], memory.bytes())
-    return {name: summary(np.array(s), batch_size) | {"peak_memory_mb": peaks[name] / 1e6} for name, s in seconds.items()}
+    return {name: Timing(np.array(seconds[name]), peaks[name]) for name in runs}
 
 
 def end_to_end(full, own, decode):
-    """What is left of a setting's speed-up once the autoencoder decodes its batch, from three rows of `measure`; {} for a
-    backbone without one (`decode` None), whose samples are images."""
+    """What is left of a setting's speed-up once the autoencoder decodes its batch, from three Timings; {} for a backbone
+    without one (`decode` None), whose samples are images."""
     if decode is None:
         return {}
-    ms, by_full, by_own = (row["latency_ms_median"] for row in (decode, full, own))
-    return {"decode_ms_median": ms, "end_to_end_speed_up": (by_full + ms) / (by_own + ms)}
-
-
-def timed(run, device):
-    start = clock(device)
-    run()
-    return clock(device) - start
+    speed_up = (full.median + decode.median) / (own.median + decode.median)
+    return {"decode_ms_median": 1000 * decode.median, "end_to_end_speed_up": speed_up}
 
 
 def warm_up(run, device):
@@ -48,16 +78,5 @@ def warm_up(run, device):
     times = []
     while len(times) < MAX_WARMUP:
         times.append(timed(run, device))
-        if len(times) >= 3 and max(times[-3:]) <= (1 + STABLE) * min(times[-3:]):
+        if len(times) >= 3 and max(times[-3:]) <= (1 + STABLE[device]) * min(times[-3:]):
             return
-
-
-def summary(seconds, batch_size):
-    q25, median, q75, p95 = np.quantile(seconds, [0.25, 0.5, 0.75, 0.95]) * 1000
-    return {
-        "latency_ms_median": median,
-        "latency_ms_q25": q25,
-        "latency_ms_q75": q75,
-        "latency_ms_p95": p95,
-        "images_per_s": batch_size * 1000 / median if median > 0 else math.nan,
-    }

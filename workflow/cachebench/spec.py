@@ -1,6 +1,7 @@
 """What is run: a backbone's geometry, a sampler and its steps. Plain frozen data, no torch."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import import_module
 
 from cachebench.samplers.noise import Noise
@@ -90,7 +91,7 @@ class Spec:
         """The sampler's module (see `cachebench.samplers`)."""
         return import_module(f"cachebench.samplers.{self.sampler}")
 
-    @property
+    @cached_property
     def plan(self):
         """The sampler's plan of evaluations, under the noise that the backbone was trained with."""
         return self.solver.plan(self.num_steps, NOISE[self.arch.kind])

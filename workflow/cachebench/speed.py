@@ -1,29 +1,36 @@
 """What a schedule's MACs promise, and what the clock says: whole denoising loops on one device, interleaved."""
 
 import statistics
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
 
 import torch
 
-from cachebench import cache, config, cost, latency, method, trajectory
+from cachebench import cache, config, cost, device, latency, method, modes, provenance, store, straight, trajectory
 from cachebench.backbones import checkpoints
-from cachebench.backbones.layers import Attention, Mlp
-from cachebench.device import clock, describe, fast_dtype
+from cachebench.data import to_pixels
 from cachebench.match import candidates, match
-from cachebench.setting import decoder, reason, start
+from cachebench.setting import Setting, decoder, reason, start
 
-MODES = ("eager", "compile", "graph")
-COLUMNS = ("run", "precision", "batch_size", "mode", "method", "budget", "setting", "macs_ratio", "time_ratio", "efficiency")
-COLUMNS += ("ms_per_image", "ms_q25", "ms_q75", "ms_p95", "images_per_s", "first_s", "flop_utilisation", "peak_memory_mb")
-COLUMNS += ("cache_mb_per_image", "end_to_end_speed_up", "decode_ms_median", "status", "reason", "device", "torch", "threads")
-PRINTED = ("run", "precision", "batch_size", "mode", "method", "budget", "ms_per_image", "macs_ratio", "time_ratio")
-PRINTED += ("efficiency", "flop_utilisation")
+GROUP = ("run", "precision", "batch_size", "mode", "method", "budget")
+COLUMNS = (*GROUP, "compiled", "setting", "macs_ratio", "time_ratio", "time_ratio_low", "time_ratio_high", "over_plain")
+COLUMNS += ("over_plain_low", "over_plain_high", "efficiency", "ms_per_image", "ms_q25", "ms_q75", "ms_p95", "images_per_s")
+COLUMNS += ("first_s", "flop_utilisation", "syncs", "peak_memory_mb", "cache_mb_per_image", "end_ms_per_image", "end_ms_q25")
+COLUMNS += ("end_ms_q75", "end_ms_p95", "end_to_end_speed_up", "status", "reason", "repeats", "device", "threads")
+COLUMNS += (*device.CONDITIONS, "torch", "code_version")
+PRINTED = (*GROUP, "ms_per_image", "macs_ratio", "time_ratio", "efficiency", "flop_utilisation")
+FULL, PLAIN, BARE = ("full", 1.0), ("plain", 1.0), ("bare", 1.0)  # the empty schedule; without doors; doors without a schedule
 
 
-def impossible(device, precision, mode):
-    """Why a combination cannot be measured on the device, or None."""
-    if mode == "graph" and device != "cuda":
+def impossible(where, precision, mode, spec):
+    """Why a combination cannot be measured on the device `where`, or None."""
+    if mode == "graph" and where != "cuda":
         return "CUDA graphs need a GPU."
-    if precision != "float32" and fast_dtype(device) == torch.float32:
+    if mode == "graph" and getattr(spec.solver, "STOCHASTIC", False):
+        return f"A graph repeats what was captured, and {spec.sampler} draws fresh noise, on the host, at every step."
+    if precision != "float32" and device.fast_dtype(where) == torch.float32:
         return f"This device has no native {precision}, and emulates it."
 
 
@@ -44,7 +51,7 @@ def entries(cls, spec, grid, budgets, tolerance):
     example = cls(**method.settings(grid)[0])
     refusal = example.supports(spec)
     if cls.has_fit():
-        refusal = refusal or "Needs a fit, and this measures random weights; a schedule costs what others of its budget do."
+        refusal = refusal or "Needs a fit, and this measures random weights."
     elif not refusal and example.rows(example.sampler(spec)) is None:
         refusal = "Decides at run time, about which random weights say nothing."
     if refusal:
@@ -52,92 +59,157 @@ def entries(cls, spec, grid, budgets, tolerance):
     return match(cls, spec, budgets, tolerance, candidates(cls, spec, {}, grid))
 
 
-def rows(cfg, run, device, precision, batch, mode, repeats):
-    """Rows over COLUMNS: the plain model, the full run through the engine, and every setting, at one batch size."""
+def opened(cfg, run, model):
+    """({key: (network, spec, session)} of what is timed, FULL first, {key: its columns}); a key is (method, budget)."""
     spec = config.spec(cfg, run)
-    model = checkpoints.load(cfg["backbones"][cfg["runs"][run]["backbone"]], device, precision)
-    if mode == "compile":  # per branch: the engine's decisions stay in Python, outside the compiled code
-        [module.compile() for module in model.modules() if isinstance(module, Attention | Mlp)]
-    noise, labels, draw = start(cfg["samples"], spec.arch, range(batch))
-    noise, labels = noise.to(device), labels.to(device)
-    full = cost.image_macs(spec, cost.full_rows(spec))
-
-    def loop(own, session):
-        return lambda: trajectory.run(model, own, session, noise, labels, draw)
-
-    full_session = cache.ScheduledSession(method.Method().schedule(spec))
-    runs = {("plain", 1.0): loop(spec, cache.BARE), ("full", 1.0): loop(spec, full_session)}
+    full = Setting({}, method.Method(), None, spec, model)
+    runs = {FULL: (model, spec, full.session()), PLAIN: (straight.Plain(model), spec, cache.BARE)}
+    runs[BARE] = model, spec, cache.BARE
     about = {key: {"setting": "", "macs_ratio": 1.0, "cache_mb_per_image": 0.0} for key in runs}
+    macs = cost.image_macs(spec, cost.full_rows(spec))
     for name, entry in settings(cfg, run):
-        key = (name, entry.get("budget"))
+        key = name, entry.get("budget")
         if entry.get("status"):
             about[key] = {"status": entry["status"], "reason": entry["reason"]}
             continue
-        chosen = method.plugin(name)(**entry["params"])
-        own = chosen.sampler(spec)
-        runs[key] = loop(own, chosen.session(chosen.prepare(model, None), own))
-        values = chosen.store_values(own) * spec.arch.tokens * spec.arch.width * spec.rows
-        size = values * next(model.parameters()).element_size() / 1e6
-        about[key] = {"setting": method.label(entry["params"]), "macs_ratio": entry["macs"] / full, "cache_mb_per_image": size}
-    first = {}
-    for key, call in runs.items():
-        first[key], runs[key] = prepared(call, mode, device)
-    if "autoencoder" in cfg["backbones"][cfg["runs"][run]["backbone"]]:
-        decode = decoder(cfg, run, device)
-        runs["decode"] = lambda: decode(noise)
-    measured = latency.measure(runs, device, repeats, batch)
-    base, rate = measured["full", 1.0]["latency_ms_median"], product_rate(device, getattr(torch, precision))
-    common = {"run": run, "precision": precision, "batch_size": batch, "mode": mode, "device": describe(device)}
-    common |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
-    for key in about:
-        row = common | {"method": key[0], "budget": key[1], "status": "ok"} | about[key]
-        if key in measured:
-            row |= timings(measured[key], batch, row["macs_ratio"], base, 2 * full * row["macs_ratio"] / rate)
-            row |= latency.end_to_end(measured["full", 1.0], measured[key], measured.get("decode"))
-            row["first_s"] = first[key]
-        yield row
+        try:
+            chosen = method.plugin(name)(**entry["params"])
+            own = Setting(entry, chosen, None, chosen.sampler(spec), chosen.prepare(model, None))
+            runs[key] = own.model, own.spec, own.session()
+            about[key] = {"setting": method.label(entry["params"]), "macs_ratio": entry["macs"] / macs}
+            about[key]["cache_mb_per_image"] = own.store_bytes() / 1e6
+        except Exception as error:
+            about[key] = {"status": "failed", "reason": reason(error)}
+    return runs, about
 
 
-def prepared(call, mode, device):
-    """(seconds of the first image, the call to time): a graph is captured once, and replayed."""
-    begin = clock(device)
-    if mode == "graph":
-        call = captured(call)
-    call()
-    return clock(device) - begin, call
+def rows(cfg, run, where, precision, batch, mode, repeats):
+    """Rows over COLUMNS: of the full run, the plain model and every setting; a setting that fails has a row that says why. One
+    row, of the full run, where it cannot be measured at all."""
+    why = impossible(where, precision, mode, config.spec(cfg, run))
+    about = {"run": run, "precision": precision, "batch_size": batch, "mode": mode, "method": "full", "budget": 1.0}
+    try:
+        with modes.compiling() if mode == "compile" else nullcontext():
+            measured = [] if why else Group(cfg, run, where, precision, batch, mode, repeats).rows()
+        return measured or [about | {"status": "unsupported", "reason": why}]
+    except Exception as error:
+        return [about | {"status": "failed", "reason": reason(error)}]
 
 
-def captured(call):
-    """`call` as one CUDA graph: all evaluations, guidance and updates of a static schedule, on buffers that stay in place."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):  # allocations and kernel choices happen outside the capture
+def unused(where, ending=""):
+    """A path in resources/measured with the device and the day, that no earlier run has taken."""
+    name = "".join(c if c.isalnum() else "-" for c in device.describe(where).partition(",")[0])
+    numbered = ("", *(f"-{i}" for i in range(2, 100)))
+    paths = (store.ROOT / f"resources/measured/{name}-{date.today()}{ending}{number}.csv" for number in numbered)
+    return next(path for path in paths if not path.exists())
+
+
+@dataclass
+class Group:
+    """What is measured side by side, on the device `where`."""
+
+    cfg: dict
+    run: str
+    where: str
+    precision: str
+    batch: int
+    mode: str
+    repeats: int
+
+    def __post_init__(self):
+        self.spec, backbone = config.spec(self.cfg, self.run), self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]
+        self.model = checkpoints.load(backbone, self.where, self.precision)
+        noise, labels, self.draw = start(self.cfg["samples"], self.spec.arch, range(self.batch))
+        self.inputs = noise.to(self.where), labels.to(self.where)
+        self.decode = decoder(self.cfg, self.run, self.where) if "autoencoder" in backbone else None
+        self.pool = torch.cuda.graph_pool_handle() if self.mode == "graph" else None
+
+    def ready(self, way, compiled=None):
+        """A function without arguments that samples the batch by a network, a spec and a session."""
+        network, spec, session = way
+        if compiled:
+            session = modes.COMPILED[compiled](session)
+        sample = partial(trajectory.run, network, spec, session, draw=self.draw)
+        return partial(modes.Replay(sample, *self.inputs, self.pool) if self.mode == "graph" else sample, *self.inputs)
+
+    def first(self, way):
+        """(how to compile, or None: of two ways the faster; what samples the batch; seconds until its first batch)."""
+        tried = {}
+        for compiled in modes.COMPILED if self.mode == "compile" else (None,):
+            begin = device.clock(self.where)
+            call = self.ready(way, compiled)
             call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = call()
+            tried[compiled] = call, device.clock(self.where) - begin
+        measured = latency.measure({key: call for key, (call, _) in tried.items()}, self.where, 3) if len(tried) > 1 else {}
+        best = min(tried, key=lambda key: measured[key].median if measured else 0)
+        return best, *tried[best]
 
-    def replay():
-        graph.replay()
-        return out
+    def rows(self):
+        ways, about = opened(self.cfg, self.run, self.model)
+        if self.mode == "compile":
+            del ways[PLAIN], about[PLAIN]  # it has no doors behind which to compile
+        compiled, call, about[FULL]["first_s"] = self.first(ways.pop(FULL))
+        calls, failed = started({key: partial(self.ready, way, compiled) for key, way in ways.items()})
+        calls = {FULL: call} | calls
+        ends = {(key, "end"): lambda call=call: lambda: to_pixels(self.decode(call())) for key, call in calls.items()}
+        ends = started(ends)[0] if self.decode else {}
+        rates = [product_rate(self.where, self.precision)]
+        measured = latency.measure(calls | ends, self.where, self.repeats)
+        rates.append(product_rate(self.where, self.precision))
+        about = {key: about[key] | failed.get(key, {}) for key in about}
+        ideal = 2 * cost.image_macs(self.spec, cost.full_rows(self.spec)) / statistics.mean(rates)
+        for key, call in calls.items():
+            about[key] |= timings(key, measured, self.batch, about[key]["macs_ratio"], ideal)
+            about[key]["syncs"] = device.syncs(call, self.where)
+            if self.mode == "graph":  # whose replays allocate nothing
+                about[key]["peak_memory_mb"] = call.func.peak_bytes / 1e6
+        common = self.common(compiled)
+        return [common | {"method": key[0], "budget": key[1]} | about[key] for key in about]
 
-    return replay
+    def common(self, compiled):
+        found = {"run": self.run, "precision": self.precision, "batch_size": self.batch, "mode": self.mode, "status": "ok"}
+        found |= {"compiled": compiled, "repeats": self.repeats, "device": device.describe(self.where)}
+        found |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
+        return found | device.conditions(self.where) | {"code_version": provenance.code_version("full")}
 
 
-def timings(measured, batch, macs_ratio, base_ms, ideal_s):
-    """Columns of a measured row. `ideal_s`: seconds an image would take at the device's own matrix-product rate."""
-    ms = measured["latency_ms_median"]
-    out = {f"ms_{end}": measured[f"latency_ms_{end}"] / batch for end in ("q25", "q75", "p95")}
-    out |= {"ms_per_image": ms / batch, "images_per_s": measured["images_per_s"], "time_ratio": ms / base_ms}
-    out |= {"efficiency": macs_ratio / (ms / base_ms), "flop_utilisation": ideal_s / (ms / 1000 / batch)}
-    return out | {"peak_memory_mb": measured["peak_memory_mb"]}
+def started(makers):
+    """({key: function} that `makers` {key: function} make and that ran once, {key: status and reason} of those that failed)."""
+    calls, failed = {}, {}
+    for key, make in makers.items():
+        try:
+            call = make()
+            call()
+            calls[key] = call
+        except Exception as error:
+            failed[key] = {"status": "failed", "reason": reason(error)}
+    return calls, failed
 
 
-def product_rate(device, dtype, repeats=7):
-    """FLOP/s of a large square matrix product on the device in `dtype`, the median of `repeats`."""
-    n = 8192 if device == "cuda" else 1024
-    a, b = torch.randn(2, n, n, device=device, dtype=dtype)
-    seconds = [latency.timed(lambda: a @ b, device) for _ in range(repeats + 2)]
+def timings(key, measured, batch, macs_ratio, ideal_s):
+    """Columns of a measured row. `ideal_s`: seconds that the full run of an image would take at the device's own
+    matrix-product rate."""
+    own, end = measured[key], measured.get((key, "end"))
+    ratio, low, high = own.over(measured[FULL])
+    row = own.row(batch)
+    out = per_image(row, "ms", batch) | {"images_per_s": row["images_per_s"], "peak_memory_mb": row["peak_memory_mb"]}
+    out |= {"time_ratio": ratio, "time_ratio_low": low, "time_ratio_high": high, "efficiency": macs_ratio / ratio}
+    out["flop_utilisation"] = macs_ratio * ideal_s / (out["ms_per_image"] / 1000)
+    if key in (FULL, BARE) and PLAIN in measured:
+        out |= dict(zip(("over_plain", "over_plain_low", "over_plain_high"), own.over(measured[PLAIN]), strict=True))
+    if end and (FULL, "end") in measured:
+        out |= per_image(end.row(batch), "end_ms", batch) | {"end_to_end_speed_up": measured[FULL, "end"].over(end)[0]}
+    return out
+
+
+def per_image(row, name, batch):
+    ends = {f"{name}_{end}": row[f"latency_ms_{end}"] / batch for end in ("q25", "q75", "p95")}
+    return {f"{name}_per_image": row["latency_ms_median"] / batch} | ends
+
+
+def product_rate(where, precision, repeats=7):
+    """FLOP/s of a large square matrix product on the device, the median of `repeats`."""
+    n = 8192 if where == "cuda" else 1024
+    a, b = torch.randn(2, n, n, device=where, dtype=getattr(torch, precision))
+    seconds = [device.timed(lambda: a @ b, where) for _ in range(repeats + 2)]
     return 2 * n**3 / statistics.median(seconds[2:])

@@ -25,7 +25,8 @@ def denoiser(model, spec, session, labels):
     def denoise(x, evaluation):
         session.begin(evaluation)
         t = torch.full((len(y),), plan.timesteps[evaluation], device=weight.device)
-        out = model(torch.cat([x.to(weight.dtype)] * spec.rows), t, y, session).float()  # (rows * B, C', H, W)
+        x = x.to(weight.dtype)
+        out = model(x if spec.rows == 1 else torch.cat([x, x]), t, y, session).float()  # (rows * B, C', H, W)
         return out if spec.rows == 1 else guide(out, spec.cfg_scale, spec.cfg_channels or spec.arch.channels)
 
     return denoise
@@ -35,7 +36,9 @@ def denoiser(model, spec, session, labels):
 def run(model, spec, session, noise, labels, draw=None):
     """Samples [B, C, H, W] float32 from noise [B, C, H, W] and labels [B], on the model's device and in its dtype.
 
-    `draw(evaluation)` gives fresh noise [B, C, H, W] to a stochastic sampler."""
+    `draw(evaluation)` gives fresh noise [B, C, H, W] to a stochastic sampler. Afterwards the session holds no memory."""
     session.reset()
     x = noise.to(next(model.parameters()).device)
-    return spec.solver.sample(denoiser(model, spec, session, labels), x, spec.plan, draw)
+    x = spec.solver.sample(denoiser(model, spec, session, labels), x, spec.plan, draw)
+    session.reset()
+    return x

@@ -15,8 +15,9 @@ where, batch = device.pick(exclusive=True), cfg["latency"]["batch_size"]
 
 
 def runner(setting):
-    inputs, session = start(cfg["samples"], setting.spec.arch, range(batch)), setting.session()
-    return lambda: trajectory.run(setting.model, setting.spec, session, *inputs)
+    noise, labels, draw = start(cfg["samples"], setting.spec.arch, range(batch))
+    noise, labels, session = noise.to(where), labels.to(where), setting.session()
+    return lambda: trajectory.run(setting.model, setting.spec, session, noise, labels, draw)
 
 
 runs, rows = {"full": runner(open_setting(cfg, args.run, "full", 1.0, args.full_settings, [], where))}, {}
@@ -34,10 +35,10 @@ for budget in args.budgets:
 if "autoencoder" in cfg["backbones"][cfg["runs"][args.run]["backbone"]]:
     decode, latents = decoder(cfg, args.run, where), runs["full"]()
     runs["decode"] = lambda: decode(latents)
-measured = latency.measure(runs, where, cfg["latency"]["repeats"], batch)
+measured = latency.measure(runs, where, cfg["latency"]["repeats"])
 for budget in runs.keys() - {"full", "decode"}:
     full, own = measured["full"], measured[budget]
-    about = {"speed_up": full["latency_ms_median"] / own["latency_ms_median"], "batch_size": batch}
-    rows[budget] |= own | about | latency.end_to_end(full, own, measured.get("decode"))
+    rows[budget] |= own.row(batch) | {"speed_up": full.median / own.median, "batch_size": batch}
+    rows[budget] |= latency.end_to_end(full, own, measured.get("decode"))
     rows[budget]["latency_device"] = device.describe(where)
 store.write_json(args.out, rows)

@@ -11,7 +11,14 @@ from cachebench.cache import BARE
 
 
 def modulate(x, shift, scale):
-    return x * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
+    """x [B, T, D] scaled and shifted by shift, scale [B, D], in one pass over x."""
+    return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
+
+
+def add_gated(h, gate, value):
+    """h + gate * value in one pass, h [B, T, D], gate [B, D]; value [B, T, D], or a number, as a dropped branch has it."""
+    value = value if isinstance(value, torch.Tensor) else h.new_full((), value)
+    return torch.addcmul(h, gate.unsqueeze(1), value)
 
 
 def position_table(width, side):
@@ -54,8 +61,8 @@ class Block(nn.Module):
     def forward(self, h, c, branch):
         """h [B, T, D], c [B, D] -> [B, T, D]. `branch(name, h, run)` is the door; its value is taken before the gate."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)  # (B, D) each
-        h = h + gate1.unsqueeze(1) * branch("attn", h, lambda h: self.attn(modulate(self.norm1(h), shift1, scale1)))
-        h = h + gate2.unsqueeze(1) * branch("mlp", h, lambda h: self.mlp(modulate(self.norm2(h), shift2, scale2)))
+        h = add_gated(h, gate1, branch("attn", h, lambda h: self.attn(modulate(self.norm1(h), shift1, scale1))))
+        h = add_gated(h, gate2, branch("mlp", h, lambda h: self.mlp(modulate(self.norm2(h), shift2, scale2))))
         return h
 
 

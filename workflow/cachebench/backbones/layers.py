@@ -20,7 +20,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(arch.channels, arch.width, arch.patch_size, stride=arch.patch_size)
 
     def forward(self, x):
-        return self.proj(x).flatten(2).transpose(1, 2)  # (B, T, D), row-major
+        return self.proj(x).flatten(2).mT.contiguous()  # (B, T, D), row-major; the residual stream keeps this layout
 
 
 class Attention(nn.Module):

@@ -2,7 +2,7 @@
 
 A module in this package has `plan(num_steps, noise) -> Plan` and `sample(denoise, x, plan, draw=None) -> x`, where
 `denoise(x, evaluation)` is the (guided) network output at the plan's evaluation, noise prediction first, and
-`draw(evaluation)` is fresh noise, for the stochastic ones."""
+`draw(evaluation)` is fresh noise, for the stochastic ones, which say `STOCHASTIC = True`."""
 
 from dataclasses import dataclass, replace
 

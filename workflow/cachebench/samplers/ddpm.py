@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from cachebench.samplers import ddim
 
+STOCHASTIC = True
 plan = ddim.plan
 
 

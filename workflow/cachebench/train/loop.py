@@ -7,21 +7,26 @@ from tqdm import tqdm
 from cachebench.store import read_metadata, read_tensors, write_tensors
 from cachebench.train import parallel
 
+READ = 50  # iterations after which the curve's values are fetched: to read a value is to wait for the GPU
+
 
 def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=250, log_every=50, desc="training"):
-    """Runs step(i) -> {name: number} for i < steps and returns the curve, one row each `log_every` steps.
+    """Runs step(i) -> {name: number, or tensor of one} for i < steps and returns the curve, one row each `log_every` steps.
 
     `modules` ({name: Module}) and the optimiser are saved to `checkpoint` each `save_every` steps. If that file exists and
     was written under the same `key` (settings, as JSON values), training goes on from there. `step` must draw its
     randomness from i alone, so that a resumed run is the same run. Of processes that train together the first one saves."""
     checkpoint = Path(checkpoint)
-    start, curve, first = 0, [], parallel.place()[0] == 0
+    start, curve, fresh, first = 0, [], [], parallel.place()[0] == 0
     if checkpoint.exists() and read_metadata(checkpoint)["key"] == key:
         start, curve = _restore(checkpoint, modules, optimizer)
     for i in tqdm(range(start, steps), desc=desc, initial=start, total=steps, mininterval=2):
         row = step(i)
         if (i + 1) % log_every == 0 or i + 1 == steps:
-            curve.append({"step": i + 1} | {key: float(value) for key, value in row.items()})
+            fresh.append((i + 1, row))
+        if (i + 1) % READ == 0 or (i + 1) % save_every == 0 or i + 1 == steps:
+            curve += [{"step": number} | {key: float(value) for key, value in row.items()} for number, row in fresh]
+            fresh.clear()
         if (i + 1) % save_every == 0 and i + 1 < steps and first:
             _save(checkpoint, modules, optimizer, {"step": i + 1, "curve": curve, "key": key})
     return curve

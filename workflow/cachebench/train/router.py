@@ -2,12 +2,12 @@
 
 import copy
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
 
 from cachebench.cache import Session
+from cachebench.device import fast_dtype, mixed
 from cachebench.samplers import Plan
 from cachebench.schedule import PAIRINGS, router_keys
 from cachebench.seeds import generator
@@ -31,14 +31,15 @@ class Recorder(Session):
 
 
 class SoftGates(Session):
-    """score * fresh + (1 - score) * cached at every branch; scores [2 * blocks], cached {(block, branch): value}."""
+    """score * fresh + (1 - score) * cached at every branch; scores [2 * blocks], cached {(block, branch): value}, 0 where there
+    is none. Written so that the gradient needs the difference alone; a cached value goes once it has been used."""
 
     def __init__(self, scores, cached):
         self.scores, self.cached = scores, cached
 
     def branch(self, i, name, h, run):
-        score = self.scores[2 * i + BRANCHES.index(name)]
-        return score * run(h) + (1 - score) * self.cached[i, name]
+        cached = self.cached.pop((i, name), 0.0)
+        return cached + self.scores[2 * i + BRANCHES.index(name)] * (run(h) - cached)
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ def pair_loss(model, spec, pair, logits, x0, y, eps, drop=False):
     t = torch.full((len(y),), pair.time, device=x0.device)
     with torch.no_grad():
         x_m = arrive(model, spec, pair, x0, y, eps, recorder)
-        teacher = model(x_m, t, y)
-    student = model(x_m, t, y, SoftGates(scores, defaultdict(float) if drop else recorder.values))
+        teacher = model(x_m, t, y).float()
+    student = model(x_m, t, y, SoftGates(scores, {} if drop else recorder.values)).float()
     return reduce((student - teacher).square(), dim=(1, 2, 3)), scores.sum()
 
 
@@ -98,7 +99,13 @@ def batch(problem, size, label_dropout, g):
     rows = torch.randint(len(problem.latents), (size,), generator=g)
     x0, y = problem.latents[rows], problem.labels[rows]
     y = torch.where(torch.rand(size, generator=g) < label_dropout, problem.spec.arch.num_classes, y)
-    return x0.to(device), y.to(device), torch.randn(x0.shape, generator=g).to(device)
+    eps = torch.randn(x0.shape, generator=g)
+    return tuple(send(values, device) for values in (x0, y, eps))
+
+
+def send(values, device):
+    """`values` on the device, without waiting for a GPU to have them."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 class Routers(torch.nn.Module):
@@ -113,22 +120,35 @@ class Routers(torch.nn.Module):
 
 
 def train_routers(
-    problem, lambda_, iterations, lr=1e-3, batch_size=64, pairing=PAIRINGS[0], drop=False, label_dropout=0.1, seed=0
+    problem,
+    lambda_,
+    iterations,
+    lr=1e-3,
+    batch_size=64,
+    pairing=PAIRINGS[0],
+    drop=False,
+    label_dropout=0.1,
+    seed=0,
+    dtype=None,
+    loss=None,
 ):
     """Routers of a run: ({"routers": [evaluations, 2 * blocks] logits, row = router key}, curve).
 
     AdamW without weight decay, N(0, 1) start, DiT's logits clamped to [-5, 5]; one pair per iteration for the whole batch
-    and one label-dropout mask for all its passes. Rows that are never cached keep their start. The backbone is frozen, and
-    float32 whatever the run's precision. Of n processes each draws a pair and batch_size / n images of its own; the curve is
-    that of the first."""
+    and one label-dropout mask for all its passes. Rows that are never cached keep their start. The backbone is frozen. Its
+    weights, the residual stream, logits and loss are float32 whatever the run's precision; products are in `dtype` (None:
+    bfloat16 where the device computes in it), and so are the branches' values. Of n processes each draws a pair and
+    batch_size / n images of its own; the curve is that of the first. `loss`: another way to compute `pair_loss`."""
     spec, _, limit = problem.spec, *RECIPES[problem.spec.arch.kind]
     rank, processes = parallel.place()
     if batch_size % processes:
         raise ValueError(f"batch_size: {batch_size} does not divide by the {processes} processes (gpu of rule fit)")
     chosen = pairs(spec, pairing)
     model = copy.deepcopy(problem.model).float().requires_grad_(False)
+    device = next(model.parameters()).device
+    dtype = dtype or fast_dtype(device.type)
     start = torch.randn(spec.num_evaluations, 2 * spec.arch.blocks, generator=generator("routers", seed))
-    routers = Routers(start.to(next(model.parameters()).device))
+    routers = Routers(start.to(device))
     shared = parallel.share(routers)
     optimizer = torch.optim.AdamW(routers.parameters(), lr=lr, weight_decay=0.0)
 
@@ -136,7 +156,8 @@ def train_routers(
         g = generator("router batch", seed, i, *[rank] * (rank > 0))
         pair = chosen[torch.randint(len(chosen), (), generator=g)]
         images = batch(problem, batch_size // processes, label_dropout, g)
-        errors, l1 = pair_loss(model, spec, pair, shared(pair.key), *images, drop)
+        with mixed(device.type, dtype):
+            errors, l1 = (loss or pair_loss)(model, spec, pair, shared(pair.key), *images, drop)
         optimizer.zero_grad()
         (errors.mean() + lambda_ * l1).backward()
         optimizer.step()
@@ -148,6 +169,6 @@ def train_routers(
 
     weights = sum(p.double().sum().item() for p in model.parameters())
     key = [repr(spec), lambda_, iterations, lr, batch_size, pairing, drop, label_dropout, seed, len(problem.latents), weights]
-    key.append(processes)
+    key += [processes, str(dtype)]
     curve = optimise(step, iterations, {"routers": routers}, optimizer, problem.checkpoint, key, log_every=1, desc="routers")
     return {"routers": torch.stack(list(routers.rows)).detach()}, curve

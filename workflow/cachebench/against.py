@@ -1,0 +1,104 @@
+"""The engine beside the plain ways of `straight`: full runs beside diffusers, router training beside the released trainer's."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cachebench import cache, config, device, latency, setting, speed, store, straight
+from cachebench.schedule import Schedule
+from cachebench.train import problem, router
+
+COLUMNS = ("run", "what", "way", "precision", "mode", "batch_size", "seconds", "q25", "q75", "ratio", "ratio_low", "ratio_high")
+COLUMNS += ("peak_memory_mb", "added_memory_mb", "differing_sites", "repeats", "device", "threads", "torch")
+LOSSES = {"ours": router.pair_loss, "straight": straight.pair_loss}
+THRESHOLDS = [i / 50 for i in range(1, 50)]
+
+
+def sampling(cfg, run, where, precision, batch, mode, repeats):
+    """Rows of the full DDIM run: diffusers' and ours, the same weights, the same precision; ours in a mode of `speed.MODES`.
+    `ratio`: diffusers' time over ours."""
+    group = speed.Group(cfg, run, where, precision, batch, mode, repeats)
+    compiled, ours, _ = group.first((group.model, group.spec, cache.BARE))
+    twin, scheduler = straight.diffusers_dit(group.model), straight.diffusers_scheduler(group.spec, where)
+    theirs = lambda: straight.diffusers_run(twin, scheduler, group.spec, *group.inputs)  # noqa: E731
+    measured = latency.measure({"diffusers": theirs, "ours": ours}, where, repeats)
+    about = {"run": run, "what": "sampling", "precision": precision, "batch_size": batch, "repeats": repeats} | machine(where)
+    rows = []
+    for way, timing in measured.items():
+        q25, median, q75 = np.quantile(timing.seconds, [0.25, 0.5, 0.75])
+        rows.append(about | {"way": way, "mode": "eager", "seconds": median, "q25": q25, "q75": q75})
+    ratio = dict(zip(("ratio", "ratio_low", "ratio_high"), measured["diffusers"].over(measured["ours"]), strict=True))
+    rows[1] |= ratio | {"mode": f"{mode}, by {compiled}" if compiled else mode}
+    return rows
+
+
+def training(cfg, run, where, way, batch, iterations):
+    """{seconds of an iteration, peak memory, and what of it training added to the process} of `way`, "ours" or "straight"."""
+    spec, model, memory = config.spec(cfg, run), setting.run_model(cfg, run, where).float(), device.PeakMemory(where)
+    of = problem.Problem(model, spec, torch.randn(64, *spec.arch.sample_shape), torch.zeros(64, dtype=torch.long), None)
+    logits, seconds, pair = torch.randn(2 * spec.arch.blocks, requires_grad=True, device=where), [], router.pairs(spec)[0]
+    memory.start()
+    before = memory.bytes()
+
+    def iteration(i):
+        images = router.batch(of, batch, 0.1, torch.Generator().manual_seed(i))
+        with device.mixed(where, device.fast_dtype(where) if way == "ours" else torch.float32):
+            errors, l1 = LOSSES[way](model, spec, pair, logits, *images)
+        (errors.mean() + 1e-6 * l1).backward()
+
+    for i in range(iterations):
+        seconds.append(device.timed(partial(iteration, i), where))
+    peak = memory.bytes()
+    found = {"seconds": statistics.median(seconds[1:]), "repeats": iterations - 1, "peak_memory_mb": peak / 1e6}
+    return found | {"added_memory_mb": (peak - before) / 1e6}
+
+
+def trainers(arguments, run, where, batch):
+    """Rows of router training, the straight way and ours, each in a process of its own, `scripts/speed_against.py` with
+    `arguments`: memory that one has had is not the other's. `ratio`: the straight way's time over ours."""
+    script, rows = store.ROOT / "workflow/scripts/speed_against.py", []
+    for way in ("straight", "ours"):
+        told = subprocess.check_output([sys.executable, script, *arguments, "--runs", run, "--trainer", way], text=True)
+        rows.append(
+            {"run": run, "what": "router training", "way": way, "batch_size": batch} | json.loads(told) | machine(where)
+        )
+    rows[1]["ratio"] = rows[0]["seconds"] / rows[1]["seconds"]
+    return rows
+
+
+def routers(cfg, run, where, iterations, batch):
+    """Rows of the routers that training ends with, from the same start on the same images: `differing_sites` is the share of
+    the sites of thresholded schedules in which the straight way's, or bfloat16's, differ from ours in float32, the greatest
+    over THRESHOLDS."""
+    spec, model = config.spec(cfg, run), setting.run_model(cfg, run, where)
+    latents, labels = setting.calibration(cfg)
+    ended = {}
+    for way, dtype in (("ours", torch.float32), ("straight", torch.float32), ("ours", torch.bfloat16)):
+        with tempfile.TemporaryDirectory() as folder:
+            of = problem.Problem(model, spec, latents, labels, Path(folder, "partial"))
+            options = {"batch_size": batch, "dtype": dtype, "loss": LOSSES[way]}
+            ended[way, dtype] = router.train_routers(of, 0.1, iterations, **options)[0]["routers"]
+    base, rows = ended.pop(("ours", torch.float32)), []
+    for (way, dtype), found in ended.items():
+        row = {"run": run, "what": "routers at the end", "way": way, "precision": str(dtype).removeprefix("torch.")}
+        row |= {"batch_size": batch, "repeats": iterations, "differing_sites": differing(spec, found, base)}
+        rows.append(row | machine(where))
+    return rows
+
+
+def differing(spec, a, b):
+    """The greatest share of sites in which the schedules of two tables of routers differ, over THRESHOLDS."""
+    tables = [dict(enumerate(routers.cpu().numpy())) for routers in (a, b)]
+    masks = ([Schedule.from_routers(table, t, spec.plan.roles).compute for table in tables] for t in THRESHOLDS)
+    return max(float((x != y).mean()) for x, y in masks)
+
+
+def machine(where):
+    return {"device": device.describe(where), "threads": torch.get_num_threads(), "torch": torch.__version__}
