@@ -108,7 +108,7 @@ def test_resumed_backbone_training_equals_uninterrupted(small_arch, tmp_path, mo
 
 def test_learning_rate_warms_up_and_falls_to_zero():
     settings = {"lr": 1.0, "warmup": 10, "steps": 100}
-    rates = [backbone.learning_rate(i, settings) for i in range(101)]
+    rates = [loop.learning_rate(i, settings) for i in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == max(rates[8:12]) > 0.95
     assert rates[100] == pytest.approx(0)

@@ -12,7 +12,7 @@ from cachebench.device import fast_dtype
 from cachebench.samplers.noise import TRAIN_STEPS
 from cachebench.seeds import generator
 from cachebench.spec import NOISE
-from cachebench.train.loop import optimise
+from cachebench.train.loop import batch_rows, descend, learning_rate, optimise
 
 
 def train_backbone(model, images, labels, settings, checkpoint, device, start=None):
@@ -42,12 +42,7 @@ def train_backbone(model, images, labels, settings, checkpoint, device, start=No
             out = model(x, (t + noise.first_time).to(device), y.to(device))[:, : x.shape[1]]
         errors = (out.float() - eps.to(device)).square().flatten(1).mean(1)  # (B)
         loss = (weights[t].to(device) * errors).mean()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(i, settings)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(optimizer, loss, learning_rate(i, settings), clip=1.0)
         with torch.no_grad():  # a short memory at first, so that the average forgets the initialisation
             keep = min(settings["ema"], (1 + i) / (10 + i))
             torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - keep)
@@ -58,17 +53,10 @@ def train_backbone(model, images, labels, settings, checkpoint, device, start=No
     return ema.state_dict(), curve
 
 
-def learning_rate(i, settings):
-    warm = min(1.0, (i + 1) / settings["warmup"])
-    return settings["lr"] * warm * 0.5 * (1 + math.cos(math.pi * i / settings["steps"]))
-
-
 def _batch(images, labels, settings, null, i):
     """Batch i of the run: (x0, labels with dropout, timesteps, noise), on the CPU, from (seed, i) alone."""
     size, seed = settings["batch_size"], settings["seed"]
-    per_epoch = len(images) // size
-    order = torch.randperm(len(images), generator=generator("order", seed, i // per_epoch))
-    rows = order[i % per_epoch * size :][:size].numpy()
+    rows = batch_rows(len(images), size, seed, i)
     g = generator("batch", seed, i)
     x0, y = to_model(images[rows]), torch.as_tensor(labels[rows])
     if settings.get("flip"):

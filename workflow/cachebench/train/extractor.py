@@ -6,8 +6,7 @@ from torch.nn import functional as F
 from cachebench.device import fast_dtype
 from cachebench.metrics.extractors import EmbeddedCNN
 from cachebench.seeds import generator
-from cachebench.train.backbone import learning_rate
-from cachebench.train.loop import optimise
+from cachebench.train.loop import batch_rows, descend, learning_rate, optimise
 
 
 def train_extractor(images, labels, settings, checkpoint, device):
@@ -15,21 +14,15 @@ def train_extractor(images, labels, settings, checkpoint, device):
     torch.manual_seed(settings["seed"])  # the layers' default initialisation reads the global state
     model = EmbeddedCNN().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=0.05)
-    size, dtype = settings["batch_size"], fast_dtype(device)
-    per_epoch = len(images) // size
+    dtype = fast_dtype(device)
 
     def step(i):
-        order = torch.randperm(len(images), generator=generator("order", settings["seed"], i // per_epoch))
-        rows = order[i % per_epoch * size :][:size].numpy()
+        rows = batch_rows(len(images), settings["batch_size"], settings["seed"], i)
         x = augment(torch.as_tensor(images[rows]), generator("augment", settings["seed"], i)).to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(i, settings)
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
             logits = model.train()(x)["logits"]
         loss = F.cross_entropy(logits.float(), torch.as_tensor(labels[rows]).to(device), label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(optimizer, loss, learning_rate(i, settings))
         return {"loss": loss.detach()}
 
     curve = optimise(step, settings["steps"], {"model": model}, optimizer, checkpoint, settings, desc="extractor")

@@ -1,9 +1,12 @@
 """The training loop that all trainers share: progress bar, loss curve, checkpoints that resume to the same numbers."""
 
+import math
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
+from cachebench.seeds import generator
 from cachebench.store import read_metadata, read_tensors, write_tensors
 from cachebench.train import parallel
 
@@ -30,6 +33,31 @@ def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=2
         if (i + 1) % save_every == 0 and i + 1 < steps and first:
             _save(checkpoint, modules, optimizer, {"step": i + 1, "curve": curve, "key": key})
     return curve
+
+
+def batch_rows(count, size, seed, i):
+    """Indices [size] of batch i of `count` images, as a numpy array: each epoch has an order of its own, and leaves out what
+    does not fill a batch."""
+    epoch, place = divmod(i, count // size)
+    order = torch.randperm(count, generator=generator("order", seed, epoch))
+    return order[place * size :][:size].numpy()
+
+
+def learning_rate(i, settings):
+    """Of step i: rises to `lr` over `warmup` steps, and falls to zero along a cosine until `steps`."""
+    warm = min(1.0, (i + 1) / settings["warmup"])
+    return settings["lr"] * warm * 0.5 * (1 + math.cos(math.pi * i / settings["steps"]))
+
+
+def descend(optimizer, loss, rate, clip=None):
+    """One step of the optimiser at a learning rate, gradients clipped to the norm `clip` if given."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad()
+    loss.backward()
+    if clip:
+        torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+    optimizer.step()
 
 
 def _save(path, modules, optimizer, metadata):
