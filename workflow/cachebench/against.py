@@ -18,6 +18,7 @@ from cachebench.train import problem, router
 COLUMNS = ("run", "what", "way", "precision", "mode", "batch_size", "seconds", "q25", "q75", "ratio", "ratio_low", "ratio_high")
 COLUMNS += ("peak_memory_mb", "added_memory_mb", "differing_sites", "repeats", "device", "threads", "torch")
 LOSSES = {"ours": router.pair_loss, "straight": straight.pair_loss}
+LAMBDAS, RATE = {"dit": 2e-5, "uvit": 0.1}, 0.05  # lambda and learning rate, as the embedded benchmark trains its routers
 THRESHOLDS = [i / 50 for i in range(1, 50)]
 
 
@@ -83,8 +84,8 @@ def routers(cfg, run, where, iterations, batch):
     for way, dtype in (("ours", torch.float32), ("straight", torch.float32), ("ours", torch.bfloat16)):
         with tempfile.TemporaryDirectory() as folder:
             of = problem.Problem(model, spec, latents, labels, Path(folder, "partial"))
-            options = {"batch_size": batch, "dtype": dtype, "loss": LOSSES[way]}
-            ended[way, dtype] = router.train_routers(of, 0.1, iterations, **options)[0]["routers"]
+            options = {"lr": RATE, "batch_size": batch, "dtype": dtype, "loss": LOSSES[way]}
+            ended[way, dtype] = router.train_routers(of, LAMBDAS[spec.arch.kind], iterations, **options)[0]["routers"]
     base, rows = ended.pop(("ours", torch.float32)), []
     for (way, dtype), found in ended.items():
         row = {"run": run, "what": "routers at the end", "way": way, "precision": str(dtype).removeprefix("torch.")}

@@ -120,12 +120,6 @@ def mixed(device, dtype):
         yield
 
 
-def for_speed(threads=None):
-    """How a process that measures speed computes: `threads` CPU threads (None: torch's choice), TF32 where there is a GPU."""
-    torch.set_num_threads(int(threads or torch.get_num_threads()))
-    torch.set_float32_matmul_precision("high")
-
-
 def synchronize(device):
     if device == "cuda":
         torch.cuda.synchronize()

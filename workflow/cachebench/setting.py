@@ -50,14 +50,18 @@ def calibration(cfg):
 
 
 def run_model(cfg, run, device):
-    """The network of a run on `device`, in the run's precision; "tf32" is float32 whose products this process may round so."""
+    """The network of a run on `device`, in the run's precision."""
+    entry = cfg["runs"][run]
+    return network(cfg["backbones"][entry["backbone"]], device, entry["precision"])
+
+
+def network(backbone, device, precision):
+    """The network of a config's backbone; "tf32" is float32 whose products this process may round so on a GPU."""
     from cachebench.backbones import checkpoints
     from cachebench.device import allow_tf32
 
-    entry = cfg["runs"][run]
-    tf32 = entry["precision"] == "tf32"
-    allow_tf32(tf32)
-    return checkpoints.load(cfg["backbones"][entry["backbone"]], device, "float32" if tf32 else entry["precision"])
+    allow_tf32(precision == "tf32")
+    return checkpoints.load(backbone, device, "float32" if precision == "tf32" else precision)
 
 
 @dataclass

@@ -9,10 +9,9 @@ from functools import partial
 import torch
 
 from cachebench import cache, config, cost, device, latency, method, modes, provenance, store, straight, trajectory
-from cachebench.backbones import checkpoints
 from cachebench.data import to_pixels
 from cachebench.match import candidates, match
-from cachebench.setting import Setting, decoder, reason, start
+from cachebench.setting import Setting, decoder, network, reason, start
 
 GROUP = ("run", "precision", "batch_size", "mode", "method", "budget")
 COLUMNS = (*GROUP, "compiled", "setting", "macs_ratio", "time_ratio", "time_ratio_low", "time_ratio_high", "over_plain")
@@ -30,8 +29,10 @@ def impossible(where, precision, mode, spec):
         return "CUDA graphs need a GPU."
     if mode == "graph" and getattr(spec.solver, "STOCHASTIC", False):
         return f"A graph repeats what was captured, and {spec.sampler} draws fresh noise, on the host, at every step."
-    if precision != "float32" and device.fast_dtype(where) == torch.float32:
-        return f"This device has no native {precision}, and emulates it."
+    if (precision, where) in (("tf32", "cpu"), ("float32", "cuda")):
+        return f"float32 is timed as {'float32' if where == 'cpu' else 'tf32'} here."
+    if precision == "bfloat16" and device.fast_dtype(where) == torch.float32:
+        return "This device has no native bfloat16, and emulates it."
 
 
 def settings(cfg, run):
@@ -118,7 +119,7 @@ class Group:
 
     def __post_init__(self):
         self.spec, backbone = config.spec(self.cfg, self.run), self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]
-        self.model = checkpoints.load(backbone, self.where, self.precision)
+        self.model = network(backbone, self.where, self.precision)
         noise, labels, self.draw = start(self.cfg["samples"], self.spec.arch, range(self.batch))
         self.inputs = noise.to(self.where), labels.to(self.where)
         self.decode = decoder(self.cfg, self.run, self.where) if "autoencoder" in backbone else None
@@ -153,9 +154,9 @@ class Group:
         calls = {FULL: call} | calls
         ends = {(key, "end"): lambda call=call: lambda: to_pixels(self.decode(call())) for key, call in calls.items()}
         ends = started(ends)[0] if self.decode else {}
-        rates = [product_rate(self.where, self.precision)]
+        rates = [product_rate(self.where, next(self.model.parameters()).dtype)]
         measured = latency.measure(calls | ends, self.where, self.repeats)
-        rates.append(product_rate(self.where, self.precision))
+        rates.append(product_rate(self.where, next(self.model.parameters()).dtype))
         about = {key: about[key] | failed.get(key, {}) for key in about}
         ideal = 2 * cost.image_macs(self.spec, cost.full_rows(self.spec)) / statistics.mean(rates)
         for key, call in calls.items():
@@ -207,9 +208,9 @@ def per_image(row, name, batch):
     return {f"{name}_per_image": row["latency_ms_median"] / batch} | ends
 
 
-def product_rate(where, precision, repeats=7):
+def product_rate(where, dtype, repeats=7):
     """FLOP/s of a large square matrix product on the device, the median of `repeats`."""
     n = 8192 if where == "cuda" else 1024
-    a, b = torch.randn(2, n, n, device=where, dtype=getattr(torch, precision))
+    a, b = torch.randn(2, n, n, device=where, dtype=dtype)
     seconds = [device.timed(lambda: a @ b, where) for _ in range(repeats + 2)]
     return 2 * n**3 / statistics.median(seconds[2:])

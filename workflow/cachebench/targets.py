@@ -76,7 +76,7 @@ class Targets:
 
     def rows(self, run, batch, mode, where=None, precision=None, methods=None):
         cfg = self.cfg | {"methods": methods or self.cfg["methods"]}
-        return speed.rows(cfg, run, where or self.where, precision or "float32", batch, mode, self.repeats)
+        return speed.rows(cfg, run, where or self.where, precision or self.precision, batch, mode, self.repeats)
 
     def overhead(self):
         rows = self.rows(self.run, 8, "eager", precision=self.precision, methods=["full"])

@@ -1,4 +1,4 @@
-# Times every static method on this machine: `snakemake speed --cores all --configfile config/speed.yaml`.
+# Times every method that needs no fit on this machine: `snakemake speed --cores all --configfile config/speed.yaml`.
 rule speed:
     output:
         f"{RESULTS}/speed.csv",
@@ -11,7 +11,9 @@ rule speed:
         gpu=GPU,
     params:
         config=CONFIGFILE,
-        settings=canonical(CONFIG["runs"], CONFIG["backbones"], CONFIG["speed"], CONFIG["methods"], ENGINE),
-        timing=store.digest([PACKAGE / "speed.py"]),
+        settings=canonical(
+            *(CONFIG[key] for key in ("runs", "backbones", "speed", "methods", "params", "budgets", "tolerance")), ENGINE
+        ),
+        timing=store.digest([*(PACKAGE / f"{name}.py" for name in ("speed", "modes", "straight")), method.FOLDER]),
     shell:
         "$PYTHON $SCRIPTS/speed.py --config {params.config} --out {output} --threads {threads} 2>&1 | tee {log}"

@@ -7,13 +7,15 @@ from _cli import arguments
 options = ("out?", "runs*", "methods*", "batch-sizes*", "precisions*", "modes*", "repeats?", "threads?")
 args = arguments(__doc__, "config", *options)
 
+import torch  # noqa: E402
+
 from cachebench import config, device, speed, store  # noqa: E402
 
 cfg = config.read(args.config)
 cfg["methods"] = args.methods or cfg["methods"]
 cfg = config.check(cfg, args.config)
 where, wanted, found = device.pick(exclusive=True), cfg["speed"], []
-device.for_speed(args.threads)
+torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 out = args.out or speed.unused(where)
 grid = itertools.product(
     args.runs or cfg["runs"],

@@ -15,11 +15,11 @@ from cachebench import against, config, device, speed, store  # noqa: E402
 cfg, batch, iterations = config.load(args.config), int(args.batch_size), int(args.iterations)
 if args.trainer:  # a child of this script, which holds the device
     where = "cuda" if torch.cuda.is_available() else "cpu"
-    device.for_speed(args.threads)
+    torch.set_num_threads(int(args.threads or torch.get_num_threads()))
     print(json.dumps(against.training(cfg, args.runs[0], where, args.trainer, batch, iterations)))
     sys.exit()
 where, found = device.pick(exclusive=True), []
-device.for_speed(args.threads)
+torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 out = args.out or speed.unused(where, "-against")
 
 
@@ -35,7 +35,7 @@ shared += ["--threads", args.threads] if args.threads else []
 for run in args.runs:
     spec = config.spec(cfg, run)
     if cfg["runs"][run]["sampler"] == "ddim":
-        for precision in args.precisions or ["float32"]:
+        for precision in args.precisions or cfg["speed"]["precisions"]:
             for mode in args.modes or ["eager"]:
                 if not speed.impossible(where, precision, mode, spec):
                     write(against.sampling(cfg, run, where, precision, batch, mode, int(args.repeats or 20)))

@@ -15,12 +15,12 @@ from cachebench.setting import reason  # noqa: E402
 
 trained = args.trained or store.ROOT / "config/config.yaml"
 if args.growth:  # a child of this script, which holds the device
-    device.for_speed(args.threads)
+    torch.set_num_threads(int(args.threads or torch.get_num_threads()))
     where = "cuda" if torch.cuda.is_available() else "cpu"
     print(json.dumps(targets.growth(config.load(trained), int(args.growth), where)))
     sys.exit()
 where, found = device.pick(exclusive=True), []
-device.for_speed(args.threads)
+torch.set_num_threads(int(args.threads or torch.get_num_threads()))
 out = args.out or speed.unused(where, "-targets")
 numbers = {"repeats": args.repeats or 20, "iterations": args.iterations or 6, "images": args.images or 250}
 made = targets.Targets(
