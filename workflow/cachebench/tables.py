@@ -15,6 +15,7 @@ TEXT += ("latency_device", "fd_label", "extractor", "reference_stats", "precisio
 TEXT += ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "compared")
 COMPARED = (*(c for c in compare.COLUMNS if c not in COLUMNS), "compared")  # `compared`: the reason there
 PAIRED = ("fd", "fd_minus_full")  # compared by comparisons.csv's ranks
+OPTIONAL = ("sfid", "fd_infinity", "precision_all", "recall_all")  # of extractors with spatial features, or asked for
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ class Table:
     remarks: list = field(default_factory=list)
 
 
-def columns(extractor, count, fd="FD"):
-    """The Columns of a table whose metrics are computed from `count` images by `extractor`; `fd` is what `called` says."""
-    short = fd.partition("-")[0]
+def columns(extractor="", count="", fd="FD", against=""):
+    """The Columns of a table whose metrics are computed from `count` images by `extractor`, precision and recall `against` so
+    many of the reference's; `fd` is what `called` says."""
+    short, pairs = fd.partition("-")[0], f"{count} against {against}" if against else ""
     return (
         Column("nfe", "NFE", digits=0),
         Column("macs_per_image", "MACs", "G", scale=1e-9, digits=4),
@@ -80,10 +82,14 @@ def columns(extractor, count, fd="FD"):
         Column("fd", fd, f"{extractor}, n = {count}", -1, digits=4, interval="half"),
         Column("sfid", f"s{short}", f"{extractor}, n = {count}", -1, digits=4, interval="half"),
         Column("fd_minus_full", f"{short} − full", "95 % interval", -1, interval="bounds", paired=True),
+        Column("fd_infinity", f"{short}∞", f"{extractor}, extrapolated", -1, digits=4, interval="half"),
         Column("inception_score", "IS", extractor, 1, digits=4, interval="half"),
+        Column("inception_score_10", "IS", f"{extractor}, ten splits", 1, digits=4, interval="half"),
         Column("kid", "KID", "× 1000", -1, scale=1000, interval="half"),
-        Column("precision", "Precision", "", 1, interval="half"),
-        Column("recall", "Recall", "", 1, interval="half"),
+        Column("precision", "Precision", pairs, 1, interval="half"),
+        Column("recall", "Recall", pairs, 1, interval="half"),
+        Column("precision_all", "Precision", "against all", 1, interval="half"),
+        Column("recall_all", "Recall", "against all", 1, interval="half"),
         Column("psnr_db", "PSNR", "dB, to full", 1, interval="half", paired=True),
         Column("latent_mse", "Latent MSE", "to full", -1, interval="half", paired=True),
     )
@@ -96,12 +102,15 @@ def called(rows):
 
 def column(key):
     """The Column of a results key."""
-    return next(c for c in columns("", 0) if c.key == key)
+    return next(c for c in columns() if c.key == key)
 
 
 def carried(columns, rows):
-    """The columns, without sFID where no row has it: it needs an extractor with spatial features."""
-    return tuple(c for c in columns if c.key != "sfid" or rows.sfid.notna().any())
+    """The columns, without the OPTIONAL ones that no row has; of the inception scores only that of all images, or under FID's
+    extractor that of ten splits, as ADM prints it."""
+    kept = "inception_score" if called(rows) == "FD" else "inception_score_10"
+    lost = {key for key in OPTIONAL if rows[key].isna().all()} | {"inception_score", "inception_score_10"} - {kept}
+    return tuple(c for c in columns if c.key not in lost)
 
 
 def phrase(row, column):
@@ -209,7 +218,8 @@ def build(frame, run):
     extractor = ", ".join(rows.extractor[rows.extractor != ""].unique())
     counts = ", ".join(f"{c:.0f}" for c in good["count"].dropna().unique()) or "none"
     compare.check_comparable(good, f"run {run}")
-    table = Table(run, about(rows), carried(columns(extractor, counts, called(rows)), good))
+    against = ", ".join(f"{c:.0f}" for c in good.reference_count.dropna().unique())
+    table = Table(run, about(rows), carried(columns(extractor, counts, called(rows), against), good))
     shown, remarks = settings(good)
     shown |= {i: f"{row.sampler}, {row.num_steps:.0f} steps" for i, row in rows[rows.method == "full"].iterrows()}
     reasons = {}

@@ -8,7 +8,16 @@ from cachebench import store, tables
 from cachebench.tables import DASH, direction
 
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-TEX |= {"†": r"$^\dagger$", "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", "↓": r"$\downarrow$", "↑": r"$\uparrow$"}
+TEX |= {
+    "∞": r"$_\infty$",
+    "†": r"$^\dagger$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "–": "--",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+}
 TEX |= {"<": "$<$", ">": "$>$", "λ": r"$\lambda$", "θ": r"$\theta$", "Δ": r"$\Delta$"}
 TIE = "†"
 
@@ -63,7 +72,7 @@ def numbers(frame, run):
     """The rows of the table as numbers of four significant digits, one per cell; units in the names, `half` = half interval,
     `mark` = best or tie at its budget."""
     rows = pd.concat([group for _, group in tables.grouped(frame[frame.run == run])])
-    good, every = rows.status == "ok", tables.carried(tables.columns("", 0), rows)
+    good, every = rows.status == "ok", tables.carried(tables.columns(), rows)
     out = rows[["budget", "method", "name", "kind", "setting", "status", "reason"]].copy()
     rename = {"macs_per_image": "macs_g", "achieved": "macs_percent", "latency_ms": "latency_ms_per_image", "kid": "kid_x1000"}
     marks = {c.key: {} for c in every}
