@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -11,7 +10,6 @@ from cachebench import setting
 from cachebench.backbones import autoencoder
 from cachebench.spec import Arch
 from cachebench.train import latents
-from test_workflow import copy_checkout, rules_to_run, snakemake
 
 ARCH = Arch("dit", input_size=2, patch_size=1, channels=4, width=4, depth=1, heads=1, num_classes=3)
 
@@ -91,24 +89,3 @@ def test_latents_are_read_as_they_were_written(folder, tmp_path, form):
 def test_a_missing_set_says_where_it_would_come_from():
     with pytest.raises(ValueError, match="absent.npz is missing, and data/imagenet/train is no folder"):
         setting.calibration({"calibration": "data/absent.npz", "data": {"images": "data/imagenet/train"}})
-
-
-def test_another_autoencoder_is_timed_anew(tmp_path):
-    """Decoding is part of the end-to-end time, so whatever changes the decoder changes the row."""
-    folder = copy_checkout(tmp_path)
-    cfg = yaml.safe_load((folder / "config/smoke.yaml").read_text())
-    backbone, run = cfg["backbones"]["dit-tiny"], cfg["runs"]["tiny-ddim20"]
-    backbone["arch"]["channels"] = 4
-    cfg |= {"name": "coder", "backbones": {"dit-tiny": backbone}, "runs": {"run": run}, "methods": ["ddim"]}
-
-    def finished(*words, **changed):
-        backbone["autoencoder"] = {"weights": "random:0", "scale": 0.5} | changed
-        (folder / "coder.yaml").write_text(yaml.safe_dump(cfg))
-        done = snakemake(folder, "results/coder/run/full/latency.json", "--cores", "1", "--configfile", "coder.yaml", *words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
-
-    finished()
-    assert "Nothing to be done" in finished("-n")
-    for changed in ({"scale": 0.25}, {"random": "stable"}, {"weights": "random:1"}):
-        assert rules_to_run(finished("-n", **changed)) == {"latency": {"full"}}, changed

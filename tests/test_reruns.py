@@ -41,7 +41,7 @@ def plan(tmp_path_factory):
         cfg = yaml.safe_load(yaml.safe_dump(values | forms[form] | {"name": form}))
         change(cfg)
         (folder / "changed.yaml").write_text(yaml.safe_dump(cfg))
-        targets = [f"results/{form}/{RUN}/{name}/settings.json" for name in ("full", "smoothcache")]
+        targets = [f"results/{form}/{RUN}/{file}.json" for file in ("full/latency", "smoothcache/settings")]
         done = snakemake(folder, *targets, "--cores", "1", "--configfile", "changed.yaml", *words)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
@@ -73,6 +73,10 @@ def settings(**of):
     return lambda cfg: cfg["runs"][RUN].update(settings=[{"budget": 0.5} | of])
 
 
+def coder(**changes):
+    return lambda cfg: cfg["backbones"]["dit-tiny"]["autoencoder"].update(changes)
+
+
 FITTED = {"fit": {"smoothcache"}, "match": {"smoothcache"}}
 
 
@@ -84,7 +88,10 @@ FITTED = {"fit": {"smoothcache"}, "match": {"smoothcache"}}
         ("given", settings(smoothcache={"alpha": 0.5}), {"match": {"smoothcache"}}),
         ("encoded", same, {}),
         ("encoded", lambda cfg: cfg["data"].update(count=3), {"encode": {None}} | FITTED),
-        ("encoded", lambda cfg: cfg["backbones"]["dit-tiny"]["autoencoder"].update(scale=1.0), {"encode": {None}} | FITTED),
+        ("encoded", coder(scale=1.0), {"encode": {None}, "latency": {"full"}} | FITTED),
+        ("given", coder(scale=1.0), {"latency": {"full"}}),  # decoding is part of the end-to-end time
+        ("given", coder(random="stable"), {"latency": {"full"}}),
+        ("given", coder(weights="random:1"), {"latency": {"full"}}),
         ("given", same_under_another_set, FITTED),
     ],
 )

@@ -83,7 +83,9 @@ def test_utilisation_is_of_the_measured_matrix_product(tiny, monkeypatch):
 def test_what_a_device_cannot_do_is_said(small_spec):
     assert "GPU" in speed.impossible("cpu", "float32", "graph", small_spec)
     assert "ddpm draws" in speed.impossible("cuda", "float32", "graph", replace(small_spec, sampler="ddpm"))
-    assert speed.impossible("cuda", "float32", "graph", small_spec) is None
+    assert speed.impossible("cuda", "tf32", "graph", small_spec) is None
+    assert "as tf32" in speed.impossible("cuda", "float32", "eager", small_spec)
+    assert "as float32" in speed.impossible("cpu", "tf32", "eager", small_spec)
     assert (speed.impossible("cpu", "bfloat16", "eager", small_spec) is None) == (fast_dtype("cpu") is torch.bfloat16)
     assert speed.impossible("cpu", "float32", "eager", small_spec) is None
 
