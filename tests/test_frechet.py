@@ -162,4 +162,4 @@ def test_infinity_finds_the_distance_that_a_small_count_hides():
 
 def test_infinity_starts_at_twice_the_dimensions_where_it_can():
     assert infinity.sizes(1000, 64)[0] == 128 and infinity.sizes(1000, 10)[0] == 100
-    assert infinity.sizes(100, 64)[[0, -1]].tolist() == [10, 100]
+    assert infinity.sizes(100, 64)[[0, -1]].tolist() == [50, 100] and infinity.sizes(3, 64)[[0, -1]].tolist() == [2, 3]

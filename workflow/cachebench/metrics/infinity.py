@@ -9,8 +9,9 @@ POINTS, DRAWS, SEED = 15, 5, 0
 
 
 def sizes(n, d):
-    """Sample sizes of the fit, evenly spaced in 1/N: from n / 10, or 2d where n holds twice that, to n."""
-    smallest = max(n // 10, 2 * d if 4 * d <= n else 2)
+    """Sample sizes of the fit, evenly spaced in 1/N: from n / 10, but at least 2d (or n / 2, if that is less), to n; below d
+    images FD is not yet a line in 1/N."""
+    smallest = max(n // 10, min(2 * d, n // 2), 2)
     return np.unique((1 / np.linspace(1 / smallest, 1 / n, POINTS)).round().astype(int))
 
 
