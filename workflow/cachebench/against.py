@@ -30,7 +30,8 @@ def sampling(cfg, run, where, precision, batch, mode, repeats):
     twin, scheduler = straight.diffusers_dit(group.model), straight.diffusers_scheduler(group.spec, where)
     theirs = lambda: straight.diffusers_run(twin, scheduler, group.spec, *group.inputs)  # noqa: E731
     measured = latency.measure({"diffusers": theirs, "ours": ours}, where, repeats)
-    about = {"run": run, "what": "sampling", "precision": precision, "batch_size": batch, "repeats": repeats} | machine(where)
+    about = {"run": run, "what": "sampling", "precision": precision, "batch_size": batch, "repeats": repeats}
+    about |= device.machine(where)
     rows = []
     for way, timing in measured.items():
         q25, median, q75 = np.quantile(timing.seconds, [0.25, 0.5, 0.75])
@@ -68,7 +69,7 @@ def trainers(arguments, run, where, batch):
     for way in ("straight", "ours"):
         told = subprocess.check_output([sys.executable, script, *arguments, "--runs", run, "--trainer", way], text=True)
         rows.append(
-            {"run": run, "what": "router training", "way": way, "batch_size": batch} | json.loads(told) | machine(where)
+            {"run": run, "what": "router training", "way": way, "batch_size": batch} | json.loads(told) | device.machine(where)
         )
     rows[1]["ratio"] = rows[0]["seconds"] / rows[1]["seconds"]
     return rows
@@ -90,7 +91,7 @@ def routers(cfg, run, where, iterations, batch):
     for (way, dtype), found in ended.items():
         row = {"run": run, "what": "routers at the end", "way": way, "precision": str(dtype).removeprefix("torch.")}
         row |= {"batch_size": batch, "repeats": iterations, "differing_sites": differing(spec, found, base)}
-        rows.append(row | machine(where))
+        rows.append(row | device.machine(where))
     return rows
 
 
@@ -99,7 +100,3 @@ def differing(spec, a, b):
     tables = [dict(enumerate(routers.cpu().numpy())) for routers in (a, b)]
     masks = ([Schedule.from_routers(table, t, spec.plan.roles).compute for table in tables] for t in THRESHOLDS)
     return max(float((x != y).mean()) for x, y in masks)
-
-
-def machine(where):
-    return {"device": device.describe(where), "threads": torch.get_num_threads(), "torch": torch.__version__}

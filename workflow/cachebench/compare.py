@@ -19,10 +19,10 @@ RANDOM = "random_skip"  # what any choice has to beat
 SAME = ("count", "seed_blocks", "extractor", "extractor_digest", "reference_stats", "reference_digest", "reference_count")
 BY_FD = ("fd", "control", "fd_minus_control", "fd_minus_control_low", "fd_minus_control_high", "p", "p_holm", "verdict")
 BY_FD += ("best", "fd_minus_best", "fd_minus_best_low", "fd_minus_best_high", "p_holm_best", "rank_first", "rank_last")
-BY_IMAGE = ("latent_mse_minus_control", "wilcoxon_p", "wilcoxon_p_holm", "wilcoxon_verdict")
-BY_IMAGE += ("latent_mse_over_random", "latent_mse_over_random_low", "latent_mse_over_random_high")
+WILCOXON = ("latent_mse_minus_control", "wilcoxon_p", "wilcoxon_p_holm", "wilcoxon_verdict")
+OVER_RANDOM = ("latent_mse_over_random", "latent_mse_over_random_low", "latent_mse_over_random_high")
 READOUTS = ("equivalent_steps_bound", "equivalent_steps", "effective_speed_up", "efficiency", "area")
-COLUMNS = ("run", "budget", "method", "name", "status", *BY_FD, *BY_IMAGE, *READOUTS, *SAME, "reason")
+COLUMNS = ("run", "budget", "method", "name", "status", *BY_FD, *WILCOXON, *OVER_RANDOM, *READOUTS, *SAME, "reason")
 
 
 def comparisons(frame, scored):
@@ -117,8 +117,8 @@ def holm(p):
 
 
 def by_image(errors, control):
-    """{method: columns BY_IMAGE} from the per-image latent MSE of a budget's methods, {method: [n]}: the Wilcoxon signed-rank
-    test against the control, and the ratio of the mean to that of a random choice, with the interval of the paired ratio."""
+    """{method: columns WILCOXON and OVER_RANDOM} of a budget's methods, from {method: per-image latent MSE [n]}: the
+    signed-rank test against the control, and the ratio of the mean to a random choice's, with its paired interval."""
     out = {m: {} for m in errors}
     rivals = [m for m in errors if m != control] if control in errors else []
     apart = {m: errors[m] - errors[control] for m in rivals}
@@ -126,7 +126,7 @@ def by_image(errors, control):
     for m, raw, adjusted in zip(rivals, p, holm(p), strict=True):
         side = np.sum(stats.rankdata(np.abs(apart[m])) * np.sign(apart[m]))  # the median may be 0 where the ranks are not
         found = (float(np.median(apart[m])), raw, adjusted, verdict(adjusted, side))
-        out[m] |= dict(zip(BY_IMAGE, found, strict=False))
+        out[m] |= dict(zip(WILCOXON, found, strict=True))
     for m in errors.keys() - {RANDOM} if RANDOM in errors else ():
-        out[m] |= dict(zip(BY_IMAGE[-3:], ratio(errors[m], errors[RANDOM]), strict=True))
+        out[m] |= dict(zip(OVER_RANDOM, ratio(errors[m], errors[RANDOM]), strict=True))
     return out

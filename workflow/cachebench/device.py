@@ -84,6 +84,11 @@ def describe(device):
     return f"CPU: {models[0] if models else platform.processor()}, {torch.get_num_threads()} thread(s)"
 
 
+def machine(device):
+    """The columns that say where something was measured."""
+    return {"device": describe(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
 def fast_dtype(device):
     """bfloat16 where the device computes in it, else float32 (a CPU without it emulates, ten times slower)."""
     if device == "cuda":

@@ -87,10 +87,10 @@ def lowest(rows):
 def not_beyond_random(rows):
     """Which rows do not come closer to the full run's images than a random choice of the same cost, and by how much."""
     known = rows[rows.latent_mse_over_random.notna()]
-    lost = known[known.latent_mse_over_random_high >= 1].sort_values("latent_mse_over_random")
-    texts = [f"{row['name']} ({tables.phrase(row, page_compare.RANDOM)} times its latent MSE)" for _, row in lost.iterrows()]
     if known.empty:
         return ""
+    lost = known[known.latent_mse_over_random_high >= 1].sort_values("latent_mse_over_random")
+    texts = [f"{row['name']} ({tables.phrase(row, page_compare.RANDOM)} times its latent MSE)" for _, row in lost.iterrows()]
     return f"Not closer to the full run than a random choice: {'; '.join(texts) or 'none'}."
 
 

@@ -35,8 +35,8 @@ def headings(called="FD"):
 
 
 def groups(frame, run):
-    """[(heading, rows)] of a run, largest budget first; a row is {name, reason, cells}, a cell {text, spread, value, why}.
-    Empty without comparisons.csv."""
+    """[(heading, rows)] of a run, largest budget first; a row is {name, reason, cells}, a cell {text, spread, value, why}, of
+    words {text, why}. Empty without comparisons.csv."""
     rows, out = frame[(frame.run == run) & (frame.method != "full")], []
     if rows.efficiency.isna().all() and rows.best.eq("").all():
         return out
@@ -57,12 +57,12 @@ def line(row):
     cells = [
         cell(row, CONTROL, lost),
         cell(row, tables.Column("p_holm", ""), lost),
-        {"text": row.verdict or tables.DASH, "value": None, "why": lost},
+        {"text": row.verdict or tables.DASH, "why": lost},
         cell(row, BEST, lost),
         cell(row, tables.Column("p_holm_best", ""), lost),
         {"text": "–".join(ranks) or tables.DASH, "value": row.rank_first, "why": lost},
         cell(row, MSE),
-        {"text": row.wilcoxon_verdict or tables.DASH, "value": None},
+        {"text": row.wilcoxon_verdict or tables.DASH},
         cell(row, RANDOM),
         cell(row, tables.Column("equivalent_steps", ""), bound=row.equivalent_steps_bound),
         cell(row, tables.Column("effective_speed_up", ""), bound=row.equivalent_steps_bound),

@@ -169,8 +169,7 @@ class Group:
 
     def common(self, compiled):
         found = {"run": self.run, "precision": self.precision, "batch_size": self.batch, "mode": self.mode, "status": "ok"}
-        found |= {"compiled": compiled, "repeats": self.repeats, "device": device.describe(self.where)}
-        found |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
+        found |= {"compiled": compiled, "repeats": self.repeats} | device.machine(self.where)
         return found | device.conditions(self.where) | {"code_version": provenance.code_version("full")}
 
 

@@ -71,7 +71,7 @@ class Targets:
         self.cfg, self.trained = config.load(self.config_file), config.load(self.trained_file)
         self.run = LARGE if self.where == "cuda" else EMBEDDED
         self.threads = torch.get_num_threads()
-        self.about = against.machine(self.where)
+        self.about = device.machine(self.where)
         self.precision = str(device.fast_dtype(self.where)).removeprefix("torch.")
 
     def rows(self, run, batch, mode, where=None, precision=None, methods=None):

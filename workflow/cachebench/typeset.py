@@ -71,14 +71,11 @@ def latex(table):
 def numbers(frame, run):
     """The rows of the table as numbers of four significant digits, one per cell; units in the names, `half` = half interval,
     `mark` = best or tie at its budget."""
-    rows = pd.concat([group for _, group in tables.grouped(frame[frame.run == run])])
+    groups = [group for _, group in tables.grouped(frame[frame.run == run])]
+    rows = pd.concat(groups)
     good, every = rows.status == "ok", tables.carried(tables.columns(), rows)
     out = rows[["budget", "method", "name", "kind", "setting", "status", "reason"]].copy()
     rename = {"macs_per_image": "macs_g", "achieved": "macs_percent", "latency_ms": "latency_ms_per_image", "kid": "kid_x1000"}
-    marks = {c.key: {} for c in every}
-    for _, group in tables.grouped(frame[frame.run == run]):
-        for column in every:
-            marks[column.key] |= tables.marks(group, column)
     for column in every:
         values = rows[column.key].where(good & ~((rows.method == "full") & column.paired))
         name = rename.get(column.key, column.key)
@@ -87,7 +84,7 @@ def numbers(frame, run):
             half = (rows[f"{column.key}_high"] - rows[f"{column.key}_low"]) / 2
             out[f"{name}_half"] = half.where(values.notna()) * column.scale
         if column.better and column.interval:
-            out[f"{name}_mark"] = [marks[column.key].get(i, "") for i in rows.index]
+            out[f"{name}_mark"] = [mark.get(i, "") for of in groups for mark in [tables.marks(of, column)] for i in of.index]
     for name in (
         "end_to_end_speed_up",
         "peak_memory_mb",

@@ -34,9 +34,14 @@ def jackknife(replicates, values, blocks=1):
     return out
 
 
+def enough(count, dimensions):
+    """Whether so many images are enough for differences of a Frechet distance in so many dimensions to be claimed."""
+    return count >= LEAST * dimensions
+
+
 def comparable(row):
-    """Whether a row of scores.json has a Frechet distance of enough images for differences of it to be claimed."""
-    return "fd" in row and row["count"] >= LEAST * row["dimensions"]
+    """Whether a row of scores.json has a Frechet distance, and of `enough` images."""
+    return "fd" in row and enough(row["count"], row["dimensions"])
 
 
 def corrected(row, name):

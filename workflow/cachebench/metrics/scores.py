@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from cachebench.metrics import frechet, infinity, pairs
-from cachebench.metrics.intervals import LEAST, interval, jackknife, partition
+from cachebench.metrics.intervals import enough, interval, jackknife, partition
 
 PSNR_CEILING = 100.0  # dB, for identical images
 
@@ -112,7 +112,7 @@ def missing(chunks, reference):
         count, d = chunks[source][0].shape if source in chunks else (1, 0)
         if source == "spatial" and d and not reference.spatial:
             reasons.append("sfid: the reference has no spatial features")
-        elif count < LEAST * d:
+        elif not enough(count, d):
             reasons.append(f"{names}: {count} images for {d} dimensions, so that most of it is bias")
         elif d and not any(float(part.std(0).max()) for part in chunks[source]):
             reasons.append(f"{names}: all images have the same features")
