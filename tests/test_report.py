@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
-from cachebench import config, method, page, page_data, plots, plots_infinity, plots_run, store, tables
+from cachebench import config, method, page, page_data, plots, plots_differences, plots_infinity, plots_run, store, tables
 from cachebench.spec import Arch, Spec
 from test_tables import example, missing, row
 
@@ -109,6 +110,24 @@ def test_points_behind_the_front_are_faint(frame):
     at = {m: tuple(frame[frame.method == m][["achieved", "fd"]].iloc[-1]) for m in ("l2c", "random_skip")}
     shown = {m: next(a for (x, y), a in dots.items() if y == fd and x == pytest.approx(100 * x_)) for m, (x_, fd) in at.items()}
     assert shown == {"l2c": 1.0, "random_skip": 0.4}
+
+
+def test_differences_are_drawn_in_order_with_intervals_ranks_and_open_ties(frame):
+    """At budget 0.5 l2c ties with the control, random_skip is worse; the full run and what did not run are not there."""
+    assert "could be compared" in words(plots_differences.draw(frame, "r_1"))
+    found = frame.assign(fd_minus_control=math.nan)
+    for name, verdict, value in (("l2c", "tie", -0.3), ("random_skip", "worse", 2.7)):
+        about = {"control": "ddim", "verdict": verdict, "fd_minus_control": value, "rank_last": 2.0 + (verdict == "worse")}
+        about |= {"fd_minus_control_low": value - 0.4, "fd_minus_control_high": value + 0.4}
+        found.loc[(found.method == name) & (found.budget == 0.5), list(about)] = list(about.values())
+    found.loc[(found.method == "ddim") & (found.budget == 0.5), "rank_last"] = 2.0
+    (axis,) = plots_differences.draw(found, "r_1").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["L2C", "DDIM", "RANDOM_SKIP"]
+    points = [bar.lines[0] for bar in axis.containers]
+    assert [(p.get_xdata()[0], p.get_mfc() == "white") for p in points] == [(-0.3, True), (0.0, False), (2.7, False)]
+    ends = [bar.lines[2][0].get_segments()[0][:, 0].tolist() for bar in axis.containers if bar.lines[2]]
+    assert ends == [pytest.approx([-0.7, 0.1]), pytest.approx([2.3, 3.1])]
+    assert [t.get_text() for t in axis.texts] == ["1–2", "1–2", "3", "rank"]
 
 
 def test_the_fit_to_infinity_is_drawn_as_it_was_computed(files):

@@ -16,6 +16,7 @@ from cachebench.plots import EMPTY
 REPORT = store.ROOT / "workflow/report"  # the template, and the captions that Snakemake's own report uses too
 FIGURES = {
     "pareto": "Quality against cost",
+    "differences": "Against fewer steps, and ranks",
     "fidelity": "Closeness to the full run against cost",
     "infinity": "FD and the number of images",
     "trace": "Where along the trajectory the error arises",

@@ -53,14 +53,13 @@ def line(row):
     if row.status != "ok":
         return {"name": row["name"], "reason": f"{row.status}: {row.reason or tables.DASH}", "cells": ()}
     lost = "" if math.isfinite(row.rank_first) else "no FD of enough images to be compared"
-    ranks = [f"{end:.0f}" for end in dict.fromkeys((row.rank_first, row.rank_last)) if math.isfinite(end)]
     cells = [
         cell(row, CONTROL, lost),
         cell(row, tables.Column("p_holm", ""), lost),
         {"text": row.verdict or tables.DASH, "why": lost},
         cell(row, BEST, lost),
         cell(row, tables.Column("p_holm_best", ""), lost),
-        {"text": "–".join(ranks) or tables.DASH, "value": row.rank_first, "why": lost},
+        {"text": tables.ranks(row), "value": row.rank_first, "why": lost},
         cell(row, MSE),
         {"text": row.wilcoxon_verdict or tables.DASH},
         cell(row, RANDOM),

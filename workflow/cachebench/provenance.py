@@ -9,15 +9,16 @@ from importlib.metadata import version
 
 from cachebench import config, files, method, store
 
-HERE = ("code_version", "python_version", "torch_version")  # written by the job that samples
+LIBRARIES = ("torch", "numpy", "scipy")
+HERE = ("code_version", "python_version", *(f"{name}_version" for name in LIBRARIES))  # written by the job that samples
 COLUMNS = ("first_seed", "config_digest", "weights_digest", "extractor_digest", "reference_digest")
 COLUMNS += ("calibration_digest", *HERE)
 PARTS = ("samples", "metrics", "latency", "tolerance", "extractor", "reference", "calibration")  # of the config, for every row
 
 
 def here(name):
-    """{code_version, python_version, torch_version} of this process, which runs the method `name`."""
-    return dict(zip(HERE, (code_version(name), platform.python_version(), version("torch")), strict=True))
+    """The columns HERE of this process, which runs the method `name`."""
+    return dict(zip(HERE, (code_version(name), platform.python_version(), *map(version, LIBRARIES)), strict=True))
 
 
 def code_version(name):

@@ -185,6 +185,12 @@ def marks(rows, column):
     return dict.fromkeys(tied, "tie" if len(tied) > 1 else "best")
 
 
+def ranks(row):
+    """The ranks that the pairs of a row's budget leave it, "1" or "1–3", or a dash."""
+    known = (row.rank_first, row.rank_last)
+    return "–".join(f"{end:.0f}" for end in dict.fromkeys(known) if math.isfinite(end)) or DASH
+
+
 def apart(row, other, key):
     """Whether two rows' 95 % intervals of `key` do not overlap; unknown ones count as overlapping."""
     return bool(row[f"{key}_low"] > other[f"{key}_high"] or row[f"{key}_high"] < other[f"{key}_low"])

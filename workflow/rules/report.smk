@@ -46,7 +46,8 @@ rule comparisons:
 # What the tables, figures and the page are made by, besides their inputs.
 DRAWING = store.digest([PACKAGE / name for name in REPORTING])
 TEMPLATE = store.digest(store.ROOT / f"workflow/report/page.{ending}" for ending in ("html.j2", "css", "js"))
-FIGURES = ("pareto", "fidelity", *["infinity"] * CONFIG["metrics"]["infinity"], "trace", "routers", "fits", "samples")
+FIGURES = ("pareto", "differences", "fidelity", *["infinity"] * CONFIG["metrics"]["infinity"])
+FIGURES += ("trace", "routers", "fits", "samples")
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -115,6 +116,7 @@ rule gallery:
 rule plots:
     input:
         results=f"{RESULTS}/results.csv",
+        comparisons=f"{RESULTS}/comparisons.csv",
         fits=lambda wildcards: fits_of(wildcards.run),
         images=lambda wildcards: images_of(wildcards.run),
         trace=f"{RESULTS}/{{run}}/trace.csv",
@@ -141,7 +143,7 @@ rule plots:
         drawing=DRAWING,
     shell:
         "$PYTHON $SCRIPTS/plots.py --config {params.config} --run {wildcards.run} --results {input.results} "
-        "--folder $(dirname {input.results}) --out {output} > {log} 2>&1"
+        "--comparisons {input.comparisons} --folder $(dirname {input.results}) --out {output} > {log} 2>&1"
 
 
 # Which half of a solver's evaluations can be reused: drawn where a run probes both.

@@ -4,16 +4,17 @@ from pathlib import Path
 
 from _cli import arguments
 
-args = arguments(__doc__, "config", "run", "results", "folder", "out+")
+args = arguments(__doc__, "config", "run", "results", "comparisons", "folder", "out+")
 
-from cachebench import config, plots, plots_infinity, plots_run, plots_trace, tables  # noqa: E402
+from cachebench import config, plots, plots_differences, plots_infinity, plots_run, plots_trace, tables  # noqa: E402
 
-frame = tables.read(args.results)
+frame = tables.read(args.results, args.comparisons)
 ordered = frame[frame.run == args.run].sort_values("kind", ascending=False, kind="stable")  # controls first, as in the table
 names = dict(zip(ordered.method, ordered.name, strict=True))
 files = plots_run.Files(config.load(args.config), args.run, Path(args.folder), names)
 draw = {
     "pareto": lambda: plots.pareto(frame, args.run),
+    "differences": lambda: plots_differences.draw(frame, args.run),
     "fidelity": lambda: plots.fidelity(frame, args.run),
     "infinity": lambda: plots_infinity.draw(files),
     "trace": lambda: plots_trace.draw(files),
