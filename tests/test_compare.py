@@ -18,13 +18,14 @@ FULL = {"nfe": 20, "count": 500, "seed_blocks": 1, "reference_stats": "s", "sett
 
 
 def scores(fd, noise=0.05, seed=0, shared=2.0, errors=1.0):
-    """A row of scores.json: replicates share a large common part, and differ by `noise`."""
+    """A row of scores.json: replicates share a large common part, and differ by `noise`; recall falls as FD rises."""
     common = np.random.default_rng(99).normal(size=GROUPS) * shared / GROUPS
     own = np.random.default_rng(seed).normal(size=GROUPS) * noise / GROUPS
     per_image = errors * np.random.default_rng(7).lognormal(size=60) * np.random.default_rng(seed).lognormal(sigma=0.1, size=60)
-    replicates = [{"fd": fd + a} for a in common - common.mean() + own - own.mean()]  # no bias
-    about = {"seed_blocks": 1, "count": 500, "dimensions": 64}
-    return about | {"fd": fd, "replicates": replicates, "errors": per_image.tolist()}
+    recall, off = 1 - fd / 10, common - common.mean() + own - own.mean()  # no bias
+    about = {"seed_blocks": 1, "count": 500, "dimensions": 64, "fd": fd, "recall": recall}
+    about["replicates"] = [{"fd": fd + a, "recall": recall - a / 10} for a in off]
+    return about | {"errors": {"latent_mse": per_image.tolist()}}
 
 
 def example(**fds):
@@ -88,7 +89,7 @@ def test_holm_takes_back_what_one_method_alone_might_claim():
 def test_wilcoxon_is_scipys_on_paired_errors():
     frame, scored = example(near=5.0)
     found = compared(frame, scored)["near"]
-    near, ddim = (np.array(scored["r_1", name][0.5]["errors"]) for name in ("near", "ddim"))
+    near, ddim = (np.array(scored["r_1", name][0.5]["errors"]["latent_mse"]) for name in ("near", "ddim"))
     assert found["wilcoxon_p"] == pytest.approx(stats.wilcoxon(near - ddim).pvalue, rel=1e-5)
     assert found["wilcoxon_verdict"] == "better" and found["latent_mse_minus_control"] < 0
 
@@ -106,11 +107,25 @@ def test_the_best_is_the_lowest_without_bias_and_few_images_claim_nothing():
 def test_closeness_is_a_paired_ratio_to_a_random_choice():
     frame, scored = example(near=5.0, random_skip=10.0, same=10.0)
     found = compared(frame, scored)
-    a, b = (np.array(scored["r_1", name][0.5]["errors"]) for name in ("near", "random_skip"))
+    a, b = (np.array(scored["r_1", name][0.5]["errors"]["latent_mse"]) for name in ("near", "random_skip"))
     low, high = (found["near"][f"latent_mse_over_random_{end}"] for end in ("low", "high"))
     assert found["near"]["latent_mse_over_random"] == pytest.approx(a.mean() / b.mean(), rel=1e-5)
     assert low < a.mean() / b.mean() < high < 1 and high - low < 0.1  # unpaired it would be some 0.3 wide
     assert "latent_mse_over_random" not in found["random_skip"] and found["same"]["latent_mse_over_random_high"] > 1
+
+
+def test_every_metric_has_its_firsts_and_its_paired_difference_to_the_control():
+    """Lower FD is higher recall; by latent MSE "near" is first alone, though one interval holds the mean of the other."""
+    frame, scored = example(good=5.7, near=5.701)
+    close = np.array(scored["r_1", "good"][0.5]["errors"]["latent_mse"])
+    scored["r_1", "near"][0.5]["errors"] = {"latent_mse": (0.97 * close).tolist(), "psnr_db": [30.0, 31.0]}
+    found = compared(frame, scored)
+    assert {m: r["first_in"] for m, r in found.items()} == {"good": "fd recall", "near": "fd recall latent_mse", "ddim": ""}
+    half = stats.t.ppf(0.975, 59) * stats.sem(close)
+    assert close.mean() - half < 0.97 * close.mean() < close.mean() + half
+    low, high = (found["good"][f"recall_minus_control_{end}"] for end in ("low", "high"))
+    assert 0 < low < 0.03 < high < 0.04 and found["good"]["recall_minus_control"] == pytest.approx(0.03)
+    assert "recall_minus_control" not in found["ddim"] and "kid_minus_control" not in found["good"]
 
 
 def test_a_method_that_equals_the_control_ties_with_it():
@@ -127,10 +142,14 @@ def test_a_method_that_equals_the_control_ties_with_it():
         ("count", 300.0, "300 and 500"),
         ("extractor", "inception", "inception and tiny_cnn"),
         ("reference_stats", "t", "s and t"),
+        ("extractor_digest", "ab", "unknown and ab"),
+        ("reference_digest", "ab", "unknown and ab"),
+        ("reference_count", 7.0, "7 and 9"),
     ],
 )
 def test_rows_that_cannot_be_compared_are_refused_with_a_sentence(column, other, shown):
     frame, scored = example(m=6.0)
+    frame = frame.assign(reference_count=9.0)
     frame.loc[frame.method == "m", column] = other
     with pytest.raises(ValueError, match=f"run r_1: rows with {column} {shown} cannot stand in one comparison"):
         compare.comparisons(frame, scored)
@@ -183,6 +202,9 @@ def test_area_is_the_mean_difference_over_the_cost_reached_and_needs_every_budge
     assert compared(frame, scored)["m"]["area"] == pytest.approx((0.3 * 1.0 + 0.2 * 0.25) / 0.5)
     moved = frame.assign(achieved=frame.achieved.where((frame.method != "m") | (frame.budget == 0.8), 0.4))
     assert compared(moved, scored)["m"]["area"] == pytest.approx((0.4 * 1.0 + 0.2 * 0.25) / 0.6)
+    alone = frame[frame.method == "m"].iloc[:1].assign(budget=0.6, method="other")  # fixed settings, where no steps ran
+    scored["r_1", "other"] = {0.6: scores(6.0)}
+    assert compared(pd.concat([frame, alone], ignore_index=True), scored)["m"]["area"] == pytest.approx(0.7)
     frame.loc[(frame.method == "m") & (frame.budget == 0.8), "status"] = "unreachable"
     found = compared(frame, scored)["m"]
     assert found.get("area") is None and tables.why(found["reason"], "area") == "no FD - full at budget 0.8"

@@ -103,7 +103,7 @@ def test_reference_rows_in_several_chunks_are_as_in_one(monkeypatch):
 
 
 def setting(x, classes=3, paired=8):
-    logits = torch.zeros(len(x), classes)
+    logits = torch.randn(len(x), classes, generator=torch.Generator().manual_seed(5))
     latents, images = torch.zeros(paired, 1, 2, 2), torch.zeros(paired, 1, 2, 2, dtype=torch.uint8)
     return {"features": x, "logits": logits, "latents": latents, "images": images}
 
@@ -113,7 +113,7 @@ def test_fewer_images_than_dimensions_make_a_row_that_says_so(n):
     reference = scores.Reference(features(100, 30, 1), 50)
     sample = setting(features(n, 30, 0))
     found, replicates, errors = scores.score_setting(sample, sample, reference, {"groups": 4, "infinity": False})
-    assert found["count"] == n and "fd, fd_minus_full: " in found["reason"]
+    assert found["count"] == n and "fd, fd_minus_full, fd_infinity: " in found["reason"]
     assert ("fd" in found) == (n > 2) and ("precision" in found) == (n > 4)
     assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
     assert len(replicates) == min(n, 4) and errors["latent_mse"].tolist() == [0] * 8
@@ -123,12 +123,15 @@ def test_fewer_images_than_dimensions_make_a_row_that_says_so(n):
 
 def test_constant_features_and_metrics_make_a_row():
     reference = scores.Reference(torch.ones(40, 3), 40)
-    sample = setting(torch.ones(20, 3))
+    sample = setting(torch.ones(20, 3)) | {"logits": torch.zeros(20, 3)}
     found, _, _ = scores.score_setting(sample, sample, reference, {"groups": 5, "infinity": False})
     assert (found["fd"], found["fd_low"], found["fd_high"]) == pytest.approx((0, 0, 0), abs=1e-12)
     assert (found["inception_score"], found["inception_score_high"]) == pytest.approx((1, 1))
     assert (found["latent_mse"], found["latent_mse_low"]) == (0, 0)
-    assert found["reason"] == "fd, fd_minus_full: all images have the same features"
+    doubted, constant = found["reason"].split("; ")
+    assert doubted == "fd, fd_minus_full, fd_infinity: all images have the same features"
+    names = "fd, inception_score, inception_score_10, kid, precision, recall"
+    assert constant == f"{names}: the same whichever group is left out"
 
 
 def test_without_the_full_run_there_are_metrics_but_no_paired_ones():

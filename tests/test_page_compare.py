@@ -1,7 +1,10 @@
 """What the page shows of comparisons.csv, and the reasons of rows that ran: as text, and in a browser."""
 
 import re
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from cachebench import compare, page, page_compare, page_data, store, tables, typeset, verdicts
@@ -94,6 +97,28 @@ def test_the_table_sorts_in_a_browser(html, browser):  # noqa: F811
         shown = browser.execute_script(f"return [...{names}].map(one => one.firstChild.textContent.trim())")
         assert shown[: len(expected)] == expected
     assert [entry["message"] for entry in browser.get_log("browser")] == []
+
+
+def test_what_results_lack_stands_in_the_tables_and_mixed_counts_in_none(tmp_path):
+    """The scripts, from a results.csv without one of its rows and without all of a run, and from one of several counts."""
+    cfg, frame = write_results(tmp_path, ["dit-20", "dit-50"])
+    lost = (frame.run == "dit-50") | ((frame.method == "l2c") & (frame.budget == 0.8))
+    frame[~lost][list(COLUMNS)].to_csv(tmp_path / "results.csv", index=False)
+    scripts, common = (
+        store.ROOT / "workflow/scripts",
+        ["--config", tmp_path / "config.yaml", "--results", tmp_path / "results.csv"],
+    )
+    out = [tmp_path / f"t/{run}.{ending}" for run in cfg["runs"] for ending in ("md", "tex")]
+    tabulate, draw = ([sys.executable, scripts / name, *common, "--out"] for name in ("tables.py", "page.py"))
+    subprocess.run([*tabulate, *out], check=True)
+    upper, latex, lower, _ = (path.read_text() for path in out)
+    assert "L2C at budget 0.8: missing. results.csv has no such row" in upper and "booktabs" in latex
+    assert "at budget 1: missing. results.csv has no such row" in lower and "| missing | – |" in lower
+    frame.assign(count=np.arange(len(frame)) + 1.0)[list(COLUMNS)].to_csv(tmp_path / "results.csv", index=False)
+    for words in ([*tabulate, *out], [*draw, tmp_path / "index.html", "--figures", tmp_path / "x/pareto.svg"]):
+        refused = subprocess.run(words, capture_output=True, text=True)
+        assert refused.returncode == 1 and "cannot stand in one comparison" in refused.stderr, refused.stderr
+        assert "Traceback" not in refused.stderr and not (tmp_path / "index.html").exists()
 
 
 def test_printed_numbers_stand_beside_measured_ones(html, tmp_path):

@@ -82,6 +82,17 @@ def test_a_row_of_the_results_carries_its_provenance(tmp_path):
     assert tables.read(tmp_path / "results.csv").config_digest[0] == "0012345678901234"
 
 
+def test_a_setting_that_could_not_be_timed_keeps_its_metrics(tmp_path):
+    cfg, run = config.fill(yaml.safe_load(SMOKE.read_text())), "tiny-ddim20"
+    rows = {"attn": 20, "mlp": 20, "fixed": 20}
+    entry = {"budget": 0.65, "params": {"interval": 2, "anchor": "descending"}, "rows": rows, "macs": 1.0, "achieved": 0.6}
+    scored = {"status": "ok", "fd": 3.0, "count": 12, "dimensions": 64, "macs_counted": 1.0, "reason": "fd: few"}
+    timed = {"status": "failed", "reason": "RuntimeError: no clock"}
+    row = results.row(cfg, tmp_path / run / "fora", run, "fora", entry, scored, timed, scored)
+    assert (row["status"], row["fd"], row["fit_s"]) == ("ok", 3.0, 0.0) and "speed_up" not in row
+    assert row["reason"] == "fd: few; latency_ms, speed_up: RuntimeError: no clock"
+
+
 def test_the_job_that_samples_names_its_versions():
     found = provenance.here("fora")
     assert tuple(found) == provenance.HERE and all(found.values())

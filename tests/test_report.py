@@ -81,6 +81,14 @@ def words(figure):
     return " ".join(t.get_text() for t in figure.findobj(lambda artist: hasattr(artist, "get_text")))
 
 
+@pytest.mark.parametrize("ends", [(-0.055, 1.158, 1.17), (-0.6, 8.5, 0.15), (-3e-4, 2e-4, 1e-3)])
+def test_the_axis_of_differences_has_ticks_on_either_side(ends):
+    ticks = plots_differences.ticks(*ends)
+    assert 0 in ticks and 3 <= len(ticks) <= 14 and max(ticks) > 0.4 * ends[1]
+    assert ticks == sorted(set(ticks)) and all(ends[0] <= t <= ends[1] for t in ticks)
+    assert min(ticks) < 0 or ends[0] > -0.1
+
+
 def test_pareto_front_of_a_hand_made_example():
     cost = np.array([1.0, 0.5, 0.7, 0.5, 0.9, 0.2, np.nan, 0.6])
     value = np.array([1.0, 3.0, 2.0, 4.0, 2.0, np.nan, 0.0, 3.0])
@@ -118,9 +126,13 @@ def test_differences_are_drawn_in_order_with_intervals_ranks_and_open_ties(frame
     found = frame.assign(fd_minus_control=math.nan)
     for name, verdict, value in (("l2c", "tie", -0.3), ("random_skip", "worse", 2.7)):
         about = {"control": "ddim", "verdict": verdict, "fd_minus_control": value, "rank_last": 2.0 + (verdict == "worse")}
-        about |= {"fd_minus_control_low": value - 0.4, "fd_minus_control_high": value + 0.4}
+        about |= {
+            "rank_first": 1.0 + 2 * (verdict == "worse"),
+            "fd_minus_control_low": value - 0.4,
+            "fd_minus_control_high": value + 0.4,
+        }
         found.loc[(found.method == name) & (found.budget == 0.5), list(about)] = list(about.values())
-    found.loc[(found.method == "ddim") & (found.budget == 0.5), "rank_last"] = 2.0
+    found.loc[(found.method == "ddim") & (found.budget == 0.5), ["rank_first", "rank_last"]] = 1.0, 2.0
     (axis,) = plots_differences.draw(found, "r_1").axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["L2C", "DDIM", "RANDOM_SKIP"]
     points = [bar.lines[0] for bar in axis.containers]

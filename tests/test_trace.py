@@ -79,15 +79,24 @@ def test_script_and_figure(folder):
     figure = plots_trace.draw(files)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["Fewer", "Spread"] and figure.axes[0].get_yscale() == "log"
-    assert figure.axes[0].get_lines()[1].get_xdata().tolist() == [
-        2,
-        3,
-        4,
-        5,
-        6,
-    ]  # what evaluation 1 reuses shows in the x after it
+    assert figure.axes[0].get_lines()[1].get_xdata().tolist() == [*range(2, 7)]  # what evaluation 1 reuses shows after it
     table.assign(latent_mse=np.nan).to_csv(folder / RUN / "trace.csv", index=False)
     assert "No setting" in plots_trace.draw(files).axes[0].texts[0].get_text()
+
+
+def test_a_full_run_that_fails_stops_neither_the_trace_nor_the_timings(folder, tmp_path):
+    """Without the backbone's weights every row says why."""
+    cfg = config.load(folder / "config.yaml")
+    cfg["backbones"]["dit-tiny"]["weights"] = "gone.safetensors"
+    store.write_text(tmp_path / "config.yaml", yaml.safe_dump(cfg))
+    (only,) = trace.rows(cfg, RUN, folder, "cpu")
+    assert only["method"] == "full" and "gone.safetensors" in only["reason"]
+    script, out = store.ROOT / "workflow/scripts/latency.py", tmp_path / "latency.json"
+    words = ["--config", tmp_path / "config.yaml", "--run", RUN, "--method", "ddim", "--budgets", "0.65", "--out", out]
+    words += ["--settings", folder / RUN / "ddim/settings.json", "--full-settings", folder / RUN / "full/settings.json"]
+    subprocess.run([sys.executable, script, *words], check=True)
+    row = store.read_json(out)["0.65"]
+    assert row["status"] == "failed" and row["reason"].startswith("the full run: ") and "gone.safetensors" in row["reason"]
 
 
 def test_one_image_is_too_few_for_an_interval():

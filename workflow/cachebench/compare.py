@@ -1,8 +1,8 @@
 """Comparisons of the methods at each budget: paired differences in FD, Holm's correction, rank intervals, Wilcoxon. No torch.
 
 A difference is of the same seeds and jackknife groups, so that what two methods share cancels; Holm (1979) holds the chance
-of any false claim in a family at 5 %: a budget's methods against the control, and all pairs of a budget for ranks. FDs are
-compared less their bias, which differs between methods: the best is the one with the lowest such FD.
+of any false claim in a family at 5 %: a budget's methods against the control, and all pairs of a budget for ranks and ties.
+Distributional metrics are compared less their bias, which differs between methods: the best has the lowest such FD.
 """
 
 import math
@@ -12,44 +12,51 @@ import numpy as np
 from scipy import stats
 
 from cachebench import readouts
-from cachebench.metrics.intervals import comparable, corrected, difference, ratio
+from cachebench.metrics.intervals import comparable, corrected, difference, mean_difference, ratio
 
 LEVEL = 0.05
 RANDOM = "random_skip"  # what any choice has to beat
+PER_IMAGE = ("latent_mse", "psnr_db")
+OTHERS = ("sfid", "inception_score", "inception_score_10", "kid", "precision", "recall", "precision_all", "recall_all")
+HIGHER = ("inception_score", "inception_score_10", "precision", "recall", "precision_all", "recall_all", "psnr_db")  # is better
 SAME = ("count", "seed_blocks", "extractor", "extractor_digest", "reference_stats", "reference_digest", "reference_count")
 BY_FD = ("fd", "control", "fd_minus_control", "fd_minus_control_low", "fd_minus_control_high", "p", "p_holm", "verdict")
 BY_FD += ("best", "fd_minus_best", "fd_minus_best_low", "fd_minus_best_high", "p_holm_best", "rank_first", "rank_last")
+BY_OTHERS = (*(f"{name}_minus_control{end}" for name in OTHERS for end in ("", "_low", "_high")), "first_in")
 WILCOXON = ("latent_mse_minus_control", "wilcoxon_p", "wilcoxon_p_holm", "wilcoxon_verdict")
 OVER_RANDOM = ("latent_mse_over_random", "latent_mse_over_random_low", "latent_mse_over_random_high")
 READOUTS = ("equivalent_steps_bound", "equivalent_steps", "effective_speed_up", "efficiency", "area")
-COLUMNS = ("run", "budget", "method", "name", "status", *BY_FD, *WILCOXON, *OVER_RANDOM, *READOUTS, *SAME, "reason")
+COLUMNS = ("run", "budget", "method", "name", "status", *BY_FD, *WILCOXON, *OVER_RANDOM, *READOUTS, *BY_OTHERS, *SAME, "reason")
+
+
+class Incomparable(ValueError):
+    """Rows of different counts, extractors or statistics would meet; the message is a sentence."""
 
 
 def comparisons(frame, scored):
     """Rows (mappings over COLUMNS): one per run, budget and method but full, from `tables.read` and the methods' scores.
 
-    `scored` is {(run, method): {budget: its part of scores.json}}. ValueError if rows of different counts, extractors or
-    statistics would meet."""
+    `scored` is {(run, method): {budget: its part of scores.json}}. Incomparable as `check_comparable` has it."""
     out = []
     for run, rows in frame.groupby("run", sort=False):
         check_comparable(rows[rows.status == "ok"], f"run {run}")
         control, curve = readouts.step_reduction(rows), readouts.Curve.of(rows)
         for budget, group in rows[rows.method != "full"].groupby("budget", sort=False):
             scores = {m: scored[run, m][budget] for m in group.method[group.status == "ok"]}
-            found = by_fd({m: s for m, s in scores.items() if comparable(s)}, control)
-            images = by_image({m: np.array(s["errors"]) for m, s in scores.items() if s["errors"]}, control)
+            parts = by_fd(having(scores, "fd"), control), by_image(scores, control), by_others(scores, control)
             for _, row in group.iterrows():
-                out.append(line(rows, row, found.get(row.method, {}) | images.get(row.method, {}), curve))
+                found = {key: value for part in parts for key, value in part.get(row.method, {}).items()}
+                out.append(line(rows, row, found, curve))
     return out
 
 
 def check_comparable(rows, where):
-    """ValueError, a sentence, if `rows` differ in what makes their metrics comparable."""
+    """Incomparable if `rows` differ in what makes their metrics comparable."""
     for column in SAME:
         values = rows[column].dropna().unique()
         if len(values) > 1:
             shown = " and ".join(f"{v:g}" if isinstance(v, float) else v or "unknown" for v in sorted(values))
-            raise ValueError(f"{where}: rows with {column} {shown} cannot stand in one comparison; give each its own config.")
+            raise Incomparable(f"{where}: rows with {column} {shown} cannot stand in one comparison; give each its own config.")
 
 
 def line(rows, row, found, curve):
@@ -70,12 +77,44 @@ def clean(value):
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def by_fd(scores, control):
-    """{method: columns BY_FD} of a budget's {method: scores.json row}; `control` may be absent."""
-    pairs = {(a, b): difference(scores[a], scores[b], "fd") for a, b in combinations(scores, 2)}
+def having(scores, name):
+    """Those of a budget's {method: scores.json row} that have a metric; a Frechet distance of enough images."""
+    if name in PER_IMAGE:
+        return {m: s for m, s in scores.items() if s["errors"].get(name)}
+    there = {m: s for m, s in scores.items() if name in s["replicates"][0]}
+    return {m: s for m, s in there.items() if comparable(s)} if name in ("fd", "sfid") else there
+
+
+def paired(scores, name):
+    """({(a, b): difference a - b}, {(a, b): its p after Holm's correction over all pairs}) of a metric, for all a and b."""
+    if name in PER_IMAGE:
+        values = {m: np.array(s["errors"][name]) for m, s in scores.items()}
+        pairs = {(a, b): mean_difference(values[a], values[b]) for a, b in combinations(values, 2)}
+    else:
+        pairs = {(a, b): difference(scores[a], scores[b], name) for a, b in combinations(scores, 2)}
     adjusted = dict(zip(pairs, holm([d["p"] for d in pairs.values()]), strict=True))
     pairs |= {(b, a): mirrored(d) for (a, b), d in pairs.items()}
-    adjusted |= {(b, a): p for (a, b), p in adjusted.items()}
+    return pairs, adjusted | {(b, a): p for (a, b), p in adjusted.items()}
+
+
+def by_others(scores, control):
+    """{method: columns BY_OTHERS} of a budget's {method: scores.json row}. `first_in` names the metrics, FD among them, in
+    which no other method is better beyond doubt."""
+    out, first = {m: {} for m in scores}, {m: [] for m in scores}
+    for name in ("fd", *OTHERS, *PER_IMAGE):
+        known, sign = having(scores, name), -1 if name in HIGHER else 1
+        pairs, adjusted = paired(known, name)
+        for m in known if len(known) > 1 else ():
+            if not any(adjusted[m, o] < LEVEL and sign * pairs[m, o]["value"] > 0 for o in known if o != m):
+                first[m].append(name)
+            if name in OTHERS and m != control and control in known:
+                out[m] |= columns(f"{name}_minus_control", pairs[m, control])
+    return {m: out[m] | {"first_in": " ".join(first[m])} for m in scores}
+
+
+def by_fd(scores, control):
+    """{method: columns BY_FD} of a budget's {method: scores.json row}; `control` may be absent."""
+    pairs, adjusted = paired(scores, "fd")
     rivals = [m for m in scores if m != control] if control in scores else []
     to_control = dict(zip(rivals, holm([pairs[m, control]["p"] for m in rivals]), strict=True))
     best = min(scores, key=lambda m: corrected(scores[m], "fd"), default=None)
@@ -116,9 +155,10 @@ def holm(p):
     return out.tolist()
 
 
-def by_image(errors, control):
-    """{method: columns WILCOXON and OVER_RANDOM} of a budget's methods, from {method: per-image latent MSE [n]}: the
+def by_image(scores, control):
+    """{method: columns WILCOXON and OVER_RANDOM} of a budget's {method: scores.json row}, from per-image latent MSE: the
     signed-rank test against the control, and the ratio of the mean to a random choice's, with its paired interval."""
+    errors = {m: np.array(s["errors"]["latent_mse"]) for m, s in having(scores, "latent_mse").items()}
     out = {m: {} for m in errors}
     rivals = [m for m in errors if m != control] if control in errors else []
     apart = {m: errors[m] - errors[control] for m in rivals}

@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import io
 import json
 import os
 from datetime import datetime
 from pathlib import Path
 
 import jinja2
+from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from cachebench import config, page_compare, solvers, store, tables, verdicts
@@ -45,13 +47,18 @@ def overall(rows):
     """The sentences about all budgets, of rows with a verdict against fewer steps: the count first, then who."""
     if rows.empty:
         return ["No method could be compared with fewer steps at the same budget."]
-    counts = ", ".join(f"{word} in {(rows.verdict == word).sum()}" for word in ("better", "worse", "tie"))
-    sentences = [f"Against fewer steps at the same budget, by FD, of {len(rows)} cases: {counts.replace('tie', 'a tie')}."]
+    counts = ", ".join(f"{words} in {(rows.verdict == words.split()[-1]).sum()}" for words in ("better", "worse", "a tie"))
+    sentences = [f"Against fewer steps at the same budget, by {short(rows)}, of {len(rows)} cases: {counts}."]
     for word in ("better", "worse", "tie"):
         named = rows[rows.verdict == word].sort_values("budget", ascending=False).groupby("name", sort=False)
         who = [f"{name} at {', '.join(f'{b:g}' for b in of.budget)}" for name, of in named]
         sentences += [f"{word.capitalize()}: {'; '.join(who)}."] if who else []
     return sentences
+
+
+def short(rows):
+    """What the rows' Frechet distance is called without its count: FID, or FD."""
+    return tables.called(rows).partition("-")[0]
 
 
 def closest(rows):
@@ -61,7 +68,7 @@ def closest(rows):
         return ""
     best, others = known.iloc[0], [row for _, row in known.iloc[1:].iterrows()]
     text = f"Closest to the full run's images: {best['name']}, latent MSE {tables.phrase(best, LATENT)}"
-    tied = [row["name"] for row in others if not tables.apart(best, row, "latent_mse")]
+    tied = [row["name"] for row in others if tables.is_first(row, "latent_mse")]
     if tied:
         return f"{text}, a tie with {'; '.join(tied)}."
     return f"{text}; next {others[0]['name']}, {tables.phrase(others[0], LATENT)}." if others else f"{text}."
@@ -71,9 +78,9 @@ def lowest(rows):
     """Which row has the lowest FD less its bias, who ties with it, and whether it differs from fewer steps."""
     ranked = rows[rows.rank_first.notna()]
     if ranked.empty:
-        return "No FD could be compared."
+        return f"No {short(rows)} could be compared."
     best = ranked[ranked.method == ranked.best.iloc[0]].iloc[0]
-    text = f"Lowest FD, less its bias: {best['name']}, {tables.phrase(best, FD)}"
+    text = f"Lowest {short(rows)}, less its bias: {best['name']}, {tables.phrase(best, FD)}"
     if tied := ranked.name[(ranked.rank_first == 1) & (ranked.method != best.method)].tolist():
         text += f", a tie with {'; '.join(tied)}"
     control = next((name for name in ranked.control if name), "")
@@ -81,8 +88,8 @@ def lowest(rows):
         return f"{text}. No step-reduction control ran at this budget."
     if best.method == control:
         return f"{text}. It is the step-reduction control itself."
-    apart = tables.phrase(best, page_compare.CONTROL)
-    return f"{text}. {page_compare.CONTROL.title} {apart}, p = {tables.number(best.p_holm, 2)}: {best.verdict}."
+    apart = f"{page_compare.CONTROL.title.replace('FD', short(rows))} {tables.phrase(best, page_compare.CONTROL)}"
+    return f"{text}. {apart}, p = {tables.number(best.p_holm, 2)}: {best.verdict}."
 
 
 def not_beyond_random(rows):
@@ -125,9 +132,13 @@ def listed_budgets(cfg):
 
 
 def embed(path):
-    """The image file as a data URI."""
-    kind = {".svg": "svg+xml", ".png": "png"}[Path(path).suffix]
-    return f"data:image/{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+    """The image file as a data URI; of pixels the smaller WebP, without loss."""
+    kind, content = "svg+xml", Path(path).read_bytes()
+    if Path(path).suffix == ".png":
+        kind, memory = "webp", io.BytesIO()
+        Image.open(path).convert("RGB").save(memory, "WEBP", lossless=True)
+        content = memory.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def caption(name):

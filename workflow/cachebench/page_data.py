@@ -6,10 +6,9 @@ import math
 import shlex
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
-from cachebench import config, method, plots, plots_run, results, tables
+from cachebench import compare, method, plots, plots_run, tables
 from cachebench.setting import reason
 from cachebench.spec import BRANCHES
 
@@ -30,17 +29,10 @@ SIDE = 96  # pixels of a side above which an image is shrunk, so that a page of 
 POINTS = 300  # of a fit's curve
 
 
-def completed(cfg, frame):
-    """`frame`, and for every setting of the config without a row in it one that says so."""
-    there = set(zip(frame.run, frame.method, frame.budget, strict=True))
-    wanted = [(run, m, b) for run in cfg["runs"] for m in config.method_ids(cfg, run) for b in config.budgets(cfg, run, m)]
-    lost = {"status": "missing", "reason": "results.csv has no such row"}
-    absent = [results.describe(cfg, run, m) | {"budget": b} | lost for run, m, b in wanted if (run, m, b) not in there]
-    return tables.tidy(pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)) if absent else frame
-
-
 def collect(cfg, frame, folder):
-    """The JSON of the page of a results folder: `columns`, `runs` and `settings`, the latter in the order of the tables."""
+    """The JSON of the page of a results folder: `columns`, `runs` and `settings`, the latter in the order of the tables.
+    compare.Incomparable if rows of different counts, extractors or statistics would meet in them."""
+    compare.check_comparable(frame[frame.status == "ok"], "the leaderboard")
     frame = frame.assign(id=[f"{row.run}/{row.method}/{row.budget:g}" for row in frame.itertuples()])
     styles = plots.palette(frame.method)
     runs, settings, shown, quality = [], [], tables.carried(COLUMNS, frame), tables.carried(QUALITY, frame)

@@ -10,8 +10,8 @@ KEY = "fd_minus_control"
 
 
 def draw(frame, run):
-    """One panel per budget, the lowest on top: the difference with its 95 % interval, open for a tie, beside it the ranks that
-    the pairs of the budget leave. `frame` is `tables.read` with the comparisons."""
+    """One panel per budget with a control, the lowest FD first: the difference with its 95 % interval, open for a tie, beside
+    it the ranks that the pairs of the budget leave. `frame` is `tables.read` with the comparisons."""
     of_run, styles, panels = frame[frame.run == run], palette(frame.method), []
     for budget, rows in sorted(of_run[of_run.verdict != ""].groupby("budget"), reverse=True):
         control = of_run[(of_run.budget == budget) & (of_run.method == rows.control.iloc[0])]
@@ -43,8 +43,18 @@ def draw_budget(axis, rows, styles):
     axis.set_yticks(range(len(rows)), rows["name"], fontsize=9)
     for label, method in zip(axis.get_yticklabels(), rows.method, strict=True):
         label.set_color(dark(styles[method][0]))
-    half = (rows[f"{KEY}_high"] - rows[f"{KEY}_low"]).median() / 2
-    axis.set_xscale("symlog", linthresh=max(1e-6, 3 * half))  # a method far behind must not flatten the others
+    linear = max(1e-6, 1.5 * (rows[f"{KEY}_high"] - rows[f"{KEY}_low"]).median())
+    axis.set_xscale("symlog", linthresh=linear)  # a method far behind must not flatten the others
+    axis.set_xticks(ticks(*axis.get_xlim(), linear))
     axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
+
+
+def ticks(low, high, linear):
+    """Even ones where the axis is linear, within `linear` of zero; beyond it 1, 2, 5 of every decade, as far as it reaches."""
+    inner = ticker.MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(max(low, -linear), min(high, linear))
+    decades = [m * 10.0**k for k in range(-7, 7) for m in (1, 2, 5)]
+    outer = [side * t for t in decades for side in (-1, 1) if t > 1.4 * linear]
+    return sorted(t for t in {*(t for t in inner if abs(t) <= linear), *outer} if low <= t <= high)

@@ -85,7 +85,7 @@ def schedules(files):
         axis.annotate(f"budget {budget:g}", (0.5, 1), (0, 20), "axes fraction", "offset points", ha="center", weight="bold")
     for axis in axes[-1]:
         axis.set_xlabel("evaluation (0 = noisiest)")
-    handles = [Patch(color=MASK_COLOURS(1), label="computed"), Patch(color=MASK_COLOURS(0), label="reused")]
+    handles = [Patch(color=MASK_COLOURS(1), label="computed"), Patch(color=MASK_COLOURS(0), label="skipped")]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(f"{files.run}: attention (upper) and MLP (lower) of every block", fontsize=11)
     return figure

@@ -69,10 +69,13 @@ def of_row(row, curve):
 
 
 def area(rows, method):
-    """(mean FD - FD(full) of a method from its least cost to full's, by trapezoids over the cost reached at the run's budgets,
-    ""), or (nan, the reason). Lower is better."""
+    """(mean FD - FD(full) of a method from its least cost to full's, by trapezoids over the cost reached at the budgets at
+    which fewer steps ran, ""), or (nan, the reason). Lower is better."""
     of_method = rows[(rows.method == method) & (rows.status == "ok") & rows.fd_minus_full.notna()].sort_values("achieved")
-    budgets = rows.budget[rows.method != "full"]
+    budgets = rows.budget[(rows.method == step_reduction(rows)) & (rows.status == "ok")]
+    if budgets.empty:
+        return math.nan, "area: no step-reduction control ran"
+    of_method = of_method[of_method.budget.isin(budgets)]
     if missing := sorted(set(budgets) - set(of_method.budget)):
         return math.nan, f"area: no FD - full at budget {', '.join(f'{b:g}' for b in missing)}"
     cost, apart = np.append(of_method.achieved, 1.0), np.append(of_method.fd_minus_full, 0.0)

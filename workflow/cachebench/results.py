@@ -34,16 +34,19 @@ def collect(cfg, folder):
 
 def row(cfg, here, run, name, entry, scored, timed, full):
     """A row from what the matcher (`entry`), the metrics and the clock say of a setting, and the metrics of the full run."""
-    failed = next((part for part in (entry, scored, timed) if part.get("status") not in (None, "ok")), None)
+    failed = next((part for part in (entry, scored) if part.get("status") not in (None, "ok")), None)
+    untimed = f"latency_ms, speed_up: {timed['reason']}" if timed.get("status") not in (None, "ok") else ""
     out = describe(cfg, run, name) | provenance.of_row(cfg, run, name)
     out |= {"budget": entry["budget"], "achieved": entry.get("achieved")}
     out |= {"status": failed["status"] if failed else "ok", "reason": (failed or scored).get("reason")}
+    if untimed and not failed:
+        timed, out["reason"] = {}, "; ".join(filter(None, [out["reason"], untimed]))
     if "params" in entry:
         out |= costs(cfg, run, name, entry)
     if failed:
         return out
     out |= {key: part[key] for part in (timed, scored) for key in part if key in COLUMNS and key not in OUTCOME}
-    out |= {"macs_counted_per_image": scored["macs_counted"], "latency_batch_size": timed["batch_size"]}
+    out |= {"macs_counted_per_image": scored["macs_counted"], "latency_batch_size": timed.get("batch_size")}
     if name != "full" and intervals.comparable(scored) and intervals.comparable(full):
         out |= difference(scored, full, "fd")
     return out | repayment(here, entry, timed)
@@ -87,5 +90,5 @@ def repayment(here, entry, timed):
     if not cls.has_fit():
         return {"fit_s": 0.0, "images_to_repay_fit": 0}
     seconds = store.read_json(here / f"fit/{cls.fit_label(entry['params'])}.json")["seconds"]
-    saved = (timed["speed_up"] - 1) / timed["images_per_s"]  # seconds an image saves against full
+    saved = (timed["speed_up"] - 1) / timed["images_per_s"] if timed else 0  # seconds an image saves against full
     return {"fit_s": seconds, "images_to_repay_fit": round(seconds / saved) if saved > 0 else None}

@@ -5,16 +5,15 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from cachebench import compare, provenance
+from cachebench import compare, config, provenance, results
 from cachebench.results import COLUMNS
 
 DASH = "–"
 ENDS = ("", "_low", "_high")  # a metric's columns
 TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "setting", "status", "reason")
 TEXT += ("latency_device", "fd_label", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS[1:])
-TEXT += ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "compared")
+TEXT += ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "first_in", "compared")
 COMPARED = (*(c for c in compare.COLUMNS if c not in COLUMNS), "compared")  # `compared`: the reason there
-PAIRED = ("fd", "fd_minus_full")  # compared by comparisons.csv's ranks
 OPTIONAL = ("sfid", "fd_infinity", "precision_all", "recall_all")  # of extractors with spatial features, or asked for
 
 
@@ -128,6 +127,15 @@ def read(path, comparisons=None):
     return tidy(frame)
 
 
+def completed(cfg, frame):
+    """`frame`, and for every setting of the config without a row in it one that says so."""
+    there = set(zip(frame.run, frame.method, frame.budget, strict=True))
+    wanted = [(run, m, b) for run in cfg["runs"] for m in config.method_ids(cfg, run) for b in config.budgets(cfg, run, m)]
+    lost = {"status": "missing", "reason": "results.csv has no such row"}
+    absent = [results.describe(cfg, run, m) | {"budget": b} | lost for run, m, b in wanted if (run, m, b) not in there]
+    return tidy(pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)) if absent else frame
+
+
 def tidy(frame):
     """`frame` with all columns, numbers as float, absent text as "", and `latency_ms` (per image) with its quartiles added. The
     full run's speed-up over itself is 1, whatever noise it was measured with."""
@@ -172,28 +180,20 @@ def spread(row, column):
 
 
 def marks(rows, column):
-    """{index: "best" or "tie"} of a budget's rows: who is best, or cannot be told from the best. FDs by the ranks that the
-    paired differences leave, other metrics by overlapping intervals."""
-    known = rows[(rows.status == "ok") & rows[column.key].notna()]
-    if not column.better or not column.interval or len(known) < 2:
-        return {}
-    if column.key in PAIRED:
-        tied = known.index[known.rank_first == 1]
-    else:
-        best = known.loc[(known[column.key] * column.better).idxmax()]
-        tied = [i for i, row in known.iterrows() if i == best.name or not apart(row, best, column.key)]
-    return dict.fromkeys(tied, "tie" if len(tied) > 1 else "best")
+    """{index: "best" or "tie"} of a budget's rows: who is best, or cannot be told from the best by paired differences."""
+    first = [i for i, row in rows.iterrows() if is_first(row, column.key)]
+    return dict.fromkeys(first, "tie" if len(first) > 1 else "best")
+
+
+def is_first(row, key):
+    """Whether no other method of the row's budget is better in a metric beyond doubt."""
+    return ("fd" if key == "fd_minus_full" else key) in row.first_in.split()
 
 
 def ranks(row):
     """The ranks that the pairs of a row's budget leave it, "1" or "1–3", or a dash."""
     known = (row.rank_first, row.rank_last)
     return "–".join(f"{end:.0f}" for end in dict.fromkeys(known) if math.isfinite(end)) or DASH
-
-
-def apart(row, other, key):
-    """Whether two rows' 95 % intervals of `key` do not overlap; unknown ones count as overlapping."""
-    return bool(row[f"{key}_low"] > other[f"{key}_high"] or row[f"{key}_high"] < other[f"{key}_low"])
 
 
 def why(reason, key):
@@ -275,7 +275,7 @@ def line(row, index, columns, marked, shown, reasons):
 def general_remarks(rows):
     """What must be known to read the numbers: conventions, where it was timed, and what the fits cost."""
     remarks = ["± and [ ] are 95 % intervals. Bold: the best of its budget; † or a tie: not to be told from the best."]
-    remarks.append("Ties in FD are those of the paired differences with Holm's correction, others of overlapping intervals.")
+    remarks.append("Ties are those of paired differences, with Holm's correction over all pairs of a budget. (In doubt.)")
     remarks.append("MACs count every product of an image, both halves of a guided pair.")
     remarks.append("PSNR and latent MSE compare each image with the full run's image of the same seed.")
     for (name, reason), of in rows[rows.reason != ""].groupby(["name", "reason"], sort=False):

@@ -15,8 +15,11 @@ def rows(cfg, run, folder, device):
     """Rows over COLUMNS for every setting of a run below `folder`; one that fails has a single row with its reason.
 
     `evaluation` counts the full run's; the one after its last is the sample, whose timestep is left empty."""
-    full = states_of(cfg, open_named(cfg, run, folder, "full", 1.0, device))
     plan, out = config.spec(cfg, run).plan, []
+    try:
+        full = states_of(cfg, open_named(cfg, run, folder, "full", 1.0, device))
+    except Exception as error:
+        return [{"method": "full", "budget": 1.0, "reason": reason(error)}]
     for name in config.method_ids(cfg, run)[1:]:
         for entry in store.read_json(folder / run / name / "settings.json"):
             try:

@@ -31,6 +31,11 @@ def escape_md(text):
     return html.escape(text, quote=False).replace("|", "\\|").replace("*", "\\*")
 
 
+def doubtful(cell):
+    """The cell's text, in parentheses where the number is in doubt."""
+    return f"({cell})" if cell.why and cell.text != DASH else str(cell)
+
+
 def markdown(table):
     """The table in Markdown, with its notes and remarks below."""
     head = ["Method", "Setting"] + [f"{c.title}{direction(c)}" + (f" ({c.unit})" if c.unit else "") for c in table.columns]
@@ -39,7 +44,7 @@ def markdown(table):
         lines.append([f"*{escape_md(heading)}*"] + [""] * (len(head) - 1))
         for row in rows:
             mark = f" [{row.note}]" if row.note else ""
-            cells = [bold[c.mark].format(c) for c in row.cells] or [DASH] * len(table.columns)
+            cells = [bold[c.mark].format(doubtful(c)) for c in row.cells] or [DASH] * len(table.columns)
             lines.append([escape_md(row.name) + mark, escape_md(row.setting), *cells])
     text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     notes = [f"[{i}] {escape_md(note)}" for i, note in enumerate(table.notes, 1)] + [escape_md(r) for r in table.remarks]
@@ -58,7 +63,7 @@ def latex(table):
         lines += [r"\midrule", rf"\multicolumn{{{len(titles) + 2}}}{{l}}{{\emph{{{escape_tex(heading)}}}}} \\"]
         for row in rows:
             mark = rf"\textsuperscript{{{row.note}}}" if row.note else ""
-            texts = [escape_tex(str(c)) for c in row.cells] or [escape_tex(DASH)] * len(titles)
+            texts = [escape_tex(doubtful(c)) for c in row.cells] or [escape_tex(DASH)] * len(titles)
             marks = [c.mark for c in row.cells] or [""] * len(titles)
             cells = [form[mark].format(t) for t, mark in zip(texts, marks, strict=True)]
             lines.append(" & ".join([escape_tex(row.name) + mark, escape_tex(row.setting), *cells]) + r" \\")

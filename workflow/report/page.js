@@ -152,7 +152,7 @@ function heatmap(place, setting) {
   const count = Math.max(...setting.mask.map(site => site.length)), branches = data.branches.length;
   const names = setting.mask.map((_, i) => `${Math.floor(i / branches)} ${data.branches[i % branches]}`);
   const z = setting.mask.map(site => [...site].map(Number)), gap = count <= 60 ? 1 : 0;
-  const words = z.map(site => site.map(value => value ? "computed" : "reused"));
+  const words = z.map(site => site.map(value => value ? "computed" : "skipped"));
   const scale = [[0, colour("reused")], [1, colour("computed")]];
   place.style.height = `${Math.min(560, 90 + 15 * names.length)}px`;
   Plotly.newPlot(place, [{
@@ -213,7 +213,7 @@ function open(setting) {
     element("header", {}, element("div", {}, element("h2", { id: "panel-title" }, setting.name), element("div", { className: "about" }, setting.run)),
       element("div", { className: "buttons" }, close)),
     element("div", { className: "buttons" }, ...budgets),
-    ...(setting.reason ? [element("p", {}, `${setting.status}: ${setting.reason}`)] : []),
+    ...(setting.reason ? [element("p", {}, `${setting.status === "ok" ? "In doubt" : setting.status}: ${setting.reason}`)] : []),
     element("div", { className: "pair" },
       element("div", {}, element("h3", {}, "Result"), facts(setting)),
       element("div", {}, element("h3", {}, "Parameters"), setting.params.length ? parameters : element("p", { className: "about" }, "None."))),

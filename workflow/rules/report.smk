@@ -72,9 +72,11 @@ rule tables:
     conda:
         "../../environment.yml"
     params:
+        config=CONFIGFILE,
         drawing=DRAWING,
     shell:
-        "$PYTHON $SCRIPTS/tables.py --results {input.results} --comparisons {input.comparisons} --out {output} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/tables.py --config {params.config} --results {input.results} --comparisons {input.comparisons} "
+        "--out {output} > {log} 2>&1"
 
 
 rule schedules:

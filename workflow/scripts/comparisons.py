@@ -14,6 +14,6 @@ files = {pair: store.read_json(Path(args.folder, *pair) / "scores.json") for pai
 scored = {pair: {float(budget): row for budget, row in rows.items()} for pair, rows in files.items()}
 try:
     rows = compare.comparisons(frame, scored)
-except ValueError as error:
+except compare.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
 store.write_csv(args.out, rows, compare.COLUMNS)

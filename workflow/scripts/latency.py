@@ -20,23 +20,33 @@ def runner(setting):
     return lambda: trajectory.run(setting.model, setting.spec, session, noise, labels, draw)
 
 
-runs, rows = {"full": runner(open_setting(cfg, args.run, "full", 1.0, args.full_settings, [], where))}, {}
-for budget in args.budgets:
-    try:
-        setting = open_setting(cfg, args.run, args.method, float(budget), args.settings, args.states, where)
-        rows[budget] = {key: setting.entry.get(key) for key in ("status", "reason")}
-        if not setting.entry.get("status"):
-            run = runner(setting)
-            run()  # a method that fails, fails here, outside the comparison
-            runs[budget] = run
-            rows[budget]["cache_bytes_per_image"] = setting.store_bytes()
-    except Exception as error:
-        rows[budget] = {"status": "failed", "reason": reason(error)}
-if "autoencoder" in cfg["backbones"][cfg["runs"][args.run]["backbone"]]:
-    decode, latents = decoder(cfg, args.run, where), runs["full"]()
-    runs["decode"] = lambda: decode(latents)
-measured = latency.measure(runs, where, cfg["latency"]["repeats"])
-for budget in runs.keys() - {"full", "decode"}:
+def opened(runs, rows):
+    """Adds to `runs` what samples a batch, {"full" or budget: function}, and to `rows` what is known of a setting before."""
+    runs["full"] = runner(open_setting(cfg, args.run, "full", 1.0, args.full_settings, [], where))
+    for budget in args.budgets:
+        try:
+            setting = open_setting(cfg, args.run, args.method, float(budget), args.settings, args.states, where)
+            rows[budget] = {key: setting.entry.get(key) for key in ("status", "reason")}
+            if not setting.entry.get("status"):
+                run = runner(setting)
+                run()  # a method that fails, fails here, outside the comparison
+                runs[budget] = run
+                rows[budget]["cache_bytes_per_image"] = setting.store_bytes()
+        except Exception as error:
+            rows[budget] = {"status": "failed", "reason": reason(error)}
+    if "autoencoder" in cfg["backbones"][cfg["runs"][args.run]["backbone"]]:
+        decode, latents = decoder(cfg, args.run, where), runs["full"]()
+        runs["decode"] = lambda: decode(latents)
+
+
+runs, rows = {}, {}
+try:
+    opened(runs, rows)
+    measured = latency.measure(runs, where, cfg["latency"]["repeats"])
+except Exception as error:  # the full run's own: nothing can be timed beside it
+    lost, measured = {"status": "failed", "reason": f"the full run: {reason(error)}"}, {}
+    rows |= {budget: lost for budget in args.budgets if not rows.get(budget, {}).get("status")}
+for budget in measured.keys() - {"full", "decode"}:
     full, own = measured["full"], measured[budget]
     rows[budget] |= own.row(batch) | {"speed_up": full.median / own.median, "batch_size": batch}
     rows[budget] |= latency.end_to_end(full, own, measured.get("decode"))

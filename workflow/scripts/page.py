@@ -6,11 +6,15 @@ from _cli import arguments
 
 args = arguments(__doc__, "config", "results", "comparisons?", "verdicts?", "figures+", "out")
 
-from cachebench import config, page, page_data, store, tables, verdicts  # noqa: E402
+from cachebench import compare, config, page, page_data, store, tables, verdicts  # noqa: E402
 
 cfg = config.load(args.config)
-frame = page_data.completed(cfg, tables.read(args.results, args.comparisons))
+frame = tables.completed(cfg, tables.read(args.results, args.comparisons))
 folder = Path(args.out).parent
-data = page_data.collect(cfg, frame, folder)
 printed = verdicts.read(args.verdicts) if args.verdicts else ()
-store.write_text(args.out, page.render(cfg, frame, args.config, args.figures, folder, data, printed))
+try:
+    data = page_data.collect(cfg, frame, folder)
+    html = page.render(cfg, frame, args.config, args.figures, folder, data, printed)
+except compare.Incomparable as error:
+    raise SystemExit(f"{args.results}: {error}") from None
+store.write_text(args.out, html)

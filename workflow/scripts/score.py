@@ -21,7 +21,8 @@ for budget in budgets:
         sample, row = join_shards([path for path in args.shards if Path(path).parent.name == budget])
         if not row.get("status"):
             values, replicates, errors = scores.score_setting(sample, full, reference, metrics, cfg["samples"]["blocks"])
-            row |= {"status": "ok"} | values | {"replicates": replicates, "errors": list(errors.get("latent_mse", ()))}
+            row |= {"status": "ok"} | values | {"replicates": replicates}
+            row["errors"] = {name: list(of) for name, of in errors.items()}
     except Exception as error:
         row = {"status": "failed", "reason": reason(error)}
     rows[budget] = row

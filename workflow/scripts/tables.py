@@ -4,15 +4,15 @@ from pathlib import Path
 
 from _cli import arguments
 
-args = arguments(__doc__, "results", "comparisons?", "out+")
+args = arguments(__doc__, "config", "results", "comparisons?", "out+")
 
-from cachebench import tables, typeset  # noqa: E402
+from cachebench import compare, config, tables, typeset  # noqa: E402
 
-frame = tables.read(args.results, args.comparisons)
+frame = tables.completed(config.load(args.config), tables.read(args.results, args.comparisons))
 for run in dict.fromkeys(Path(path).stem for path in args.out):
     if run not in set(frame.run):
         raise SystemExit(f"--out: {args.results} has no run {run!r}; it has: {', '.join(frame.run.unique())}")
     try:
         typeset.write(frame, run, [path for path in args.out if Path(path).stem == run])
-    except ValueError as error:
+    except compare.Incomparable as error:
         raise SystemExit(f"{args.results}: {error}") from None

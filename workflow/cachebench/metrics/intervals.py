@@ -75,6 +75,14 @@ def interval(values, ratio=False):
     return float(mean), float(mean - half), float(mean + half)
 
 
+def mean_difference(a, b):
+    """{value, low, high, p} of the mean of a - b, as `difference` of two metrics: paired t-test of per-image values."""
+    value, low, high = interval(a - b)
+    error = stats.sem(a - b)
+    p = 2 * stats.t.sf(abs(value) / error, len(a) - 1) if error else value == 0
+    return {"value": value, "low": low, "high": high, "p": float(p)}
+
+
 def ratio(a, b):
     """(ratio, low, high) of the means of two paired samples of positive values: the 95 % interval of its logarithm (delta
     method), so that what the pairs share cancels. nan where a mean is zero."""

@@ -101,14 +101,17 @@ def score_images(sample, reference, metrics, blocks=1):
     out |= jackknife(replicates, values, blocks)
     if metrics["infinity"] and "fd" in values:
         out |= infinity.columns(chunks["features"], reference.gaussian, out["fd_high"] - out["fd"])
-    out["reason"] = "; ".join(reasons + missing(chunks, reference))
+    reasons += missing(chunks, reference)
+    if constant := [name for name in values if len({replicate[name] for replicate in replicates}) == 1]:
+        reasons.append(f"{', '.join(constant)}: the same whichever group is left out")
+    out["reason"] = "; ".join(reasons)
     return out, replicates
 
 
 def missing(chunks, reference):
     """Reasons for what the extractor or the count leave in doubt, or out: "column, column: text"."""
     reasons = []
-    for names, source in (("fd, fd_minus_full", "features"), ("sfid", "spatial")):
+    for names, source in (("fd, fd_minus_full, fd_infinity", "features"), ("sfid", "spatial")):
         count, d = chunks[source][0].shape if source in chunks else (1, 0)
         if source == "spatial" and d and not reference.spatial:
             reasons.append("sfid: the reference has no spatial features")

@@ -1,7 +1,8 @@
 """Simulated methods with known Frechet distances: what the jackknife's interval of a paired difference covers.
 
 The reference is N(0, 1) in d dimensions. Method `near` has N(m, 1), `far` has N(m, 1 + s^2), built on the same noise, as two
-methods are that start from the same seeds; the difference of their Frechet distances is d (sqrt(1 + s^2) - 1)^2."""
+methods are that start from the same seeds; the difference of their Frechet distances is d (sqrt(1 + s^2) - 1)^2. Of `equal`
+methods `far` is divided by sqrt(1 + s^2): other samples of the same distribution, and no difference."""
 
 import numpy as np
 from scipy import stats
@@ -18,18 +19,22 @@ CASES = (
     {"n": 96, "d": 64, "groups": 20, "spread": 0.5},
     {"n": 2000, "d": 64, "groups": 25, "spread": 0.5},
     {"n": 2000, "d": 64, "groups": 50, "spread": 0.2},
+    {"n": 500, "d": 16, "groups": 25, "spread": 0.5, "equal": True},
+    {"n": 250, "d": 64, "groups": 20, "spread": 0.2, "equal": True},
+    {"n": 60, "d": 128, "groups": 20, "spread": 0.5},  # too few images: what is not claimed
 )
 
 
-def coverage(n, d, groups, spread, trials, seed):
+def coverage(n, d, groups, spread, trials, seed, equal=False):
     """{truth, plain, value, covered, standard_error, errors}: means over `trials` simulated pairs of methods of n samples each;
     `errors` is the root mean square of what the value misses the truth by, in its own standard errors: 1 if they are right."""
     rng, reference = np.random.default_rng([seed, n, d]), frechet.Gaussian(np.zeros(d), np.eye(d))
-    truth, parts, found = d * (np.sqrt(1 + spread**2) - 1) ** 2, partition(n, groups), []
+    width, parts, found = 1 if equal else np.sqrt(1 + spread**2), partition(n, groups), []
+    truth = d * (width - 1) ** 2
     for _ in range(trials):
-        near = rng.normal(size=(n, d)) + SHIFT
-        far = near + spread * rng.normal(size=(n, d))
-        a, b = (scores(x, reference, parts) for x in (far, near))
+        near, more = rng.normal(size=(2, n, d))
+        far = (near + spread * more) * width / np.sqrt(1 + spread**2)
+        a, b = (scores(x + SHIFT, reference, parts) for x in (far, near))
         gap = difference(a, b, "fd")
         off = (gap["value"] - truth) / (gap["high"] - gap["value"]) * stats.t.ppf(0.975, groups - 1)
         found.append((a["fd"] - b["fd"], gap["value"], gap["low"] <= truth <= gap["high"], off**2))
