@@ -129,6 +129,8 @@ def test_whole_reduced(shared, tmp_path):
     assert wanted == {key for key, row in rows.items() if row["status"] == "ok"}, rows
     assert all(float(row["fd"]) > 0 and row["fd_label"] == "FD (cifar-resnet56)" for row in map(rows.get, wanted))
     script = "import sys; sys.path.insert(0, 'workflow'); from cachebench import store; print(store.read_metadata(sys.argv[1]))"
+    refused = [rows["dit-ddim20", "dpm_solver"], rows["uvit-dpm20", "ddim"]]
+    assert all(row["status"] == "unsupported" and "the run's sampler is" in row["reason"] for row in refused)
     trained = folder / "results/models/dit-cifar10.safetensors"
     told = subprocess.check_output([sys.executable, "-c", script, trained], cwd=folder, text=True)
     assert "'flip': True" in told

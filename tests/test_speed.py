@@ -222,6 +222,15 @@ def test_a_method_is_timed_on_the_network_that_it_prepares(tiny, monkeypatch):
     assert plain.network is bare is not ddim
 
 
+def test_runs_are_timed_in_turn_in_an_order_drawn_anew(monkeypatch):
+    seen = []
+    monkeypatch.setattr(latency, "warm_up", lambda run, device: None)
+    found = latency.measure({name: partial(seen.append, name) for name in "abc"}, "cpu", 30)
+    turns = ["".join(seen[i : i + 3]) for i in range(0, 90, 3)]
+    assert all(sorted(turn) == list("abc") for turn in turns) and len(set(turns)) == 6
+    assert all(len(timing.seconds) == 30 for timing in found.values())
+
+
 def test_the_interval_of_a_median_covers_it():
     draws = np.random.default_rng(0).lognormal(size=(500, 20))
     bounds = [latency.median_interval(values)[1:] for values in draws]

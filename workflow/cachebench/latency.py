@@ -1,6 +1,7 @@
 """Latency of whole trajectories: warmed up, interleaved with the full run, median and spread."""
 
 import math
+import random
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,16 +51,19 @@ def median_interval(values):
 
 
 def measure(runs, device, repeats):
-    """{name: Timing} for `runs`, {name: function that samples one batch}; A/B/A/B order, so that drift hits all alike.
+    """{name: Timing} for `runs`, {name: function that samples one batch}; one of each in turn, so that drift hits all alike, and
+    in an order drawn anew for each turn, so that none always follows the same other.
 
     File writing is not included."""
     for run in runs.values():
         warm_up(run, device)
     seconds, peaks, memory = {name: [] for name in runs}, dict.fromkeys(runs, 0), PeakMemory(device)
+    order, rng = list(runs), random.Random(0)
     for _ in range(repeats):
-        for name, run in runs.items():
+        rng.shuffle(order)
+        for name in order:
             memory.start()
-            seconds[name].append(timed(run, device))
+            seconds[name].append(timed(runs[name], device))
             peaks[name] = max(peaks[name], memory.bytes())
     return {name: Timing(np.array(seconds[name]), peaks[name]) for name in runs}
 
