@@ -51,8 +51,8 @@ def median_interval(values):
 
 
 def measure(runs, device, repeats):
-    """{name: Timing} for `runs`, {name: function that samples one batch}; one of each in turn, so that drift hits all alike, and
-    in an order drawn anew for each turn, so that none always follows the same other.
+    """{name: Timing} for `runs`, {name: function that samples one batch}; one of each in turn, so that drift hits all alike,
+    and in an order drawn anew for each turn, so that none always follows the same other.
 
     File writing is not included."""
     for run in runs.values():

@@ -28,6 +28,7 @@ FIGURES = {
     "fits": "Fits",
     "solvers": "Which half of a solver's evaluations can be reused",
 }
+PIXELS = ("samples", "schedules")
 FD, LATENT = (tables.column(key) for key in ("fd", "latent_mse"))
 
 
@@ -147,12 +148,12 @@ def caption(name):
 
 
 def figures(paths, run, folder):
-    """Context of the figures in the folder called `run`, in page order: vector graphics, but pixels for the samples. A figure
-    that only says why it is empty is left out."""
+    """Context of the figures in the folder called `run`, in page order: vector graphics, but pixels for those of many cells. A
+    figure that only says why it is empty is left out."""
     here = [path for path in map(Path, paths) if path.parent.name == run]
     files = {name: {p.suffix[1:]: p for p in here if p.stem == name} for name in FIGURES}
     return [
-        {"name": name, "title": title, "caption": caption(name), "data": embed(of["png" if name == "samples" else "svg"])}
+        {"name": name, "title": title, "caption": caption(name), "data": embed(of["png" if name in PIXELS else "svg"])}
         | {"files": {ending: os.path.relpath(path, folder) for ending, path in of.items()}}
         for name, title in FIGURES.items()
         if (of := files[name]) and f'id="{EMPTY}"' not in of["svg"].read_text()

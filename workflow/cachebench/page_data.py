@@ -161,10 +161,10 @@ def strip(images):
 
 def fit_curve(files, row):
     """{"label", "x", "steps", "series": {column: values}} of the fit that a setting uses, thinned by medians; or None."""
-    cls = method.plugin(row.method)
-    if not cls.has_fit():
+    cls, entry = method.plugin(row.method), entry_of(files, row)
+    if not cls.has_fit() or "params" not in entry:
         return None
-    label = cls.fit_label(entry_of(files, row)["params"])
+    label = cls.fit_label(entry["params"])
     curve = plots_run.curve(files.folder / row.method / f"fit/{label}.csv")
     columns = plots_run.values(curve) if len(curve.columns) > 1 else []
     every = -(-len(curve) // POINTS) or 1
