@@ -32,6 +32,8 @@ def draw(frame, run):
 
 
 def draw_budget(axis, rows, styles):
+    linear = max(1e-6, 1.5 * (rows[f"{KEY}_high"] - rows[f"{KEY}_low"]).median())
+    axis.set_xscale("symlog", linthresh=linear)  # a method far behind must not flatten the others
     axis.axvline(0, color=INK, lw=0.9, zorder=0)
     for y, (_, row) in enumerate(rows.iterrows()):
         (colour, marker), fill = styles[row.method], "white" if row.verdict == "tie" else None
@@ -43,8 +45,6 @@ def draw_budget(axis, rows, styles):
     axis.set_yticks(range(len(rows)), rows["name"], fontsize=9)
     for label, method in zip(axis.get_yticklabels(), rows.method, strict=True):
         label.set_color(dark(styles[method][0]))
-    linear = max(1e-6, 1.5 * (rows[f"{KEY}_high"] - rows[f"{KEY}_low"]).median())
-    axis.set_xscale("symlog", linthresh=linear)  # a method far behind must not flatten the others
     axis.set_xticks(ticks(*axis.get_xlim(), linear))
     axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axis.xaxis.set_minor_locator(ticker.NullLocator())
