@@ -39,15 +39,8 @@ PACKAGE = store.ROOT / "workflow/cachebench"
 # Changing these re-runs no fit, sample or timing of a method.
 REPORTING = ("results.py", "tables.py", "compare.py", "readouts.py", "plots.py", "plots_run.py", "solvers.py", "page.py")
 REPORTING += ("page_data.py", "verdicts.py", "provenance.py", "lineup.py", "trace.py", "transfer.py")
-REPORTING += (
-    "plots_trace.py",
-    "plots_differences.py",
-    "plots_transfer.py",
-    "plots_infinity.py",
-    "page_compare.py",
-    "typeset.py",
-)
-REPORTING += ("evaluation.py", "speed.py", "straight.py", "modes.py", "against.py", "targets.py")
+REPORTING += ("plots_trace.py", "plots_differences.py", "plots_transfer.py", "plots_infinity.py", "page_compare.py")
+REPORTING += ("typeset.py", "evaluation.py", "speed.py", "straight.py", "modes.py", "against.py", "targets.py")
 ENGINE = store.digest(p for p in PACKAGE.iterdir() if p.name not in (*REPORTING, "metrics", "__pycache__"))
 METRICS = store.digest([PACKAGE / "metrics"])
 GPU = int(shutil.which("nvidia-smi") is not None)
