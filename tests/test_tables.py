@@ -8,7 +8,7 @@ import re
 import pandas as pd
 import pytest
 
-from cachebench import tables, typeset
+from cachebench import compare, tables, typeset
 
 METRICS = ("fd", "inception_score", "kid", "precision", "recall", "psnr_db", "latent_mse", "fd_minus_full")
 
@@ -138,6 +138,10 @@ def test_marks_are_what_the_paired_differences_leave_whatever_the_intervals():
     rows = [row("a", 0.5, fd=(5.0, 1.0), first_in="latent_mse"), row("b", 0.5, fd=(5.3, 1.0), first_in="fd latent_mse")]
     assert marks(rows, "fd") == marks(rows, "fd_minus_full") == {1: "best"} and marks(rows) == {0: "tie", 1: "tie"}
     assert marks(rows, "recall", 1) == {} == marks([row("a", 0.5)])  # where nothing was compared, nothing is best
+
+
+def test_columns_and_comparisons_agree_on_what_is_better():
+    assert {column.key for column in tables.columns() if column.better == 1} == set(compare.HIGHER)
 
 
 def test_a_reason_is_found_by_its_column():

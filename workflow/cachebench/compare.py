@@ -43,7 +43,9 @@ def comparisons(frame, scored):
         control, curve = readouts.step_reduction(rows), readouts.Curve.of(rows)
         for budget, group in rows[rows.method != "full"].groupby("budget", sort=False):
             scores = {m: scored[run, m][budget] for m in group.method[group.status == "ok"]}
-            parts = by_fd(having(scores, "fd"), control), by_image(scores, control), by_others(scores, control)
+            pairs = {name: paired(having(scores, name), name) for name in ("fd", *OTHERS, *PER_IMAGE)}
+            parts = [by_fd(having(scores, "fd"), control, *pairs["fd"])]
+            parts += [by_image(scores, control), by_pairs(scores, control, pairs)]
             for _, row in group.iterrows():
                 found = {key: value for part in parts for key, value in part.get(row.method, {}).items()}
                 out.append(line(rows, row, found, curve))
@@ -97,31 +99,32 @@ def paired(scores, name):
     return pairs, adjusted | {(b, a): p for (a, b), p in adjusted.items()}
 
 
-def by_others(scores, control):
-    """{method: columns BY_OTHERS} of a budget's {method: scores.json row}. `first_in` names the metrics, FD among them, in
-    which no other method is better beyond doubt."""
+def above(m, pairs, adjusted, sign=1):
+    """How many methods of the budget m's value lies above beyond doubt; below, if `sign` is -1."""
+    return sum(a == m and adjusted[a, b] < LEVEL and sign * d["value"] > 0 for (a, b), d in pairs.items())
+
+
+def by_pairs(scores, control, paired_in):
+    """{method: columns BY_OTHERS} of a budget's {method: scores.json row}, from {metric: what `paired` gives}. `first_in` names
+    the metrics, FD among them, in which no other method is better beyond doubt."""
     out, first = {m: {} for m in scores}, {m: [] for m in scores}
-    for name in ("fd", *OTHERS, *PER_IMAGE):
-        known, sign = having(scores, name), -1 if name in HIGHER else 1
-        pairs, adjusted = paired(known, name)
-        for m in known if len(known) > 1 else ():
-            if not any(adjusted[m, o] < LEVEL and sign * pairs[m, o]["value"] > 0 for o in known if o != m):
+    for name, (pairs, adjusted) in paired_in.items():
+        for m in dict.fromkeys(a for a, _ in pairs):
+            if not above(m, pairs, adjusted, -1 if name in HIGHER else 1):
                 first[m].append(name)
-            if name in OTHERS and m != control and control in known:
+            if name in OTHERS and (m, control) in pairs:
                 out[m] |= columns(f"{name}_minus_control", pairs[m, control])
     return {m: out[m] | {"first_in": " ".join(first[m])} for m in scores}
 
 
-def by_fd(scores, control):
-    """{method: columns BY_FD} of a budget's {method: scores.json row}; `control` may be absent."""
-    pairs, adjusted = paired(scores, "fd")
+def by_fd(scores, control, pairs, adjusted):
+    """{method: columns BY_FD} of a budget's {method: scores.json row} and what `paired` gives; `control` may be absent."""
     rivals = [m for m in scores if m != control] if control in scores else []
     to_control = dict(zip(rivals, holm([pairs[m, control]["p"] for m in rivals]), strict=True))
     best = min(scores, key=lambda m: corrected(scores[m], "fd"), default=None)
     out = {}
     for m in scores:
-        better = sum(adjusted[m, o] < LEVEL and pairs[m, o]["value"] > 0 for o in scores if o != m)
-        worse = sum(adjusted[m, o] < LEVEL and pairs[m, o]["value"] < 0 for o in scores if o != m)
+        better, worse = (above(m, pairs, adjusted, sign) for sign in (1, -1))
         out[m] = {"best": best, "rank_first": 1 + better, "rank_last": len(scores) - worse}
         if m in to_control:
             d = pairs[m, control]

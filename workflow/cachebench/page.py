@@ -49,17 +49,13 @@ def overall(rows):
     if rows.empty:
         return ["No method could be compared with fewer steps at the same budget."]
     counts = ", ".join(f"{words} in {(rows.verdict == words.split()[-1]).sum()}" for words in ("better", "worse", "a tie"))
-    sentences = [f"Against fewer steps at the same budget, by {short(rows)}, of {len(rows)} cases: {counts}."]
+    fd = tables.short(tables.called(rows))
+    sentences = [f"Against fewer steps at the same budget, by {fd}, of {len(rows)} cases: {counts}."]
     for word in ("better", "worse", "tie"):
         named = rows[rows.verdict == word].sort_values("budget", ascending=False).groupby("name", sort=False)
         who = [f"{name} at {', '.join(f'{b:g}' for b in of.budget)}" for name, of in named]
         sentences += [f"{word.capitalize()}: {'; '.join(who)}."] if who else []
     return sentences
-
-
-def short(rows):
-    """What the rows' Frechet distance is called without its count: FID, or FD."""
-    return tables.called(rows).partition("-")[0]
 
 
 def closest(rows):
@@ -77,11 +73,11 @@ def closest(rows):
 
 def lowest(rows):
     """Which row has the lowest FD less its bias, who ties with it, and whether it differs from fewer steps."""
-    ranked = rows[rows.rank_first.notna()]
+    ranked, fd = rows[rows.rank_first.notna()], tables.short(tables.called(rows))
     if ranked.empty:
-        return f"No {short(rows)} could be compared."
+        return f"No {fd} could be compared."
     best = ranked[ranked.method == ranked.best.iloc[0]].iloc[0]
-    text = f"Lowest {short(rows)}, less its bias: {best['name']}, {tables.phrase(best, FD)}"
+    text = f"Lowest {fd}, less its bias: {best['name']}, {tables.phrase(best, FD)}"
     if tied := ranked.name[(ranked.rank_first == 1) & (ranked.method != best.method)].tolist():
         text += f", a tie with {'; '.join(tied)}"
     control = next((name for name in ranked.control if name), "")
@@ -89,7 +85,7 @@ def lowest(rows):
         return f"{text}. No step-reduction control ran at this budget."
     if best.method == control:
         return f"{text}. It is the step-reduction control itself."
-    apart = f"{page_compare.CONTROL.title.replace('FD', short(rows))} {tables.phrase(best, page_compare.CONTROL)}"
+    apart = f"{page_compare.CONTROL.title.replace('FD', fd)} {tables.phrase(best, page_compare.CONTROL)}"
     return f"{text}. {apart}, p = {tables.number(best.p_holm, 2)}: {best.verdict}."
 
 

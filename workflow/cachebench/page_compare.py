@@ -14,7 +14,7 @@ RANDOM = tables.Column("latent_mse_over_random", "Latent MSE / random", interval
 
 def headings(called="FD"):
     """[(title, unit)] of the table's columns, where the Frechet distance is `called` so."""
-    short = called.partition("-")[0]
+    brief = tables.short(called)
     titles = (
         ("Method", ""),
         (CONTROL.title, "95 % interval"),
@@ -31,7 +31,7 @@ def headings(called="FD"):
         ("Efficiency", "measured / MACs"),
         ("Area", "mean FD − full"),
     )
-    return [(title.replace("FD", short), unit.replace("FD", short)) for title, unit in titles]
+    return [(title.replace("FD", brief), unit.replace("FD", brief)) for title, unit in titles]
 
 
 def groups(frame, run):

@@ -71,7 +71,7 @@ class Table:
 def columns(extractor="", count="", fd="FD", against=""):
     """The Columns of a table whose metrics are computed from `count` images by `extractor`, precision and recall `against` so
     many of the reference's; `fd` is what `called` says."""
-    short, pairs = fd.partition("-")[0], f"{count} against {against}" if against else ""
+    brief, pairs = short(fd), f"{count} against {against}" if against else ""
     return (
         Column("nfe", "NFE", digits=0),
         Column("macs_per_image", "MACs", "G", scale=1e-9, digits=4),
@@ -79,9 +79,9 @@ def columns(extractor="", count="", fd="FD", against=""):
         Column("latency_ms", "Latency", "ms/image"),
         Column("speed_up", "Speed-up", "measured"),
         Column("fd", fd, f"{extractor}, n = {count}", -1, digits=4, interval="half"),
-        Column("sfid", f"s{short}", f"{extractor}, n = {count}", -1, digits=4, interval="half"),
-        Column("fd_minus_full", f"{short} − full", "95 % interval", -1, interval="bounds", paired=True),
-        Column("fd_infinity", f"{short}∞", f"{extractor}, extrapolated", -1, digits=4, interval="half"),
+        Column("sfid", f"s{brief}", f"{extractor}, n = {count}", -1, digits=4, interval="half"),
+        Column("fd_minus_full", f"{brief} − full", "95 % interval", -1, interval="bounds", paired=True),
+        Column("fd_infinity", f"{brief}∞", f"{extractor}, extrapolated", -1, digits=4, interval="half"),
         Column("inception_score", "IS", extractor, 1, digits=4, interval="half"),
         Column("inception_score_10", "IS", f"{extractor}, ten splits", 1, digits=4, interval="half"),
         Column("kid", "KID", "× 1000", -1, scale=1000, interval="half"),
@@ -97,6 +97,11 @@ def columns(extractor="", count="", fd="FD", against=""):
 def called(rows):
     """What the rows' Frechet distance is called without the extractor, which a column names in its unit: FID-50k, or FD."""
     return next((label.partition(" ")[0] for label in rows.fd_label if label), "FD")
+
+
+def short(called):
+    """What a Frechet distance is called without its count: FID, or FD."""
+    return called.partition("-")[0]
 
 
 def column(key):
@@ -275,7 +280,8 @@ def line(row, index, columns, marked, shown, reasons):
 def general_remarks(rows):
     """What must be known to read the numbers: conventions, where it was timed, and what the fits cost."""
     remarks = ["± and [ ] are 95 % intervals. Bold: the best of its budget; † or a tie: not to be told from the best."]
-    remarks.append("Ties are those of paired differences, with Holm's correction over all pairs of a budget. (In doubt.)")
+    remarks.append("Ties are those of paired differences, with Holm's correction over all pairs of a budget.")
+    remarks.append("(In parentheses: in doubt.)")
     remarks.append("MACs count every product of an image, both halves of a guided pair.")
     remarks.append("PSNR and latent MSE compare each image with the full run's image of the same seed.")
     for (name, reason), of in rows[rows.reason != ""].groupby(["name", "reason"], sort=False):
