@@ -35,7 +35,7 @@ class Spy(cache.Session):
     """Wraps a session and notes every branch that was really computed: [(evaluation, block, branch), ...]."""
 
     def __init__(self, session):
-        self.session, self.computed, self.reset = session, [], session.reset
+        self.session, self.computed, self.reset, self.computes = session, [], session.reset, session.computes
 
     def begin(self, evaluation):
         self.evaluation = evaluation

@@ -139,7 +139,13 @@ def test_the_outer_doors_can_skip_and_are_counted(small_model, small_spec):
     counted = Counted(Skips())
     out = sample(small_model, small_spec, counted)
     assert torch.equal(out, sample(small_model, small_spec, Skips()))
-    assert counted.rows == {"fixed": 6 * 4, "block-0": 3 * 4, "attn": 3 * 4, "mlp": 3 * 4}  # 2 images, guided
+    assert counted.rows == {
+        "fixed": 6 * 4,
+        "block-0": 3 * 4,
+        "affine": 2 * 3 * 4,
+        "attn": 3 * 4,
+        "mlp": 3 * 4,
+    }  # 2 images, guided
     macs = cost.count_macs(lambda: sample(small_model, small_spec, Skips()))
     assert cost.total(small_spec.arch, counted.rows) == macs
 

@@ -48,7 +48,8 @@ def test_linears_of_the_smaller_sizes(size, depth, width, linears):
 def test_sites_of_xl2(xl):
     true, paper = cost.site_macs(xl), cost.site_macs(xl, "paper")
     assert (paper["attn"], paper["mlp"]) == (1_358_954_496, 2_717_908_992)
-    assert (true["attn"], true["mlp"], true["block-27"]) == (1_358_954_496 + 150_994_944, 2_717_908_992, 7_962_624)
+    assert (true["attn"], true["mlp"], true["block-27"]) == (1_358_954_496 + 150_994_944, 2_717_908_992, 2_654_208)
+    assert true["block-27"] + 2 * true["affine"] == paper["block-27"] - 4 * 256 * 1152 == 7_962_624  # all of the modulation
     assert true["fixed"] == 4_718_592 + 1_622_016 + 2_654_208 + 9_437_184
 
 
@@ -66,7 +67,9 @@ def test_published_l2c(shared, xl, num_steps):
     rows = cost.mask_rows(Schedule.from_routers(logits, 0.1, spec.plan.roles).compute)
     paper, true = L2C[num_steps]
     assert cost.image_macs(spec, rows, "paper") / 1e12 == pytest.approx(paper, abs=5e-4)
-    assert cost.image_macs(spec, rows) / 1e12 == pytest.approx(2 * true, abs=1e-3)
+    idle = rows | {"attn": 0, "mlp": 0, "fixed": 0, "affine": cost.full_rows(spec)["affine"] - rows["affine"]}
+    idle |= {f"block-{i}": 0 for i in range(28)}  # the released program computes all of the modulation
+    assert (cost.image_macs(spec, rows) + cost.image_macs(spec, idle)) / 1e12 == pytest.approx(2 * true, abs=1e-3)
 
 
 def test_a_guided_image_costs_two_rows_but_one_in_the_papers(xl):

@@ -128,3 +128,24 @@ def test_weights_of_another_arch_are_named(small_arch, tmp_path, monkeypatch):
     entry = {"arch": vars(small_arch), "weights": "w.safetensors"}
     with pytest.raises(ValueError, match="w.safetensors: does not fit backbone arch"):
         checkpoints.load(entry)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 0)])
+def test_gelu_and_its_gradient_are_torchs(dtype, tolerance):
+    x = torch.linspace(-12, 12, 4001).to(dtype)
+    found, expected = (x.clone().requires_grad_() for _ in range(2))
+    values = layers.gelu_tanh(found), torch.nn.functional.gelu(expected, approximate="tanh")
+    for value in values:
+        value.sum().backward()
+    for a, b in (values, (found.grad, expected.grad)):
+        assert (a - b).abs().max() <= tolerance
+
+
+def test_a_session_that_promises_not_to_run_a_branch_spares_its_shift_and_scale(small_model):
+    """Its gate is the whole product's."""
+    block, c = small_model.blocks[0], torch.randn(3, small_model.arch.width, generator=torch.Generator().manual_seed(0))
+    whole = block.modulation(c, (True, True))
+    for attn, mlp in dit.NEEDED:
+        parts = block.modulation(c, (attn, mlp))
+        assert [part is not None for part in parts] == [attn, attn, True, mlp, mlp, True]
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(parts, whole, strict=True) if a is not None)

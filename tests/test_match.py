@@ -35,7 +35,7 @@ def test_nearest_cost_is_chosen_by_exhaustive_comparison():
 def test_whole_intervals_of_fora_miss_most_budgets_and_say_so():
     far, near = matched("fora", [0.7, 0.55])
     assert far["status"] == "unreachable"
-    assert far["reason"] == "The nearest cost is 0.551 (interval=2,anchor=descending)."
+    assert far["reason"] == "The nearest cost is 0.550 (interval=2,anchor=descending)."
     assert near["params"]["interval"] == 2 and "status" not in near
 
 

@@ -18,7 +18,8 @@ class Session:
         """Called by the engine before every network call; 0 is the noisiest."""
 
     def computes(self, i, name):
-        """Whether a static session's branch door will run what is behind it, at the current evaluation."""
+        """False promises that a branch door will not run what is behind it at the current evaluation: then what only that
+        would need is not computed."""
         return True
 
     def trunk(self, h, run):
@@ -74,7 +75,7 @@ class Counted(Session):
 
     def __init__(self, session):
         self.session, self.rows = session, Counter()
-        self.reset, self.begin = session.reset, session.begin
+        self.reset, self.begin, self.computes = session.reset, session.begin, session.computes
 
     def trunk(self, h, run):
         self.rows["fixed"] += len(h)
@@ -84,6 +85,7 @@ class Counted(Session):
         return self.session.block(i, h, self._counting(f"block-{i}", run))
 
     def branch(self, i, name, h, run):
+        self.rows["affine"] += len(h) * self.computes(i, name)
         return self.session.branch(i, name, h, self._counting(name, run))
 
     def _counting(self, name, run):

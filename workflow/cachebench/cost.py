@@ -1,7 +1,8 @@
 """MACs: analytic per site, and counted while running. 1 MAC = 2 FLOPs; the autoencoder is not included.
 
 A site is "fixed" (what every network call computes), "block-i" (what block i computes besides its branches when it is
-entered: DiT's modulation, U-ViT's skip linear), "attn" and "mlp" (a computed branch). Counts are {site: network rows}."""
+entered: DiT's gates, U-ViT's skip linear), "attn" and "mlp" (a computed branch), "affine" (the shift and scale of a branch
+that is not known to be reused: DiT's only). Counts are {site: network rows}."""
 
 import numpy as np
 
@@ -18,17 +19,23 @@ def site_macs(arch, convention="true"):
         raise ValueError(f"convention: {convention!r}; allowed: {', '.join(CONVENTIONS)}")
     T, D = arch.tokens, arch.width
     products = 2 * T * T * D if convention == "true" else 0
-    fixed, blocks, norm = _OTHERS[arch.kind](arch, T * D if convention == "paper" else 0)
-    sites = {"fixed": fixed, "attn": 4 * T * D * D + products + norm, "mlp": 2 * arch.mlp_ratio * T * D * D + norm}
+    fixed, blocks, norm, affine = _OTHERS[arch.kind](arch, T * D if convention == "paper" else 0)
+    sites = {
+        "fixed": fixed,
+        "affine": affine,
+        "attn": 4 * T * D * D + products + norm,
+        "mlp": 2 * arch.mlp_ratio * T * D * D + norm,
+    }
     return sites | {f"block-{i}": macs for i, macs in enumerate(blocks)}
 
 
 def _dit(arch, elements):
-    """(fixed, per block, per branch); `elements` of a LayerNorm's input, 0 if norms are not charged."""
+    """(fixed, per block, per norm, per affine); `elements` of a LayerNorm's input, 0 if norms are not charged."""
     T, D, p2 = arch.tokens, arch.width, arch.patch_size**2
     ends = p2 * (arch.channels + arch.out_channels) * T * D + 2 * D * D  # patches, final linear and its modulation
     time = 256 * D + D * D
-    return ends + time + 2 * elements, [6 * D * D + 4 * elements] * arch.blocks, 0
+    gates, affine = (6, 0) if elements else (2, 2)  # on paper every block computes all of its modulation
+    return ends + time + 2 * elements, [gates * D * D + 4 * elements] * arch.blocks, 0, affine * D * D
 
 
 def _uvit(arch, elements):
@@ -37,7 +44,7 @@ def _uvit(arch, elements):
     if arch.final_conv:
         ends += 9 * C * C * arch.input_size**2
     skips = [2 * T * D * D if i > arch.depth // 2 else 0 for i in range(arch.blocks)]
-    return ends + 4 * elements, skips, 4 * elements
+    return ends + 4 * elements, skips, 4 * elements, 0
 
 
 _OTHERS = {"dit": _dit, "uvit": _uvit}
@@ -56,7 +63,9 @@ def mask_rows(compute, entered=None):
     evaluations, blocks, _ = compute.shape
     attn, mlp = compute.sum(axis=(0, 1)).tolist()
     visits = [evaluations] * blocks if entered is None else entered.sum(axis=0).tolist()
-    return {"fixed": evaluations, "attn": attn, "mlp": mlp} | {f"block-{i}": n for i, n in enumerate(visits)}
+    return {"fixed": evaluations, "affine": attn + mlp, "attn": attn, "mlp": mlp} | {
+        f"block-{i}": n for i, n in enumerate(visits)
+    }
 
 
 def full_rows(spec):

@@ -15,12 +15,12 @@ class Compiled(Session):
 
     def __init__(self, session):
         self.session = session
-        self.reset, self.begin, self.trunk, self.block = session.reset, session.begin, session.trunk, session.block
-        self.branch = session.branch
+        self.reset, self.begin, self.computes = session.reset, session.begin, session.computes
+        self.trunk, self.block, self.branch = session.trunk, session.block, session.branch
 
 
 class Branches(Compiled):
-    """Compiles what is behind a branch door: norm, modulation, and the attention or the MLP."""
+    """Compiles what is behind a branch door: norm, shift and scale, and the attention or the MLP."""
 
     def __init__(self, session):
         super().__init__(session)
@@ -40,7 +40,7 @@ class Blocks(Compiled):
     def whole(self, i, run, h):
         """`run` is the network's block with its arguments: the stand-ins go in with them, what was computed comes out."""
         door, known = partial(self.session.branch, i), {key: run.keywords[key] for key in run.keywords if key != "branch"}
-        given = {name: door(name, h, None) for name in BRANCHES if not self.session.computes(i, name)}
+        given = {name: door(name, h, None) for name in BRANCHES if not self.computes(i, name)}
         h, values = self.inside(run.func, h, known, given)
         for name, value in values.items():
             door(name, h, lambda _, value=value: value)

@@ -2,6 +2,7 @@
 trainer as it was released."""
 
 import torch
+from torch.nn import functional as F
 
 from cachebench.backbones.dit import add_gated, modulate
 from cachebench.backbones.layers import timestep_embedding, unpatchify
@@ -23,8 +24,9 @@ class Plain(torch.nn.Module):
 def dit(net, x, t, y):
     """DiT's noise prediction [B, C', H, W] of x [B, C, H, W], t [B], y [B]."""
     h, c = net.x_embedder(x) + net.pos_embed, net.t_embedder(t) + net.y_embedder(y)
+    s = F.silu(c)
     for block in net.blocks:
-        shift1, scale1, gate1, shift2, scale2, gate2 = block.adaLN_modulation(c).chunk(6, dim=1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = block.adaLN_modulation[1](s).chunk(6, dim=1)
         h = add_gated(h, gate1, block.attn(modulate(block.norm1(h), shift1, scale1)))
         h = add_gated(h, gate2, block.mlp(modulate(block.norm2(h), shift2, scale2)))
     return unpatchify(net.final_layer(h, c), net.arch, net.arch.out_channels)

@@ -5,9 +5,15 @@ from functools import partial
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from cachebench.backbones.layers import Attention, Mlp, PatchEmbed, timestep_embedding, unpatchify
+from cachebench.backbones.layers import Attention, Mlp, PatchEmbed, gelu_tanh, timestep_embedding, unpatchify
 from cachebench.cache import BARE
+from cachebench.spec import BRANCHES
+
+# Of the six parts of a block's modulation, shift, scale and gate of attn, then of mlp: [(first, end), ...] to be computed, by
+# whether attn and mlp run. What stands in for a branch needs its gate.
+NEEDED = {(True, True): [(0, 6)], (True, False): [(0, 3), (5, 6)], (False, True): [(2, 6)], (False, False): [(2, 3), (5, 6)]}
 
 
 def modulate(x, shift, scale):
@@ -55,15 +61,23 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(arch.width, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(arch.width, arch.heads)
         self.norm2 = nn.LayerNorm(arch.width, elementwise_affine=False, eps=1e-6)
-        self.mlp = Mlp(arch.width, arch.mlp_ratio * arch.width, gelu="tanh")
+        self.mlp = Mlp(arch.width, arch.mlp_ratio * arch.width, gelu=gelu_tanh)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(arch.width, 6 * arch.width))
 
-    def forward(self, h, c, branch):
-        """h [B, T, D], c [B, D] -> [B, T, D]. `branch(name, h, run)` is the door; its value is taken before the gate."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)  # (B, D) each
+    def forward(self, h, c, branch, runs=(True, True)):
+        """h [B, T, D], c [B, D] after its SiLU -> [B, T, D]. `branch(name, h, run)` is the door; its value is taken before the
+        gate. `runs`: whether attn and mlp may run; if not, no shift and scale are computed for it."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c, runs)  # (B, D) each
         h = add_gated(h, gate1, branch("attn", h, lambda h: self.attn(modulate(self.norm1(h), shift1, scale1))))
         h = add_gated(h, gate2, branch("mlp", h, lambda h: self.mlp(modulate(self.norm2(h), shift2, scale2))))
         return h
+
+    def modulation(self, c, runs):
+        linear, D, parts = self.adaLN_modulation[1], c.shape[1], [None] * 6
+        for first, end in NEEDED[runs]:
+            rows = slice(first * D, end * D)
+            parts[first:end] = F.linear(c, linear.weight[rows], linear.bias[rows]).chunk(end - first, dim=1)
+        return parts
 
 
 class FinalLayer(nn.Module):
@@ -100,14 +114,16 @@ class DiT(nn.Module):
         return unpatchify(self.final_layer(h, c), self.arch, self.arch.out_channels)  # (B, C', H, W)
 
     def trunk(self, h, c, session):
+        c = F.silu(c)  # with which every block's modulation begins
         for i, block in enumerate(self.blocks):
-            h = session.block(i, h, partial(block, c=c, branch=partial(session.branch, i)))
+            runs = tuple(session.computes(i, name) for name in BRANCHES)
+            h = session.block(i, h, partial(block, c=c, branch=partial(session.branch, i), runs=runs))
         return h
 
     def gates(self, t, y):
         """What branch values are multiplied by on their way into the stream: [blocks, branches, B, 1, D]; t [B], y [B]."""
-        c = self.t_embedder(t) + self.y_embedder(y)
-        modulations = [block.adaLN_modulation(c).chunk(6, dim=1) for block in self.blocks]
+        c = F.silu(self.t_embedder(t) + self.y_embedder(y))
+        modulations = [block.modulation(c, (False, False)) for block in self.blocks]
         return torch.stack([torch.stack([m[2], m[5]]) for m in modulations]).unsqueeze(-2)
 
     def initialize(self, generator):

@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from cachebench.backbones.layers import Attention, Mlp, PatchEmbed, timestep_embedding, unpatchify
 from cachebench.cache import BARE
@@ -15,7 +16,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(arch.width)
         self.attn = Attention(arch.width, arch.heads, qkv_bias=False, exact=True)
         self.norm2 = nn.LayerNorm(arch.width)
-        self.mlp = Mlp(arch.width, arch.mlp_ratio * arch.width, gelu="none")
+        self.mlp = Mlp(arch.width, arch.mlp_ratio * arch.width, gelu=F.gelu)
         self.skip_linear = nn.Linear(2 * arch.width, arch.width) if skip else None
 
     def forward(self, h, skip, branch):
