@@ -8,6 +8,7 @@ import torch
 
 from cachebench import cache, method, modes, trajectory
 from cachebench.cache import ScheduledSession
+from cachebench.metrics import extractors
 from cachebench.schedule import Schedule
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")]
@@ -75,3 +76,16 @@ def test_a_captured_trajectory_has_the_bits_of_the_eager_one(on_gpu, name, param
         found = [graph(*values) for graph in graphs]
         assert all(map(torch.equal, found, expected))
     assert graphs[0].peak_bytes > 0
+
+
+def test_features_are_taken_without_a_sync():
+    """The next batch is sampled while these are computed."""
+    model = extractors.load({"name": "fmnist-cnn", "weights": "resources/weights/fmnist-cnn.safetensors"}, "cuda")
+    images = torch.zeros(2 * model.batch + 3, 1, 28, 28, dtype=torch.uint8)
+    extractors.extract(model, images)
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        found = extractors.extract(model, images)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert found["features"].is_cuda and len(found["features"]) == len(images)

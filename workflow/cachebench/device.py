@@ -125,6 +125,12 @@ def mixed(device, dtype):
         yield
 
 
+def send(values, device):
+    """A tensor on the device; from pinned memory, so that a GPU that has work is not waited for."""
+    gpu = torch.device(device).type == "cuda" and not values.is_cuda
+    return values.pin_memory().to(device, non_blocking=True) if gpu else values.to(device)
+
+
 def synchronize(device):
     if device == "cuda":
         torch.cuda.synchronize()

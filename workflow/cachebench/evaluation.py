@@ -23,7 +23,7 @@ def evaluate(cfg, path, reference, device):
     model, parts = extractors.load(entry, device), []
     for part in tqdm(source.batches(READ), total=-(-source.count // READ), desc="features", unit="batch", mininterval=2):
         parts.append(extractors.extract(model, torch.as_tensor(part)))
-    sample = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    sample = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     row, replicates = scores.score_images(sample, references.read(reference, cfg["metrics"]), cfg["metrics"])
     about = {"samples": str(path), "fd_label": config.fd_label(entry, source.count)}
     return about | {"extractor": entry["name"], "reference_stats": cfg["reference"]} | row, replicates

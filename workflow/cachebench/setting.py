@@ -150,38 +150,42 @@ def sample_shard(samples, setting, decode, extractor, shard):
     """({features, latents, images, and logits and spatial where the extractor has them} of a shard, {macs_counted: MACs per
     image that ran, batch_size_used, and a reason if a smaller batch matters}).
 
-    Images are turned into features batch by batch; only the first `paired` samples keep latents and images."""
+    Images are turned into features batch by batch; only the first `paired` samples keep latents and images. Nothing waits for
+    a GPU before the last batch is under way."""
     import torch
 
-    from cachebench import cache, trajectory
+    from cachebench import cache, device, trajectory
     from cachebench.data import to_pixels
     from cachebench.metrics.extractors import extract
 
     size, batch = samples["shard_size"], samples["batch_size"]
     indices = range(shard * size, min((shard + 1) * size, config.total(samples)))
-    session, rows = cache.Counted(setting.session()), Counter()
+    session, rows, where = cache.Counted(setting.session()), Counter(), next(setting.model.parameters()).device
+    finite = torch.ones((), dtype=torch.bool, device=where)
 
     def sample(part):
         session.rows.clear()
         noise, labels, draw = start(samples, setting.spec.arch, part)
+        noise, labels = device.send(noise, where), device.send(labels, where)
         x = trajectory.run(setting.model, setting.spec, session, noise, labels, draw)
         if x.shape != noise.shape:
             raise ValueError(f"samples have shape {tuple(x.shape)}, expected {tuple(noise.shape)}")
-        if not torch.isfinite(x).all():
-            raise ValueError(f"samples {part[0]} to {part[-1]} hold NaN or infinity")
+        finite.logical_and_(torch.isfinite(x).all())
         images = to_pixels(decode(x))
         kept = sum(i < samples["paired"] for i in part)
         found = extract(extractor, images)
         for name, values in (("latents", x), ("images", images)):
-            found[name] = values[:kept].to("cpu", copy=True)  # a view would keep the whole batch in memory
+            found[name] = values[:kept].clone()  # a view would keep the whole batch in memory
         rows.update(session.rows)
         return found
 
     parts, used = in_batches(sample, indices, batch)
+    if not finite:
+        raise ValueError(f"among the samples {indices[0]} to {indices[-1]} are NaN or infinity")
     facts = {"macs_counted": cost.total(setting.spec.arch, rows) / len(indices), "batch_size_used": used}
     if used < batch and setting.method.batch_dependent:
         facts["reason"] = f"Memory sufficed for batches of {used}, not {batch}, and this method's samples depend on the batch."
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, facts
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}, facts
 
 
 def in_batches(work, indices, batch):

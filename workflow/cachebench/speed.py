@@ -1,17 +1,21 @@
 """What a schedule's MACs promise, and what the clock says: whole denoising loops on one device, interleaved."""
 
+import json
 import statistics
+import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 
 import torch
 
-from cachebench import cache, config, cost, device, latency, method, modes, provenance, store, straight, trajectory
+from cachebench import cache, config, cost, device, latency, method, modes, provenance, seeds, store, straight, trajectory
 from cachebench.data import to_pixels
 from cachebench.match import candidates, match
 from cachebench.setting import Setting, decoder, network, reason, start
+from cachebench.train.problem import Problem
 
 GROUP = ("run", "precision", "batch_size", "mode", "method", "budget")
 COLUMNS = (*GROUP, "compiled", "setting", "macs_ratio", "time_ratio", "time_ratio_low", "time_ratio_high", "over_plain")
@@ -20,6 +24,7 @@ COLUMNS += ("first_s", "flop_utilisation", "syncs", "peak_memory_mb", "cache_mb_
 COLUMNS += ("end_ms_q75", "end_ms_p95", "end_to_end_speed_up", "status", "reason", "repeats", "device", "threads")
 COLUMNS += (*device.CONDITIONS, "torch", "code_version")
 PRINTED = (*GROUP, "ms_per_image", "macs_ratio", "time_ratio", "efficiency", "flop_utilisation")
+CALIBRATION = 64  # random samples that fits are given
 FULL, PLAIN, BARE = ("full", 1.0), ("plain", 1.0), ("bare", 1.0)  # the empty schedule; without doors; doors without a schedule
 
 
@@ -35,47 +40,66 @@ def impossible(where, precision, mode, spec):
         return "This device has no native bfloat16, and emulates it."
 
 
-def settings(cfg, run):
-    """[(method id, entry)] of a run's methods whose cost is known beforehand and that need no fit, each budget's setting
-    matched exactly; an entry that has a status does not run, and says why."""
+def settings(cfg, run, where="cpu"):
+    """[(method id, entry, fitted state)] of a run's methods whose cost is known beforehand, each budget's setting matched
+    exactly; an entry that has a status does not run, and says why."""
     found = []
     for name in config.method_ids(cfg, run)[1:]:
         try:
             cls = method.plugin(name)
-            found += [(name, e) for grid in config.grids(cfg, cls, run) for e in entries(cls, config.spec(cfg, run), *grid)]
+            states = fitted(json.dumps(cfg), run, name, where)
+            for grid in config.grids(cfg, cls, run):
+                for entry in entries(cls, config.spec(cfg, run), states, *grid):
+                    found.append((name, entry, states.get(cls.fit_label(entry["params"])) if "params" in entry else None))
         except Exception as error:
-            found.append((name, {"status": "failed", "reason": reason(error)}))
+            found.append((name, {"status": "failed", "reason": reason(error)}, None))
     return found
 
 
-def entries(cls, spec, grid, budgets, tolerance):
+def entries(cls, spec, states, grid, budgets, tolerance):
     example = cls(**method.settings(grid)[0])
     refusal = example.supports(spec)
-    if cls.has_fit():
-        refusal = refusal or "Needs a fit, and this measures random weights."
-    elif not refusal and example.rows(example.sampler(spec)) is None:
+    if not refusal and not cls.has_fit() and example.rows(example.sampler(spec)) is None:
         refusal = "Decides at run time, about which random weights say nothing."
     if refusal:
         return [{"budget": budget, "status": "unsupported", "reason": refusal} for budget in budgets]
-    return match(cls, spec, budgets, tolerance, candidates(cls, spec, {}, grid))
+    return match(cls, spec, budgets, tolerance, candidates(cls, spec, states, grid))
 
 
-def opened(cfg, run, model):
-    """({key: (network, spec, session)} of what is timed, FULL first, {key: its columns}); a key is (method, budget)."""
+@lru_cache
+def fitted(cfg, run, name, where):
+    """{label: state as numpy arrays} of a method's fits to a run's network and to random samples: what comes of them costs what
+    it costs, and is good for nothing else. `cfg` is JSON, so that fits are kept for other precisions, batch sizes and modes."""
+    cfg, cls, states = json.loads(cfg), method.plugin(name), {}
+    spec, numbers = config.spec(cfg, run), range(CALIBRATION)
+    for params in config.fits(cfg, cls, run):
+        chosen = cls(**params)
+        if not chosen.supports(spec):
+            model = network(cfg["backbones"][cfg["runs"][run]["backbone"]], where, "float32")
+            images = seeds.noise(numbers, spec.arch.sample_shape), seeds.labels(numbers, spec.arch.num_classes)
+            with tempfile.TemporaryDirectory() as folder:
+                state, _ = chosen.fit(Problem(model, spec, *images, Path(folder, "partial")))
+            states[cls.fit_label(params)] = {key: values.cpu().numpy() for key, values in state.items()}
+    return states
+
+
+def opened(cfg, run, model, chosen):
+    """({key: (network, spec, session)} of what is timed, FULL first, {key: its columns}), of `chosen` as `settings` gives it; a
+    key is (method, budget)."""
     spec = config.spec(cfg, run)
     full = Setting({}, method.Method(), None, spec, model)
     runs = {FULL: (model, spec, full.session()), PLAIN: (straight.Plain(model), spec, cache.BARE)}
     runs[BARE] = model, spec, cache.BARE
     about = {key: {"setting": "", "macs_ratio": 1.0, "cache_mb_per_image": 0.0} for key in runs}
     macs = cost.image_macs(spec, cost.full_rows(spec))
-    for name, entry in settings(cfg, run):
+    for name, entry, state in chosen:
         key = name, entry.get("budget")
         if entry.get("status"):
             about[key] = {"status": entry["status"], "reason": entry["reason"]}
             continue
         try:
-            chosen = method.plugin(name)(**entry["params"])
-            own = Setting(entry, chosen, None, chosen.sampler(spec), chosen.prepare(model, None))
+            of = method.plugin(name)(**entry["params"])
+            own = Setting(entry, of, state, of.sampler(spec), of.prepare(model, state))
             runs[key] = own.model, own.spec, own.session()
             about[key] = {"setting": method.label(entry["params"]), "macs_ratio": entry["macs"] / macs}
             about[key]["cache_mb_per_image"] = own.store_bytes() / 1e6
@@ -91,7 +115,8 @@ def rows(cfg, run, where, precision, batch, mode, repeats):
     about = {"run": run, "precision": precision, "batch_size": batch, "mode": mode, "method": "full", "budget": 1.0}
     try:
         with modes.compiling() if mode == "compile" else nullcontext():
-            measured = [] if why else Group(cfg, run, where, precision, batch, mode, repeats).rows()
+            chosen = [] if why else settings(cfg, run, where)  # first: fits have a precision of their own
+            measured = [] if why else Group(cfg, run, where, precision, batch, mode, repeats).rows(chosen)
         return measured or [about | {"status": "unsupported", "reason": why}]
     except Exception as error:
         return [about | {"status": "failed", "reason": reason(error)}]
@@ -145,8 +170,8 @@ class Group:
         best = min(tried, key=lambda key: measured[key].median if measured else 0)
         return best, *tried[best]
 
-    def rows(self):
-        ways, about = opened(self.cfg, self.run, self.model)
+    def rows(self, chosen):
+        ways, about = opened(self.cfg, self.run, self.model, chosen)
         if self.mode == "compile":
             del ways[PLAIN], about[PLAIN]  # it has no doors behind which to compile
         compiled, call, about[FULL]["first_s"] = self.first(ways.pop(FULL))

@@ -1,4 +1,4 @@
-"""Measures the speed of every method that needs no fit on this device (csv); needs no weights and no Snakemake."""
+"""Measures the speed of every method on this device, on random weights (csv); needs no files and no Snakemake."""
 
 import itertools
 

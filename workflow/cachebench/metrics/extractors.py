@@ -7,7 +7,7 @@ from torch import nn
 
 from cachebench import store
 from cachebench.config import RANDOM
-from cachebench.device import without_tf32
+from cachebench.device import send, without_tf32
 from cachebench.seeds import generator
 
 # Module of this package, and what makes an instance: it has `batch`, a number of images; called on uint8 [n, C, H, W] it gives
@@ -86,13 +86,14 @@ def randomize(model, seed):
 
 @torch.inference_mode()
 def extract(model, images):
-    """{features [n, d]; logits [n, classes] and spatial [n, s] of extractors that have them}, on the CPU, of uint8 images.
+    """{features [n, d]; logits [n, classes] and spatial [n, s] of extractors that have them}, on the extractor's device, of
+    uint8 images; a GPU is given its work and not waited for.
 
     Images [n, C, H, W] pass in batches of `model.batch`, the last one filled up, and without TF32: the values depend neither
     on the caller's batches nor on shards."""
-    device, parts = next(model.parameters()).device, []
+    parts = []
     with without_tf32():
-        for part in images.to(device).split(model.batch):
+        for part in send(images, next(model.parameters()).device).split(model.batch):
             filled = torch.cat([part, part[-1:].expand(model.batch - len(part), -1, -1, -1)])
-            parts.append({name: out[: len(part)].cpu() for name, out in model(filled).items()})
+            parts.append({name: out[: len(part)] for name, out in model(filled).items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

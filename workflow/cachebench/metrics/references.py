@@ -41,7 +41,7 @@ def measure(path, model, every=False):
     chosen = np.zeros(source.count, bool)
     chosen[spaced(source.count, source.count if every else KEPT)] = True
     for part in source.batches(READ):
-        found = extract(model, torch.as_tensor(part))
+        found = {name: values.cpu() for name, values in extract(model, torch.as_tensor(part)).items()}
         check_moments(given, found, path)
         kept = torch.as_tensor(chosen[first : first + len(part)])
         for name, values in found.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from cachebench.cache import Session
-from cachebench.device import fast_dtype, mixed
+from cachebench.device import fast_dtype, mixed, send
 from cachebench.samplers import Plan
 from cachebench.schedule import PAIRINGS, router_keys
 from cachebench.seeds import generator
@@ -101,11 +101,6 @@ def batch(problem, size, label_dropout, g):
     y = torch.where(torch.rand(size, generator=g) < label_dropout, problem.spec.arch.num_classes, y)
     eps = torch.randn(x0.shape, generator=g)
     return tuple(send(values, device) for values in (x0, y, eps))
-
-
-def send(values, device):
-    """`values` on the device, without waiting for a GPU to have them."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 class Routers(torch.nn.Module):
