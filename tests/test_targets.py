@@ -52,6 +52,10 @@ def test_parts_measure_or_say_why_not(measured, monkeypatch):
     assert "fora_spread" in rows["cpu"][0]["reason"] or "ddim" in rows["cpu"][0]["reason"]
 
 
+def test_routers_can_be_trained_on_the_run_that_times_it():
+    assert router.pairs(config.spec(config.load(store.ROOT / "config/speed.yaml"), targets.PAIRED))
+
+
 def test_memory_and_time_of_the_trainers_are_compared(measured, monkeypatch):
     told = {"straight": (6.0, 400.0, 300.0), "ours": (2.0, 220.0, 120.0)}
 

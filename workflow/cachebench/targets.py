@@ -5,16 +5,19 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from cachebench import against, config, device, modes, setting, speed, store
+from cachebench import against, cache, config, device, latency, modes, setting, speed, store, straight, trajectory
 from cachebench.method import Method
 from cachebench.metrics import extractors, intervals, references, scores
 
 COLUMNS = ("part", "measure", "target", "measured", "low", "high", "verdict", "reason", "run", "batch_size", "precision")
 COLUMNS += ("mode", "repeats", "device", "threads", "torch")
 EMBEDDED, SMALL, LARGE = "dit-fmnist", "dit-s-2-ddim5", "dit-xl-2-256"  # runs of config/speed.yaml
+PAIRED = "dit-s-2"  # another: SMALL's steps are odd, and L2C pairs them
+CALLS = 20  # network calls for each repeat of the other measures
 TRAINED = "dit-ddim20"  # run of config/config.yaml, whose weights are trained
 
 
@@ -79,11 +82,20 @@ class Targets:
         return speed.rows(cfg, run, where or self.where, precision or self.precision, batch, mode, self.repeats)
 
     def overhead(self):
-        rows = self.rows(self.run, 8, "eager", precision=self.precision, methods=["full"])
-        bare = next((r for r in rows if r["method"] == "bare" and r["status"] == "ok"), {})
-        found = tuple(bare[f"over_plain{end}"] for end in ("", "_low", "_high")) if bare else None
-        about = common(bare or rows[0])
-        yield row("overhead", "bare session over the plain model, time", "<= 1.01", found, rows[0].get("reason", ""), **about)
+        """Of single network calls, since a machine drifts by more than doors cost while it runs whole trajectories."""
+        group = speed.Group(self.cfg, self.run, self.where, self.precision, 8, "eager", CALLS * self.repeats)
+        noise, labels = group.inputs
+        y, plain = trajectory.network_labels(group.spec, labels), straight.Plain(group.model)
+        x = noise.to(next(group.model.parameters()).dtype).repeat(group.spec.rows, 1, 1, 1)
+        inputs = x, torch.full((len(y),), 500.0, device=self.where), y
+        calls = {"plain": partial(plain, *inputs), "itself": partial(plain, *inputs)}
+        calls["bare"] = partial(group.model, *inputs, cache.BARE)
+        with torch.inference_mode():
+            measured = latency.measure(calls, self.where, group.repeats)
+        ratio, itself = (measured[key].over(measured["plain"]) for key in ("bare", "itself"))
+        said = "The plain model over itself: {:.3f} [{:.3f}, {:.3f}].".format(*itself)
+        about = {"run": self.run, "batch_size": 8, "precision": self.precision, "mode": "eager", "repeats": group.repeats}
+        yield row("overhead", "bare session over the plain model, a network call", "<= 1.01", ratio, said, **about)
 
     def graph(self):
         rows = self.rows(LARGE, 8, "graph", precision=self.precision)
@@ -105,7 +117,7 @@ class Targets:
 
     def training(self):
         arguments = ["--config", self.config_file, "--batch-size", "16", "--iterations", str(self.iterations)]
-        straight, ours = against.trainers([*arguments, "--threads", str(self.threads)], SMALL, self.where, 16)
+        straight, ours = against.trainers([*arguments, "--threads", str(self.threads)], PAIRED, self.where, 16)
         about, way = common(ours), "router training, DiT-S/2, the straight version's"
         yield row("training", f"{way} time over ours", ">= 2.5", ours["ratio"], **about)
         share = ours["peak_memory_mb"] / straight["peak_memory_mb"]
@@ -143,13 +155,14 @@ class Targets:
     def growth(self):
         script = store.ROOT / "workflow/scripts/targets.py"
         told = []
-        for images in (self.images, 4 * self.images):
+        for images in (self.images, 4 * self.images, self.images):  # the machine drifts meanwhile
             command = [sys.executable, script, "--growth", images, "--trained", self.trained_file, "--threads", self.threads]
             told.append(json.loads(subprocess.check_output(list(map(str, command)), text=True).splitlines()[-1]))
         about = {"run": TRAINED, "batch_size": self.trained["samples"]["batch_size"]}
-        said = f"{self.images} and {4 * self.images} images, a process each."
+        said = f"{4 * self.images} images between twice {self.images}, a process each."
         for key, target in (("seconds", "<= 4.1"), ("peak_memory_mb", "<= 1.02")):
-            yield row("growth", f"4 times the images, {key}", target, told[1][key] / told[0][key], said, **about)
+            ratio = 2 * told[1][key] / (told[0][key] + told[2][key])
+            yield row("growth", f"4 times the images, {key}", target, ratio, said, **about)
 
 
 PARTS = ("overhead", "graph", "cpu", "utilisation", "training", "diffusers", "bfloat16", "growth")
