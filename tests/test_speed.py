@@ -68,6 +68,18 @@ def test_rows_and_ratios(tiny):
     )  # blocks, branches, halves, tokens, width, bytes
 
 
+def test_a_fit_that_fails_loses_its_own_rows(tiny, monkeypatch):
+    def fails(*args):
+        raise ValueError("no luck")
+
+    monkeypatch.setattr(router, "train_routers", fails)
+    cfg = config.load(tiny)
+    cfg["params"] = cfg["params"] | {"l2c": {"iterations": [3]}}  # fits are kept by what they were made of
+    rows = {row["method"]: row for row in speed.rows(cfg, "tiny", "cpu", "float32", 2, "eager", 3)}
+    assert rows["l2c"]["status"] == "failed" and "no luck" in rows["l2c"]["reason"]
+    assert rows["fora_spread"]["status"] == "ok"
+
+
 def test_decoding_dilutes_the_speed_up(tiny):
     cfg = config.load(tiny)
     cfg["backbones"]["tiny"] |= {"arch": TINY | {"channels": 4}, "autoencoder": {"weights": "random:0", "scale": 1.0}}

@@ -43,11 +43,12 @@ def impossible(where, precision, mode, spec):
 def settings(cfg, run, where="cpu"):
     """[(method id, entry, fitted state)] of a run's methods whose cost is known beforehand, each budget's setting matched
     exactly; an entry that has a status does not run, and says why."""
-    found = []
+    found, fits = [], fitted(json.dumps(cfg), run, where)
     for name in config.method_ids(cfg, run)[1:]:
         try:
-            cls = method.plugin(name)
-            states = fitted(json.dumps(cfg), run, name, where)
+            cls, states = method.plugin(name), fits.get(name, {})
+            if isinstance(states, Exception):
+                raise states
             for grid in config.grids(cfg, cls, run):
                 for entry in entries(cls, config.spec(cfg, run), states, *grid):
                     found.append((name, entry, states.get(cls.fit_label(entry["params"])) if "params" in entry else None))
@@ -67,20 +68,27 @@ def entries(cls, spec, states, grid, budgets, tolerance):
 
 
 @lru_cache
-def fitted(cfg, run, name, where):
-    """{label: state as numpy arrays} of a method's fits to a run's network and to random samples: what comes of them costs what
-    it costs, and is good for nothing else. `cfg` is JSON, so that fits are kept for other precisions, batch sizes and modes."""
-    cfg, cls, states = json.loads(cfg), method.plugin(name), {}
-    spec, numbers = config.spec(cfg, run), range(CALIBRATION)
-    for params in config.fits(cfg, cls, run):
-        chosen = cls(**params)
-        if not chosen.supports(spec):
-            model = network(cfg["backbones"][cfg["runs"][run]["backbone"]], where, "float32")
-            images = seeds.noise(numbers, spec.arch.sample_shape), seeds.labels(numbers, spec.arch.num_classes)
-            with tempfile.TemporaryDirectory() as folder:
-                state, _ = chosen.fit(Problem(model, spec, *images, Path(folder, "partial")))
-            states[cls.fit_label(params)] = {key: values.cpu().numpy() for key, values in state.items()}
-    return states
+def fitted(cfg, run, where):
+    """{method id: {label: state as numpy arrays}, or the exception of a fit} of a run's fits to random samples: what comes of
+    them costs what it costs, and is good for nothing else. `cfg` is JSON, so that they are kept for other precisions, batch
+    sizes and modes."""
+    cfg, found = json.loads(cfg), {}
+    spec, numbers, model = config.spec(cfg, run), range(CALIBRATION), None
+    images = seeds.noise(numbers, spec.arch.sample_shape), seeds.labels(numbers, spec.arch.num_classes)
+    for name in config.method_ids(cfg, run)[1:]:
+        try:
+            cls, found[name] = method.plugin(name), {}
+            for params in config.fits(cfg, cls, run):
+                chosen = cls(**params)
+                if chosen.supports(spec):
+                    continue
+                model = model or network(cfg["backbones"][cfg["runs"][run]["backbone"]], where, "float32")
+                with tempfile.TemporaryDirectory() as folder:
+                    state, _ = chosen.fit(Problem(model, spec, *images, Path(folder, "partial")))
+                found[name][cls.fit_label(params)] = {key: values.cpu().numpy() for key, values in state.items()}
+        except Exception as error:
+            found[name] = error.with_traceback(None)  # whose frames hold the network
+    return found
 
 
 def opened(cfg, run, model, chosen):
