@@ -154,19 +154,18 @@ def sample_shard(samples, setting, decode, extractor, shard):
     a GPU before the last batch is under way."""
     import torch
 
-    from cachebench import cache, device, trajectory
+    from cachebench import cache, trajectory
     from cachebench.data import to_pixels
     from cachebench.metrics.extractors import extract
 
     size, batch = samples["shard_size"], samples["batch_size"]
     indices = range(shard * size, min((shard + 1) * size, config.total(samples)))
-    session, rows, where = cache.Counted(setting.session()), Counter(), next(setting.model.parameters()).device
-    finite = torch.ones((), dtype=torch.bool, device=where)
+    session, rows = cache.Counted(setting.session()), Counter()
+    finite = torch.ones((), dtype=torch.bool, device=next(setting.model.parameters()).device)
 
     def sample(part):
         session.rows.clear()
         noise, labels, draw = start(samples, setting.spec.arch, part)
-        noise, labels = device.send(noise, where), device.send(labels, where)
         x = trajectory.run(setting.model, setting.spec, session, noise, labels, draw)
         if x.shape != noise.shape:
             raise ValueError(f"samples have shape {tuple(x.shape)}, expected {tuple(noise.shape)}")

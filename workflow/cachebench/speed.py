@@ -46,7 +46,7 @@ def settings(cfg, run, where="cpu"):
     found, fits = [], fitted(json.dumps(cfg), run, where)
     for name in config.method_ids(cfg, run)[1:]:
         try:
-            cls, states = method.plugin(name), fits.get(name, {})
+            cls, states = method.plugin(name), fits[name]
             if isinstance(states, Exception):
                 raise states
             for grid in config.grids(cfg, cls, run):

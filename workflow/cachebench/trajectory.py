@@ -2,6 +2,8 @@
 
 import torch
 
+from cachebench.device import send
+
 
 def guide(out, scale, channels=None):
     """Classifier-free guidance of the first `channels` channels (None = all): out [2B, C, ...] (conditional rows, then
@@ -20,7 +22,7 @@ def denoiser(model, spec, session, labels):
     """denoise(x, evaluation) for the run's sampler: the network's output [B, out_channels, H, W] float32, guided if the
     spec says so. The variance channels that some networks have are never guided."""
     weight, plan = next(model.parameters()), spec.plan
-    y = network_labels(spec, labels.to(weight.device))
+    y = network_labels(spec, send(labels, weight.device))
 
     def denoise(x, evaluation):
         session.begin(evaluation)
@@ -38,7 +40,7 @@ def run(model, spec, session, noise, labels, draw=None):
 
     `draw(evaluation)` gives fresh noise [B, C, H, W] to a stochastic sampler. Afterwards the session holds no memory."""
     session.reset()
-    x = noise.to(next(model.parameters()).device)
+    x = send(noise, next(model.parameters()).device)
     x = spec.solver.sample(denoiser(model, spec, session, labels), x, spec.plan, draw)
     session.reset()
     return x

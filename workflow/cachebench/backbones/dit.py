@@ -62,7 +62,7 @@ class Block(nn.Module):
         self.attn = Attention(arch.width, arch.heads)
         self.norm2 = nn.LayerNorm(arch.width, elementwise_affine=False, eps=1e-6)
         self.mlp = Mlp(arch.width, arch.mlp_ratio * arch.width, gelu=gelu_tanh)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(arch.width, 6 * arch.width))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(arch.width, 6 * arch.width))  # the trunk runs its SiLU
 
     def forward(self, h, c, branch, runs=(True, True)):
         """h [B, T, D], c [B, D] after its SiLU -> [B, T, D]. `branch(name, h, run)` is the door; its value is taken before the
