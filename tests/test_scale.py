@@ -66,6 +66,18 @@ def test_eight_shards_and_one_give_the_same_features(fora, extractor, tmp_path):
     assert all(torch.equal(joined[1][name], joined[8][name]) for name in joined[1])
 
 
+def test_one_bad_batch_among_good_ones_fails_the_shard(fora, extractor, monkeypatch):
+    start = setting.start
+
+    def poisoned(samples, arch, part):
+        noise, labels, draw = start(samples, arch, part)
+        return noise * (torch.nan if part[0] == 2 else 1), labels, draw
+
+    monkeypatch.setattr(setting, "start", poisoned)
+    with pytest.raises(ValueError, match="among the samples 0 to 15 are NaN or infinity"):
+        setting.sample_shard(samples(), fora, identity, extractor, 0)
+
+
 @pytest.fixture
 def tight(monkeypatch):
     """tight(n): the extractor has memory for n images at once."""
