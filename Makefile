@@ -1,7 +1,7 @@
 # Two commands for a new machine: `make demo` and `make test`.
 BIN := .venv/bin
 
-.PHONY: demo test slow lint
+.PHONY: demo test slow lint stage
 
 demo: $(BIN)/.installed
 	$(BIN)/snakemake --cores all
@@ -13,6 +13,10 @@ test: $(BIN)/.installed
 # What `make test` leaves out, each a minute or more: the paper's configurations whole, a Slurm, CIFAR-10.
 slow: $(BIN)/.installed
 	$(BIN)/python -m pytest -q -m slow
+
+# The next stage of the training queue (config/queue.yaml), or STAGE; DATA is a folder that holds the training images.
+stage: $(BIN)/.installed
+	nice -n 19 $(BIN)/python workflow/scripts/train_stage.py --queue config/queue.yaml $(if $(STAGE),--stage $(STAGE)) $(if $(DATA),--data $(DATA))
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check

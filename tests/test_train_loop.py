@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from cachebench.backbones import dit
 from cachebench.seeds import generator
+from cachebench.spec import NOISE
 from cachebench.train import backbone, extractor, loop
 
 
@@ -93,7 +94,8 @@ def test_resumed_backbone_training_equals_uninterrupted(small_arch, tmp_path, mo
 
         with monkeypatch.context() as patch:
             patch.setattr(backbone, "learning_rate", learning_rate)
-            return backbone.train_backbone(dit.build(small_arch), images, labels, settings, tmp_path / name, "cpu")
+            given = dit.build(small_arch), images, labels, NOISE["dit"], settings
+            return backbone.train_backbone(*given, tmp_path / name, "cpu")
 
     rate = backbone.learning_rate
     monkeypatch.setattr(backbone, "optimise", partial(loop.optimise, save_every=2, log_every=1))

@@ -98,8 +98,9 @@ def grids(config, cls, run):
 def spec(config, run):
     """The Spec of a run."""
     entry = config["runs"][run]
-    arch = Arch.from_config(config["backbones"][entry["backbone"]]["arch"])
-    return Spec(arch, entry["sampler"], entry["num_steps"], entry["cfg_scale"], entry["cfg_channels"])
+    backbone = config["backbones"][entry["backbone"]]
+    arch = Arch.from_config(backbone["arch"])
+    return Spec(arch, entry["sampler"], entry["num_steps"], entry["cfg_scale"], entry["cfg_channels"], backbone.get("noise"))
 
 
 def budgets(config, run, name=None):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cachebench import files
+from cachebench import files, store
 from cachebench.store import atomic
 
 
@@ -108,6 +108,16 @@ def fetch_cifar10(entry, folders, out):
 
     local = [folder for folder in folders if Path(folder).is_dir()]
     _in_turn(entry["name"], local, entry["urls"], Path(out).with_suffix(".tar.gz"), write)
+
+
+def training(source, folders):
+    """(images [n, C, H, W] uint8, labels [n] int64) of a config's `data`, fetched where they are not there yet."""
+    fetch_one, paths = fetch_cifar10 if source.get("kind") == "cifar10" else fetch, []
+    for entry in source["files"]:
+        paths.append(store.ROOT / "data" / entry["name"])
+        if not paths[-1].exists():
+            fetch_one(entry, folders, paths[-1])
+    return load(paths[0], paths[-1])
 
 
 def to_model(images):

@@ -13,7 +13,12 @@ SIZES = {
     "dit": {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)},
     "uvit": {"S": (12, 512, 8), "M": (16, 768, 12), "L": (20, 1024, 16), "H": (28, 1152, 16)},
 }
-NOISE = {"dit": Noise("linear", 0), "uvit": Noise("scaled_linear", 1)}  # what each kind is trained under
+NOISE = {"dit": Noise("linear", 0), "uvit": Noise("scaled_linear", 1)}  # what each kind's released weights were trained under
+
+
+def noise_of(kind, betas=None):
+    """The Noise of a backbone of that kind whose config says `noise: betas`; the released one where it says nothing."""
+    return replace(NOISE[kind], betas=betas or NOISE[kind].betas)
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class Spec:
     num_steps: int
     cfg_scale: float = 1.0
     cfg_channels: int | None = None
+    betas: str | None = None  # the noise that the network was trained under; None = that of its kind's released weights
 
     def with_steps(self, num_steps):
         return replace(self, num_steps=num_steps)
@@ -91,10 +97,14 @@ class Spec:
         """The sampler's module (see `cachebench.samplers`)."""
         return import_module(f"cachebench.samplers.{self.sampler}")
 
+    @property
+    def noise(self):
+        return noise_of(self.arch.kind, self.betas)
+
     @cached_property
     def plan(self):
         """The sampler's plan of evaluations, under the noise that the backbone was trained with."""
-        return self.solver.plan(self.num_steps, NOISE[self.arch.kind])
+        return self.solver.plan(self.num_steps, self.noise)
 
     @property
     def num_evaluations(self):

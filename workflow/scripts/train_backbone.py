@@ -11,7 +11,7 @@ import torch  # noqa: E402
 
 from cachebench import config, data, device, store  # noqa: E402
 from cachebench.backbones import checkpoints  # noqa: E402
-from cachebench.spec import Arch  # noqa: E402
+from cachebench.spec import Arch, noise_of  # noqa: E402
 from cachebench.train.backbone import train_backbone  # noqa: E402
 
 torch.set_num_threads(int(args.threads or torch.get_num_threads()))
@@ -21,7 +21,8 @@ model = checkpoints.build(Arch.from_config(entry["arch"]))
 init = entry["train"].get("init")
 begin, start = store.read_tensors(init)[0] if init else None, time.perf_counter()
 images = data.load(args.images, args.labels)
-weights, curve = train_backbone(model, *images, entry["train"], f"{args.weights}.partial", where, begin)
+noise = noise_of(model.arch.kind, entry.get("noise"))
+weights, curve = train_backbone(model, *images, noise, entry["train"], f"{args.weights}.partial", where, begin)
 store.write_csv(args.curve, curve)
 store.write_tensors(
     args.weights,

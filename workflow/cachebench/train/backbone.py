@@ -11,22 +11,21 @@ from cachebench.data import to_model
 from cachebench.device import fast_dtype
 from cachebench.samplers.noise import TRAIN_STEPS
 from cachebench.seeds import generator
-from cachebench.spec import NOISE
 from cachebench.train.loop import batch_rows, descend, learning_rate, optimise
 
 
-def train_backbone(model, images, labels, settings, checkpoint, device, start=None):
+def train_backbone(model, images, labels, noise, settings, checkpoint, device, start=None, stop=None):
     """Trains `model` on images [n, C, H, W] uint8 and labels [n], from the weights `start` (default: its own
-    initialisation); returns (EMA state dict, loss curve).
+    initialisation), under a `Noise`; returns (EMA state dict, loss curve).
 
-    `settings`: steps, batch_size, lr, warmup, ema, label_dropout, seed, min_snr, flip (mirrors half of the images). The loss is
-    the mean squared error of the noise at a uniform timestep, weighted by min(SNR, min_snr) / SNR if that is given (Hang et
-    al., arXiv:2303.09556, section 3.4); the learning rate rises over `warmup` steps, then falls to zero along a cosine."""
+    `settings`: steps, batch_size, lr, lr_end, warmup, ema, label_dropout, seed, min_snr, flip (mirrors half of the images). The
+    loss is the mean squared error of the noise at a uniform timestep, weighted by min(SNR, min_snr) / SNR if that is given
+    (Hang et al., arXiv:2303.09556, section 3.4); `learning_rate` says how the rate goes. `stop` as `optimise` has it."""
     model.load_state_dict(start) if start else model.initialize(generator("init", settings["seed"]))
     model.to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0, weight_decay=0.0)
-    noise, dtype = NOISE[model.arch.kind], fast_dtype(device)
+    dtype = fast_dtype(device)
     abar = torch.tensor(noise.alphas_bar(), dtype=torch.float32)
     weights = torch.clamp((settings.get("min_snr") or math.inf) * (1 - abar) / abar, max=1)
     weights /= weights.mean()
@@ -49,7 +48,7 @@ def train_backbone(model, images, labels, settings, checkpoint, device, start=No
         return {"loss": loss.detach()}
 
     modules = {"model": model, "ema": ema}
-    curve = optimise(step, settings["steps"], modules, optimizer, checkpoint, settings, desc="backbone")
+    curve = optimise(step, settings["steps"], modules, optimizer, checkpoint, settings, desc="backbone", stop=stop)
     return ema.state_dict(), curve
 
 

@@ -13,12 +13,13 @@ from cachebench.train import parallel
 READ = 50  # iterations after which the curve's values are fetched: to read a value is to wait for the GPU
 
 
-def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=250, log_every=50, desc="training"):
+def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=250, log_every=50, desc="training", stop=None):
     """Runs step(i) -> {name: number, or tensor of one} for i < steps and returns the curve, one row each `log_every` steps.
 
     `modules` ({name: Module}) and the optimiser are saved to `checkpoint` each `save_every` steps. If that file exists and
     was written under the same `key` (settings, as JSON values), training goes on from there. `step` must draw its
-    randomness from i alone, so that a resumed run is the same run. Of processes that train together the first one saves."""
+    randomness from i alone, so that a resumed run is the same run. Of processes that train together the first one saves.
+    Where `stop()` becomes true, which is asked whenever the curve is read, training ends early, as if it had its steps."""
     checkpoint = Path(checkpoint)
     start, curve, fresh, first = 0, [], [], parallel.place()[0] == 0
     if checkpoint.exists() and read_metadata(checkpoint)["key"] == key:
@@ -30,6 +31,8 @@ def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=2
         if (i + 1) % READ == 0 or (i + 1) % save_every == 0 or i + 1 == steps:
             curve += [{"step": number} | {key: float(value) for key, value in row.items()} for number, row in fresh]
             fresh.clear()
+            if stop and stop():
+                break
         if (i + 1) % save_every == 0 and i + 1 < steps and first:
             _save(checkpoint, modules, optimizer, {"step": i + 1, "curve": curve, "key": key})
     return curve
@@ -44,9 +47,9 @@ def batch_rows(count, size, seed, i):
 
 
 def learning_rate(i, settings):
-    """Of step i: rises to `lr` over `warmup` steps, and falls to zero along a cosine until `steps`."""
-    warm = min(1.0, (i + 1) / settings["warmup"])
-    return settings["lr"] * warm * 0.5 * (1 + math.cos(math.pi * i / settings["steps"]))
+    """Of step i: rises to `lr` over `warmup` steps, and falls along a cosine to `lr_end` (default zero) at `steps`."""
+    warm, end = min(1.0, (i + 1) / settings["warmup"]), settings.get("lr_end", 0.0)
+    return warm * (end + (settings["lr"] - end) * 0.5 * (1 + math.cos(math.pi * i / settings["steps"])))
 
 
 def descend(optimizer, loss, rate, clip=None):

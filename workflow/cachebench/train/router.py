@@ -11,7 +11,7 @@ from cachebench.device import fast_dtype, mixed, send
 from cachebench.samplers import Plan
 from cachebench.schedule import PAIRINGS, router_keys
 from cachebench.seeds import generator
-from cachebench.spec import BRANCHES, NOISE
+from cachebench.spec import BRANCHES
 from cachebench.train import parallel
 from cachebench.train.loop import optimise
 
@@ -55,7 +55,7 @@ class Pair:
 
 def pairs(spec, pairing=PAIRINGS[0]):
     """[Pair, ...] in sampling order. Images are noised, and the cached evaluation is trained, at whole training times."""
-    plan, noise, found = spec.plan, NOISE[spec.arch.kind], []
+    plan, noise, found = spec.plan, spec.noise, []
     abar = noise.alphas_bar()
     for evaluation, key in router_keys(plan.roles, pairing).items():
         first = evaluation - (2 if plan.roles[evaluation - 1] == "mid" else 1)
