@@ -12,3 +12,10 @@ module cachebench:
 
 
 use rule * from cachebench
+
+
+# Of a module's handlers Snakemake runs none.
+onstart:
+    from cachebench.run import folder
+
+    folder.claim()

@@ -6,8 +6,8 @@ arXiv:2406.01733, appendix B.1), so that what caching it costs is a property of 
 
 import numpy as np
 
-from cachebench.method import Method
-from cachebench.schedule import Schedule
+from cachebench.engine.schedule import Schedule
+from cachebench.plugin.method import Method
 
 
 class Alternate(Method):

@@ -1,6 +1,6 @@
 """Step reduction: the same sampler with fewer steps, the baseline that caching must beat."""
 
-from cachebench.method import Method
+from cachebench.plugin.method import Method
 
 
 class FewerSteps(Method):

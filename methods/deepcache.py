@@ -5,8 +5,8 @@ long skips; there, as our adaptation, the increment of the middle blocks is adde
 
 import numpy as np
 
-from cachebench.schedule import at_interval, mids_first
-from cachebench.span import SpanMethod
+from cachebench.plugin.refresh import at_interval, mids_first
+from cachebench.plugin.spans import SpanMethod
 
 
 class DeepCache(SpanMethod):

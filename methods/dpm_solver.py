@@ -1,6 +1,6 @@
 """Step reduction: the same DPM-Solver with fewer steps, the baseline that caching must beat."""
 
-from cachebench.method import Method
+from cachebench.plugin.method import Method
 
 SAMPLERS = ("dpm_solver2", "dpm_solver_2m")
 

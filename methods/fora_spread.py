@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from cachebench.method import Method
-from cachebench.schedule import Schedule, mids_first
+from cachebench.engine.schedule import Schedule
+from cachebench.plugin.method import Method
+from cachebench.plugin.refresh import mids_first
 
 
 class SpreadFORA(Method):

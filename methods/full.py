@@ -1,6 +1,6 @@
 """The uncached model with the reference sampler: what every budget is a share of, and the upper control."""
 
-from cachebench.method import Method
+from cachebench.plugin.method import Method
 
 
 class Full(Method):

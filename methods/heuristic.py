@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cachebench.method import Method
-from cachebench.routed import refusal
-from cachebench.schedule import Schedule, router_keys
+from cachebench.engine.schedule import Schedule, router_keys
+from cachebench.plugin.method import Method
+from cachebench.plugin.routers import refusal
 
 
 class Heuristic(Method):
@@ -28,7 +28,7 @@ class Heuristic(Method):
         return refusal(spec)
 
     def fit(self, problem):
-        from cachebench.train import calibrate
+        from cachebench.fit import calibrate
 
         metric = calibrate.changes(problem, self.samples, measure=calibrate.gated_l2)[1].mean(-1)
         return {"metric": metric.float()}, calibrate.curve("metric", metric)

@@ -1,9 +1,9 @@
 """L2C with routers that its authors released: nothing is trained, the config names the file (arXiv:2406.01733)."""
 
-from cachebench.method import Method
-from cachebench.routed import Routed, refusal
-from cachebench.schedule import Schedule, read_router_file
-from cachebench.store import ROOT
+from cachebench.engine.schedule import Schedule, read_router_file
+from cachebench.files.atomic import ROOT
+from cachebench.plugin.method import Method
+from cachebench.plugin.routers import Routed, refusal
 
 
 class Released(Method):

@@ -1,6 +1,6 @@
 """Learning to drop: L2C whose skipped branches contribute nothing instead of being reused (arXiv:2406.01733, Table 5)."""
 
-from cachebench.routed import Routed
+from cachebench.plugin.routers import Routed
 
 
 class LearningToDrop(Routed):

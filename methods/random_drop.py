@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cachebench.method import Method
-from cachebench.routed import refusal
-from cachebench.schedule import Schedule, router_keys
+from cachebench.engine.schedule import Schedule, router_keys
+from cachebench.plugin.method import Method
+from cachebench.plugin.routers import refusal
 
 
 class RandomDrop(Method):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cachebench.method import Method
-from cachebench.schedule import Schedule
+from cachebench.engine.schedule import Schedule
+from cachebench.plugin.method import Method
 
 
 class RandomSkip(Method):

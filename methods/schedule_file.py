@@ -1,8 +1,8 @@
 """A schedule from a file in SmoothCache's JSON form, such as `snakemake schedules` exports; the config names the files."""
 
-from cachebench.method import Method
-from cachebench.schedule import Schedule
-from cachebench.store import ROOT
+from cachebench.engine.schedule import Schedule
+from cachebench.files.atomic import ROOT
+from cachebench.plugin.method import Method
 
 
 class ScheduleFile(Method):

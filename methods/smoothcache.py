@@ -5,8 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from cachebench.method import Method
-from cachebench.schedule import Schedule
+from cachebench.engine.schedule import Schedule
+from cachebench.plugin.method import Method
 
 ALPHAS = [0.0, *np.geomspace(0.01, 3, 200).round(4).tolist()]
 
@@ -22,7 +22,7 @@ class SmoothCache(Method):
     fit_params = ("k_max", "samples")
 
     def fit(self, problem):
-        from cachebench.train import calibrate
+        from cachebench.fit import calibrate
 
         sums = calibrate.changes(problem, self.samples, lags=self.k_max).sum(-1)  # over the whole batch
         errors = calibrate.share(sums[1:], sums[0])  # [k - 1, later evaluation, block, branch]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cachebench.backbones import checkpoints
-from cachebench.spec import NOISE, Arch, Spec
-from cachebench.train.problem import Problem
+from cachebench.engine.backbones import checkpoints
+from cachebench.engine.spec import NOISE, Arch, Spec
+from cachebench.plugin.problem import Problem
 
 torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
 

@@ -56,6 +56,8 @@ def work(connection):
     for target, source in enumerate(outputs, start=1):
         os.dup2(source, target)
     os.chdir(json.loads(request)["folder"])
+    os.environ.update(json.loads(request)["environment"])
+    sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # which torch reads when it is imported
     sys.argv, sys.path[0], code = [script, *words], str(Path(script).parent), 0
     try:
         runpy.run_path(script, run_name="__main__")
@@ -75,7 +77,8 @@ def work(connection):
 def call(path, argv):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
-        socket.send_fds(connection, [json.dumps({"argv": argv, "folder": os.getcwd()}).encode()], [1, 2])
+        told = {"argv": argv, "folder": os.getcwd(), "environment": dict(os.environ)}
+        socket.send_fds(connection, [json.dumps(told).encode()], [1, 2])
         return int(connection.recv(1) or b"1")
 
 

@@ -1,12 +1,21 @@
 """Small functions that several test files use."""
 
+from importlib import import_module
+
 import numpy as np
 import torch
 
-from cachebench import cache, seeds, trajectory
+from cachebench.engine import doors, seeds, trajectory
+from cachebench.engine.schedule import Schedule
+from cachebench.engine.spec import BRANCHES
 from cachebench.metrics import extractors
-from cachebench.schedule import Schedule
-from cachebench.spec import BRANCHES
+from cachebench.plugin import loader
+
+
+def part_of(plugin, module):
+    """A module of a plug-in that is a folder."""
+    loader.plugin(next(name for name in loader.ids(plugin)))
+    return import_module(f"{loader.PACKAGE}.{plugin}.{module}")
 
 
 def relative(found, expected):
@@ -28,10 +37,10 @@ def inputs(spec, n=2, first_seed=0):
 
 
 def sample(model, spec, session=None, n=2, first_seed=0):
-    return trajectory.run(model, spec, session or cache.Session(), *inputs(spec, n, first_seed))
+    return trajectory.run(model, spec, session or doors.Session(), *inputs(spec, n, first_seed))
 
 
-class Spy(cache.Session):
+class Spy(doors.Session):
     """Wraps a session and notes every branch that was really computed: [(evaluation, block, branch), ...]."""
 
     def __init__(self, session):
@@ -55,7 +64,7 @@ class Spy(cache.Session):
         return self.session.branch(i, name, h, noted)
 
 
-class Notes(cache.Session):
+class Notes(doors.Session):
     """What passes the doors of a full trajectory: `branches` {(evaluation, block, branch): (stream, value)}, and the stream
     `after` {(evaluation, block)}."""
 

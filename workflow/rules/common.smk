@@ -1,15 +1,19 @@
-# What the rules share: the checked config, the plug-ins' fits, and digests that make a changed file re-run its rows.
+# What the rules share: the checked config, the tree of the results, and what makes a job run again.
 import json
 import os
 import re
 import shlex
 import shutil
 import sys
-from pathlib import Path
 
-import yaml
-from cachebench import config as settings
-from cachebench import files, method, store, transfer, verdicts
+from cachebench.engine.spec import RANDOM
+from cachebench.files import atomic, closure, downloads
+from cachebench.judge import published
+from cachebench.metrics import kinds
+from cachebench.plugin import loader
+from cachebench.run import folder
+from cachebench.setup import check, matrix, sources
+from cachebench.setup.config import TOLD, ConfigError
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
@@ -19,39 +23,34 @@ COMPARED = {key: config.pop(key) for key in ("file_a", "file_b") if key in confi
 EVALUATED = config.pop("samples") if isinstance(config.get("samples"), str) else ""
 if EVALUATED:
     config["name"] = "evaluate"
+# Jobs are told by the environment what their run was started with, so that no other run, and no edit of a file, can change it.
+# A cluster's job reads these rules anew, and takes it from there too.
 try:
-    CONFIG = settings.check(config, evaluating=bool(EVALUATED))
-except settings.ConfigError as error:
+    CONFIG = json.loads(os.environ[TOLD]) if TOLD in os.environ and not workflow.is_main_process else None
+    CONFIG = CONFIG or check.check(config, evaluating=bool(EVALUATED))
+except ConfigError as error:
     raise WorkflowError(str(error))
+os.environ[TOLD] = json.dumps(CONFIG)
 
 RESULTS = f"results/{CONFIG['name']}"
+TREE = folder.Folder(RESULTS)
+RUN, METHOD = "{run}", "{method}"  # wildcards in TREE's paths
+LOGS = f"logs/{CONFIG['name']}"
 CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-CONFIGFILE = f"{RESULTS}/config.yaml"
-DOWNLOADS = settings.downloads(CONFIG)
+DOWNLOADS = sources.fetchable(CONFIG)
 IMAGES = os.path.isdir(CONFIG["data"].get("images", ""))  # to be encoded as the calibration set
 TRAINING = {"images": "data/train-images-idx3-ubyte", "labels": "data/train-labels-idx1-ubyte"}
 if CONFIG["data"]["kind"] == "cifar10":
     TRAINING = dict.fromkeys(TRAINING, "data/cifar10-train.npz")
-SOURCE = settings.reference(CONFIG)["file"]
-REFERENCE = settings.reference_file(CONFIG)
-METHODS = settings.method_ids(CONFIG)
-PACKAGE = store.ROOT / "workflow/cachebench"
-# Changing these re-runs no fit, sample or timing of a method.
-REPORTING = ("results.py", "tables.py", "compare.py", "readouts.py", "plots.py", "plots_run.py", "solvers.py", "page.py")
-REPORTING += ("page_data.py", "verdicts.py", "provenance.py", "lineup.py", "trace.py", "transfer.py")
-REPORTING += ("plots_trace.py", "plots_differences.py", "plots_transfer.py", "plots_infinity.py", "page_compare.py")
-REPORTING += ("typeset.py", "evaluation.py", "speed.py", "straight.py", "modes.py", "against.py", "targets.py")
-ENGINE = store.digest(p for p in PACKAGE.iterdir() if p.name not in (*REPORTING, "metrics", "__pycache__"))
-METRICS = store.digest([PACKAGE / "metrics"])
+SOURCE = sources.reference(CONFIG)["file"]
+REFERENCE = sources.reference_file(CONFIG)
+METHODS = matrix.method_ids(CONFIG)
+PACKAGE, SCRIPTS = atomic.ROOT / "workflow/cachebench", atomic.ROOT / "workflow/scripts"
 GPU = int(shutil.which("nvidia-smi") is not None)
 
 # Every shell command is `$PYTHON $SCRIPTS/<rule>.py`: this interpreter's, unless conda brings another.
 python = "python" if CONDA else shlex.quote(sys.executable)
-shell.prefix(f"set -euo pipefail; PYTHON={python}; SCRIPTS={shlex.quote(str(store.ROOT / 'workflow/scripts'))}; ")
-
-text = yaml.safe_dump(CONFIG, sort_keys=False)
-if not os.path.exists(CONFIGFILE) or Path(CONFIGFILE).read_text() != text:
-    store.write_text(CONFIGFILE, text)
+shell.prefix(f"set -euo pipefail; PYTHON={python}; SCRIPTS={shlex.quote(str(SCRIPTS))}; ")
 
 
 wildcard_constraints:
@@ -64,54 +63,49 @@ wildcard_constraints:
 def fit_labels(run, name):
     """Labels of a method's fits on a run; none if its file does not load or sweep (its rows will say why)."""
     try:
-        cls = method.plugin(name)
-        return [cls.fit_label(params) for params in settings.fits(CONFIG, cls, run)]
+        cls = loader.plugin(name)
+        return [cls.fit_label(params) for params in matrix.fits(CONFIG, cls, run)]
     except Exception:
         return []
 
 
-FITS = {(run, name): fit_labels(run, name) for run in CONFIG["runs"] for name in settings.method_ids(CONFIG, run)}
+FITS = {(run, name): fit_labels(run, name) for run in CONFIG["runs"] for name in matrix.method_ids(CONFIG, run)}
 
 
 def methods_of(run):
-    return settings.method_ids(CONFIG, run)
+    return matrix.method_ids(CONFIG, run)
 
 
 def budgets(run, name):
-    return settings.budgets(CONFIG, run, name)
+    return matrix.budgets(CONFIG, run, name)
 
 
 def states(wildcards):
-    return [
-        f"{RESULTS}/{wildcards.run}/{wildcards.method}/fit/{fit}.safetensors" for fit in FITS[wildcards.run, wildcards.method]
-    ]
+    return [TREE.fit(*wildcards[:2], fit) for fit in FITS[wildcards.run, wildcards.method]]
 
 
 def shards(run, name):
-    return [
-        f"{RESULTS}/{run}/{name}/{budget}/shard-{shard}.safetensors"
-        for budget in budgets(run, name)
-        for shard in range(settings.shards(CONFIG))
-    ]
+    return [TREE.shard(run, name, b, shard) for b in budgets(run, name) for shard in range(matrix.shards(CONFIG))]
 
 
 def fits_of(run):
-    return [
-        f"{RESULTS}/{run}/{name}/fit/{fit}.{ending}"
-        for name in methods_of(run)
-        for fit in FITS[run, name]
-        for ending in ("safetensors", "csv", "json")
-    ]
+    endings = ("safetensors", "csv", "json")
+    return [TREE.fit(run, name, fit, e) for name in methods_of(run) for fit in FITS[run, name] for e in endings]
 
 
 def images_of(run):
     return [shard for name in methods_of(run) for shard in shards(run, name)]
 
 
-def plugin_file(wildcards):
-    """The method's file, and the files that its parameter `path` names, as far as there are any."""
-    named = settings.paths(CONFIG, wildcards.method, wildcards.run)
-    return [str(method.file_of(wildcards.method)), *(p for p in named if p in DOWNLOADS or os.path.exists(p))]
+def results_of(path):
+    """The file path(run, method) of every method of every run."""
+    return [path(run, name) for run in CONFIG["runs"] for name in methods_of(run)]
+
+
+def plugin_files(wildcards):
+    """The method's files, and those that its parameter `path` names, as far as there are any."""
+    named = matrix.paths(CONFIG, wildcards.method, wildcards.run)
+    return [*loader.files_of(wildcards.method), *(p for p in named if p in DOWNLOADS or os.path.exists(p))]
 
 
 def backbone(wildcards):
@@ -119,7 +113,7 @@ def backbone(wildcards):
 
 
 def made_here(source):
-    return source.startswith((settings.RANDOM, settings.MADE))
+    return source.startswith((RANDOM, sources.MADE))
 
 
 def weights(wildcards):
@@ -129,7 +123,7 @@ def weights(wildcards):
 
 def weights_of(entry):
     source = entry["weights"]
-    if source.startswith(settings.RANDOM):
+    if source.startswith(RANDOM):
         return []
     return source if made_here(source) else ancient(source)
 
@@ -165,24 +159,39 @@ def digest_of(entry):
     """What a file of the config is known by: its sha256, or where that is unknown and it is downloaded, its source."""
     if made_here(entry["weights"]):
         return entry["weights"]
-    return entry.get("sha256") or files.source(entry) or files.digest(entry["weights"])
+    return entry.get("sha256") or downloads.source(entry) or downloads.digest(entry["weights"])
 
 
-# What features depend on besides the images.
-EXTRACTOR = canonical(
-    {key: CONFIG["extractor"].get(key) for key in ("kind", "features")},
-    digest_of(CONFIG["extractor"]),
-    store.digest(PACKAGE / f"metrics/{name}.py" for name in ("extractors", "inception", "resnet", "dinov2")),
-)
+def code(*scripts):
+    """What these scripts do: a hash over them and over what they import."""
+    return closure.digest(SCRIPTS / f"{script}.py" for script in scripts)
 
 
+def extractor_of(entry):
+    """What features depend on besides the images."""
+    said = {key: entry.get(key) for key in ("kind", "features")}
+    return canonical(said, digest_of(entry), closure.digest(kinds.files_of(entry)))
+
+
+EXTRACTOR = extractor_of(CONFIG["extractor"])
 OF_METHODS = ("budgets", "methods", "params", "settings")  # keys of a run that say nothing of its network and trajectory
 
 
-def identity(wildcards):
-    """Everything that a run's numbers depend on besides the method."""
-    run = {key: value for key, value in CONFIG["runs"][wildcards.run].items() if key not in OF_METHODS}
-    return canonical(run, backbone(wildcards)["arch"], digest_of(backbone(wildcards)), ENGINE)
+def identity(*scripts):
+    """A function of the wildcards: everything that a run's numbers depend on besides its inputs. Of the code that is what the
+    scripts and the method's files import, the run's sampler and its backbone."""
+
+    def of(wildcards):
+        entry, arch = CONFIG["runs"][wildcards.run], backbone(wildcards)["arch"]
+        said = {key: value for key, value in entry.items() if key not in OF_METHODS}
+        named = [
+            loader.file_of(name) for name in ([wildcards.method] if "method" in wildcards.keys() else methods_of(wildcards.run))
+        ]
+        loaded = [PACKAGE / f"engine/samplers/{entry['sampler']}.py", PACKAGE / f"engine/backbones/{arch['kind']}"]
+        written = closure.digest([*(SCRIPTS / f"{script}.py" for script in scripts), *named, *loaded])
+        return canonical(said, arch, backbone(wildcards).get("noise"), digest_of(backbone(wildcards)), written)
+
+    return of
 
 
 # The backbone whose autoencoder encodes `data.images`, and what the calibration set depends on besides these.
@@ -193,7 +202,7 @@ if IMAGES:
         {key: CONFIG["data"].get(key) for key in ("images", "count")},
         CONFIG["backbones"][ENCODED]["arch"],
         coder_of(CONFIG["backbones"][ENCODED]),
-        store.digest(PACKAGE / name for name in ("train/latents.py", "backbones/autoencoder.py")),
+        code("encode"),
     )
 
 
@@ -202,11 +211,6 @@ def calibration_identity():
     given = CONFIG["calibration"]
     if IMAGES:
         return ENCODING
-    if settings.is_made(CONFIG, given):
+    if sources.is_made(CONFIG, given):
         return canonical(given, {file["name"]: file["sha256"] for file in CONFIG["data"]["files"]})
-    return files.digest(given) if os.path.exists(given) else ""
-
-
-def results_of(name):
-    """The file `name` of every method of every run."""
-    return [f"{RESULTS}/{run}/{m}/{name}" for run in CONFIG["runs"] for m in methods_of(run)]
+    return downloads.digest(given) if os.path.exists(given) else ""

@@ -9,10 +9,8 @@ rule fetch:
     localrule: True
     conda:
         "../../environment.yml"
-    params:
-        config=CONFIGFILE,
     shell:
-        "$PYTHON $SCRIPTS/fetch.py --config {params.config} --name {wildcards.file} --out {output} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/fetch.py --name {wildcards.file} --out {output} > {log} 2>&1"
 
 
 # A file of the config that has a `url` or `hub` and is not there yet. What is there is only verified, by the config's check.
@@ -27,10 +25,8 @@ rule download:
     localrule: True
     conda:
         "../../environment.yml"
-    params:
-        config=CONFIGFILE,
     shell:
-        "$PYTHON $SCRIPTS/download.py --config {params.config} --path {wildcards.path:q} 2>&1 | tee {log:q}"
+        "$PYTHON $SCRIPTS/download.py --path {wildcards.path:q} 2>&1 | tee {log:q}"
 
 
 if IMAGES:
@@ -42,7 +38,7 @@ if IMAGES:
         output:
             CONFIG["calibration"],
         log:
-            f"logs/{CONFIG['name']}/encode.log",
+            f"{LOGS}/encode.log",
         benchmark:
             f"{RESULTS}/benchmarks/encode.tsv"
         conda:
@@ -51,12 +47,10 @@ if IMAGES:
         resources:
             gpu=GPU,
         params:
-            config=CONFIGFILE,
             backbone=ENCODED,
             encoding=ENCODING,
         shell:
-            "$PYTHON $SCRIPTS/encode.py --config {params.config} --backbone {params.backbone} --threads {threads} "
-            "--out {output} > {log} 2>&1"
+            "$PYTHON $SCRIPTS/encode.py --backbone {params.backbone} --workers {threads} " "--out {output} > {log} 2>&1"
 
 
 rule calibration:
@@ -94,9 +88,7 @@ if REFERENCE != SOURCE:
         resources:
             gpu=GPU,
         params:
-            config=CONFIGFILE,
             extractor=EXTRACTOR,
             all_pairs=CONFIG["metrics"]["all_pairs"],
         shell:
-            "$PYTHON $SCRIPTS/reference.py --config {params.config} --images {input.images:q} --out {output} "
-            "--threads {threads} 2>&1 | tee {log:q}"
+            "$PYTHON $SCRIPTS/reference.py --images {input.images:q} --out {output} " "2>&1 | tee {log:q}"

@@ -1,5 +1,5 @@
 # `snakemake evaluate --config samples=PATH` scores anybody's images, a folder or an npz file, against the config's reference.
-from cachebench import images
+from cachebench.files import images
 
 if EVALUATED:
     try:
@@ -19,10 +19,9 @@ rule evaluate:
     resources:
         gpu=GPU,
     params:
-        config=CONFIGFILE,
         samples=shlex.quote(EVALUATED),  # :q leaves nothing of an empty one
         reference=REFERENCE,
         out=f"{RESULTS}/{os.path.splitext(os.path.basename(os.path.normpath(EVALUATED)))[0]}",
     shell:
-        "$PYTHON $SCRIPTS/evaluate.py --config {params.config} --samples {params.samples} --reference {params.reference:q} "
-        "--json {params.out:q}.json --csv {params.out:q}.csv --threads {threads} 2>&1 | tee {log}"
+        "$PYTHON $SCRIPTS/evaluate.py --samples {params.samples} --reference {params.reference:q} "
+        "--json {params.out:q}.json --csv {params.out:q}.csv 2>&1 | tee {log}"

@@ -1,14 +1,14 @@
 rule fit:
     input:
-        plugin=plugin_file,
+        plugin=plugin_files,
         weights=weights,
-        calibration=CONFIG["calibration"] if IMAGES or settings.is_made(CONFIG, CONFIG["calibration"]) else [],
+        calibration=CONFIG["calibration"] if IMAGES or sources.is_made(CONFIG, CONFIG["calibration"]) else [],
     output:
-        state=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.safetensors",
-        curve=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.csv",
-        report=f"{RESULTS}/{{run}}/{{method}}/fit/{{fit}}.json",
+        state=TREE.fit(RUN, METHOD, "{fit}"),
+        curve=TREE.fit(RUN, METHOD, "{fit}", "csv"),
+        report=TREE.fit(RUN, METHOD, "{fit}", "json"),
     log:
-        f"logs/{CONFIG['name']}/{{run}}/{{method}}/fit-{{fit}}.log",
+        f"{LOGS}/{{run}}/{{method}}/fit-{{fit}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{run}}-{{method}}-fit-{{fit}}.tsv"
     priority: 10
@@ -18,39 +18,37 @@ rule fit:
     resources:
         gpu=GPU,
     params:
-        config=CONFIGFILE,
-        identity=identity,
+        identity=identity("fit"),
         calibration=calibration_identity(),
         launcher=launcher,
     shell:
-        "$PYTHON {params.launcher} $SCRIPTS/fit.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
+        "$PYTHON {params.launcher} $SCRIPTS/fit.py --run {wildcards.run} --method {wildcards.method} "
         "--fit {wildcards.fit:q} --state {output.state:q} --curve {output.curve:q} --report {output.report:q} "
-        "--threads {threads} > {log:q} 2>&1"
+        "> {log:q} 2>&1"
 
 
 rule match:
     input:
-        plugin=plugin_file,
+        plugin=plugin_files,
         states=states,
         weights=weights,
     output:
-        f"{RESULTS}/{{run}}/{{method}}/settings.json",
+        TREE.settings(RUN, METHOD),
     log:
-        f"logs/{CONFIG['name']}/{{run}}/{{method}}/match.log",
+        f"{LOGS}/{{run}}/{{method}}/match.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{run}}-{{method}}-match.tsv"
     priority: 9
     conda:
         "../../environment.yml"
     params:
-        config=CONFIGFILE,
-        identity=identity,
+        identity=identity("match"),
         budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
         grid=lambda wildcards: canonical(
-            settings.overrides(CONFIG, wildcards.method, wildcards.run),
-            list(settings.fixed(CONFIG, wildcards.run, wildcards.method).values()),
+            matrix.overrides(CONFIG, wildcards.method, wildcards.run),
+            list(matrix.fixed(CONFIG, wildcards.run, wildcards.method).values()),
             CONFIG["tolerance"],
         ),
     shell:
-        "$PYTHON $SCRIPTS/match.py --config {params.config} --run {wildcards.run} --method {wildcards.method} "
+        "$PYTHON $SCRIPTS/match.py --run {wildcards.run} --method {wildcards.method} "
         "--states {input.states:q} --out {output} > {log} 2>&1"

@@ -1,30 +1,29 @@
 # Numbers that papers print, beside the measured ones, where the config has a backbone that a paper has.
 PUBLISHED = "resources/published/l2c.csv"
-VERDICTS = [f"{RESULTS}/verdicts.{e}" for e in ("csv", "md")] if verdicts.of_config(verdicts.read(), CONFIG) else []
+VERDICTS = [f"{RESULTS}/verdicts.{e}" for e in ("csv", "md")] if published.of_config(published.read(), CONFIG) else []
 
 
 rule verdicts:
     input:
-        results=f"{RESULTS}/results.csv",
+        results=TREE.file("results.csv"),
         published=PUBLISHED,
     output:
-        csv=f"{RESULTS}/verdicts.csv",
+        csv=TREE.file("verdicts.csv"),
         markdown=report(
-            f"{RESULTS}/verdicts.md",
+            TREE.file("verdicts.md"),
             caption="../report/verdicts.rst",
             category="Tables",
             labels={"table": "verdicts", "format": "md"},
         ),
     log:
-        f"logs/{CONFIG['name']}/verdicts.log",
+        f"{LOGS}/verdicts.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        config=CONFIGFILE,
-        judging=store.digest([PACKAGE / "verdicts.py"]),
+        code=code("verdicts"),
     shell:
-        "$PYTHON $SCRIPTS/verdicts.py --config {params.config} --results {input.results} --published {input.published} "
+        "$PYTHON $SCRIPTS/verdicts.py --results {input.results} --published {input.published} "
         "--csv {output.csv} --markdown {output.markdown} > {log} 2>&1"
 
 

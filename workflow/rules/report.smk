@@ -1,51 +1,53 @@
 rule collect:
     input:
-        results_of("settings.json"),
-        results_of("scores.json"),
-        results_of("latency.json"),
+        results_of(TREE.settings),
+        results_of(TREE.scores),
+        results_of(TREE.latency),
     output:
-        report(
-            f"{RESULTS}/results.csv",
+        table=report(
+            TREE.file("results.csv"),
             caption="../report/results.rst",
             category="Tables",
             labels={"table": "results", "format": "csv"},
         ),
+        config=TREE.file("config.yaml"),
     log:
-        f"logs/{CONFIG['name']}/collect.log",
+        f"{LOGS}/collect.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        config=CONFIGFILE,
+        results=RESULTS,
+        config=canonical(CONFIG),
+        code=code("collect"),
     shell:
-        "$PYTHON $SCRIPTS/collect.py --config {params.config} --folder $(dirname {output}) --out {output} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/collect.py --folder {params.results} --out {output.table} --written {output.config} > {log} 2>&1"
 
 
 rule comparisons:
     input:
-        results=f"{RESULTS}/results.csv",
-        scores=results_of("scores.json"),
+        results=TREE.file("results.csv"),
+        scores=results_of(TREE.scores),
     output:
         report(
-            f"{RESULTS}/comparisons.csv",
+            TREE.file("comparisons.csv"),
             caption="../report/comparisons.rst",
             category="Tables",
             labels={"table": "comparisons", "format": "csv"},
         ),
     log:
-        f"logs/{CONFIG['name']}/comparisons.log",
+        f"{LOGS}/comparisons.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        comparing=store.digest([PACKAGE / "compare.py", PACKAGE / "readouts.py"]),
+        results=RESULTS,
+        code=code("comparisons"),
     shell:
-        "$PYTHON $SCRIPTS/comparisons.py --results {input.results} --folder $(dirname {output}) --out {output} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/comparisons.py --results {input.results} --folder {params.results} --out {output} > {log} 2>&1"
 
 
-# What the tables, figures and the page are made by, besides their inputs.
-DRAWING = store.digest([PACKAGE / name for name in REPORTING])
-TEMPLATE = store.digest(store.ROOT / f"workflow/report/page.{ending}" for ending in ("html.j2", "css", "js"))
+TEMPLATE = [PACKAGE / f"report/page/page.{ending}" for ending in ("html.j2", "css", "js")]
 FIGURES = ("pareto", "differences", "fidelity", *["infinity"] * CONFIG["metrics"]["infinity"])
 FIGURES += ("trace", "routers", "fits", "samples")
 FORMATS = ("png", "svg", "pdf")
@@ -53,12 +55,12 @@ FORMATS = ("png", "svg", "pdf")
 
 rule tables:
     input:
-        results=f"{RESULTS}/results.csv",
-        comparisons=f"{RESULTS}/comparisons.csv",
+        results=TREE.file("results.csv"),
+        comparisons=TREE.file("comparisons.csv"),
     output:
         [
             report(
-                f"{RESULTS}/tables/{run}.{ending}",
+                TREE.table(run, ending),
                 caption="../report/table.rst",
                 category="Tables",
                 labels={"table": run, "format": ending},
@@ -67,33 +69,31 @@ rule tables:
             for ending in ("csv", "md", "tex")
         ],
     log:
-        f"logs/{CONFIG['name']}/tables.log",
+        f"{LOGS}/tables.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        config=CONFIGFILE,
-        drawing=DRAWING,
+        code=code("tables"),
     shell:
-        "$PYTHON $SCRIPTS/tables.py --config {params.config} --results {input.results} --comparisons {input.comparisons} "
-        "--out {output} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/tables.py --results {input.results} --comparisons {input.comparisons} " "--out {output} > {log} 2>&1"
 
 
 rule schedules:
     input:
-        expand(f"{RESULTS}/figures/{{run}}/schedules.png", run=CONFIG["runs"]),
+        expand(TREE.figure("schedules", "png", RUN), run=CONFIG["runs"]),
     localrule: True
 
 
 # The schedules of all settings as heat maps side by side, and of those that only reuse JSON files that `schedule_file` reads.
 rule gallery:
     input:
-        settings=lambda wildcards: [f"{RESULTS}/{wildcards.run}/{name}/settings.json" for name in methods_of(wildcards.run)],
+        settings=lambda wildcards: [TREE.settings(wildcards.run, name) for name in methods_of(wildcards.run)],
         fits=lambda wildcards: fits_of(wildcards.run),
     output:
         figures=[
             report(
-                f"{RESULTS}/figures/{{run}}/schedules.{ending}",
+                TREE.figure("schedules", ending, RUN),
                 caption="../report/schedules.rst",
                 category="Figures",
                 subcategory="{run}",
@@ -101,32 +101,32 @@ rule gallery:
             )
             for ending in FORMATS
         ],
-        folder=directory(f"{RESULTS}/schedules/{{run}}"),
+        folder=directory(TREE.schedules(RUN)),
     log:
-        f"logs/{CONFIG['name']}/{{run}}/gallery.log",
+        f"{LOGS}/{{run}}/gallery.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        config=CONFIGFILE,
-        drawing=DRAWING,
+        results=RESULTS,
+        code=code("gallery"),
     shell:
-        "$PYTHON $SCRIPTS/gallery.py --config {params.config} --run {wildcards.run} --folder $(dirname $(dirname {output.folder})) "
+        "$PYTHON $SCRIPTS/gallery.py --run {wildcards.run} --folder {params.results} "
         "--schedules {output.folder} --out {output.figures} > {log} 2>&1"
 
 
 rule plots:
     input:
-        results=f"{RESULTS}/results.csv",
-        comparisons=f"{RESULTS}/comparisons.csv",
+        results=TREE.file("results.csv"),
+        comparisons=TREE.file("comparisons.csv"),
         fits=lambda wildcards: fits_of(wildcards.run),
         images=lambda wildcards: images_of(wildcards.run),
-        trace=f"{RESULTS}/{{run}}/trace.csv",
-        scores=lambda wildcards: [f"{RESULTS}/{wildcards.run}/{name}/scores.json" for name in methods_of(wildcards.run)],
+        trace=TREE.trace(RUN),
+        scores=lambda wildcards: [TREE.scores(wildcards.run, name) for name in methods_of(wildcards.run)],
     output:
         [
             report(
-                f"{RESULTS}/figures/{{run}}/{figure}.{ending}",
+                TREE.figure(figure, ending, RUN),
                 caption=f"../report/{figure}.rst",
                 category="Figures",
                 subcategory="{run}",
@@ -136,16 +136,16 @@ rule plots:
             for ending in FORMATS
         ],
     log:
-        f"logs/{CONFIG['name']}/{{run}}/plots.log",
+        f"{LOGS}/{{run}}/plots.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        config=CONFIGFILE,
-        drawing=DRAWING,
+        results=RESULTS,
+        code=code("plots"),
     shell:
-        "$PYTHON $SCRIPTS/plots.py --config {params.config} --run {wildcards.run} --results {input.results} "
-        "--comparisons {input.comparisons} --folder $(dirname {input.results}) --out {output} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/plots.py --run {wildcards.run} --results {input.results} "
+        "--comparisons {input.comparisons} --folder {params.results} --out {output} > {log} 2>&1"
 
 
 # Which half of a solver's evaluations can be reused: drawn where a run probes both.
@@ -154,11 +154,11 @@ PROBED = any({"alternate.outer", "alternate.mid"} <= set(methods_of(run)) for ru
 
 rule solvers:
     input:
-        f"{RESULTS}/results.csv",
+        TREE.file("results.csv"),
     output:
         [
             report(
-                f"{RESULTS}/figures/solvers.{ending}",
+                TREE.figure("solvers", ending),
                 caption="../report/solvers.rst",
                 category="Figures",
                 labels={"figure": "solvers", "format": ending},
@@ -166,43 +166,42 @@ rule solvers:
             for ending in FORMATS
         ],
     log:
-        f"logs/{CONFIG['name']}/solvers.log",
+        f"{LOGS}/solvers.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        drawing=DRAWING,
+        code=code("solvers"),
     shell:
         "$PYTHON $SCRIPTS/solvers.py --results {input} --out {output} > {log} 2>&1"
 
 
 rule page:
     input:
-        results=f"{RESULTS}/results.csv",
-        comparisons=f"{RESULTS}/comparisons.csv",
+        results=TREE.file("results.csv"),
+        comparisons=TREE.file("comparisons.csv"),
         verdicts=VERDICTS[:1],
         tables=rules.tables.output,
         solvers=rules.solvers.output if PROBED else [],
         figures=expand(
-            f"{RESULTS}/figures/{{run}}/{{figure}}.{{ending}}",
+            TREE.figure("{figure}", "{ending}", RUN),
             run=CONFIG["runs"],
             figure=(*FIGURES, "schedules"),
             ending=FORMATS,
         ),
-        settings=results_of("settings.json"),
+        settings=results_of(TREE.settings),
         fits=[file for run in CONFIG["runs"] for file in fits_of(run)],
         images=[file for run in CONFIG["runs"] for file in images_of(run)],
     output:
-        f"{RESULTS}/index.html",
+        TREE.file("index.html"),
     log:
-        f"logs/{CONFIG['name']}/page.log",
+        f"{LOGS}/page.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        config=CONFIGFILE,
-        drawing=[DRAWING, TEMPLATE],
+        code=[code("page"), *map(atomic.sha256, TEMPLATE)],
         printed=f"--verdicts {VERDICTS[0]}" if VERDICTS else "",
     shell:
-        "$PYTHON $SCRIPTS/page.py --config {params.config} --results {input.results} --comparisons {input.comparisons} "
+        "$PYTHON $SCRIPTS/page.py --results {input.results} --comparisons {input.comparisons} "
         "{params.printed} --figures {input.figures} {input.solvers} --out {output} > {log} 2>&1"

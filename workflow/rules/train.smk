@@ -28,12 +28,10 @@ rule train_backbone:
     resources:
         gpu=GPU,
     params:
-        config=CONFIGFILE,
         settings=lambda wildcards: TRAINABLE[wildcards.backbone],
     shell:
-        "$PYTHON $SCRIPTS/train_backbone.py --config {params.config} --backbone {wildcards.backbone} "
-        "--images {input.images} --labels {input.labels} --weights {output.weights} --curve {output.curve} "
-        "--threads {threads} 2>&1 | tee {log}"
+        "$PYTHON $SCRIPTS/train_backbone.py --backbone {wildcards.backbone} "
+        "--images {input.images} --labels {input.labels} --weights {output.weights} --curve {output.curve} 2>&1 | tee {log}"
 
 
 rule train_extractor:
@@ -54,9 +52,8 @@ rule train_extractor:
     resources:
         gpu=GPU,
     params:
-        config=CONFIGFILE,
         settings=CONFIG["extractor"].get("train"),
     shell:
-        "$PYTHON $SCRIPTS/train_extractor.py --config {params.config} --images {input.images} --labels {input.labels} "
+        "$PYTHON $SCRIPTS/train_extractor.py --images {input.images} --labels {input.labels} "
         "--test-images {input.test_images} --test-labels {input.test_labels} --weights {output.weights} "
-        "--curve {output.curve} --threads {threads} 2>&1 | tee {log}"
+        "--curve {output.curve} 2>&1 | tee {log}"

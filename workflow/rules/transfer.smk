@@ -8,13 +8,13 @@ rule transfer:
 # One job for all schedules that are used on a run, since all are compared with its full run.
 rule transfer_column:
     input:
-        plugins=lambda wildcards: [str(method.file_of(name)) for name in transfer.methods(CONFIG, wildcards.run)],
-        fits=lambda wildcards: [file for run in transfer.partners(CONFIG, wildcards.run) for file in fits_of(run)],
+        plugins=lambda wildcards: [file for name in matrix.fitted(CONFIG, wildcards.run) for file in loader.files_of(name)],
+        fits=lambda wildcards: [file for run in matrix.partners(CONFIG, wildcards.run) for file in fits_of(run)],
         weights=weights,
     output:
-        f"{RESULTS}/transfer/{{run}}.csv",
+        TREE.transfer(RUN),
     log:
-        f"logs/{CONFIG['name']}/{{run}}/transfer.log",
+        f"{LOGS}/{{run}}/transfer.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{run}}-transfer.tsv"
     conda:
@@ -22,19 +22,17 @@ rule transfer_column:
     resources:
         gpu=GPU,
     params:
-        config=CONFIGFILE,
-        identity=identity,
+        identity=identity("transfer"),
+        results=RESULTS,
         samples=canonical(CONFIG["samples"], CONFIG["tolerance"]),
-        budgets=lambda wildcards: settings.budgets(CONFIG, wildcards.run),
-        transferring=store.digest([PACKAGE / "transfer.py"]),
+        budgets=lambda wildcards: matrix.budgets(CONFIG, wildcards.run),
     shell:
-        "$PYTHON $SCRIPTS/transfer.py --config {params.config} --run {wildcards.run} --folder $(dirname $(dirname {output})) "
-        "--out {output} --threads {threads} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/transfer.py --run {wildcards.run} --folder {params.results} " "--out {output} > {log} 2>&1"
 
 
 rule transfer_table:
     input:
-        expand(f"{RESULTS}/transfer/{{run}}.csv", run=CONFIG["runs"]),
+        expand(TREE.transfer(RUN), run=CONFIG["runs"]),
     output:
         [
             report(
@@ -46,11 +44,11 @@ rule transfer_table:
             for ending in ("csv", "md", *FORMATS)
         ],
     log:
-        f"logs/{CONFIG['name']}/transfer.log",
+        f"{LOGS}/transfer.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        drawing=DRAWING,
+        code=code("transfer_table"),
     shell:
         "$PYTHON $SCRIPTS/transfer_table.py --columns {input} --out {output} > {log} 2>&1"

@@ -2,14 +2,20 @@
 
 from pathlib import Path
 
+import yaml
+
 from _cli import arguments
+from cachebench.files import atomic
+from cachebench.judge import results
+from cachebench.setup import config
 
-args = arguments(__doc__, "config", "folder", "out")
+args = arguments(__doc__, "config?", "folder", "out", "written?")
 
-from cachebench import config, results, store  # noqa: E402
-
-rows = results.collect(config.load(args.config), Path(args.folder))
-store.write_csv(args.out, rows, results.COLUMNS)
+cfg = config.load(args.config)
+rows = results.collect(cfg, Path(args.folder))
+atomic.write_csv(args.out, rows, results.COLUMNS)
+if args.written:  # the config, for people and for scripts that are called by hand
+    atomic.write_text(args.written, yaml.safe_dump(cfg, sort_keys=False))
 for row in rows:
     if row["status"] == "failed":
         print(f"{row['run']} {row['method']} at budget {row['budget']} failed: {row['reason']}")

@@ -1,19 +1,19 @@
 """Compares the methods of each budget: paired differences, ranks and read-outs (csv)."""
 
-from pathlib import Path
-
 from _cli import arguments
+from cachebench.files import atomic
+from cachebench.judge import pairs
+from cachebench.report import tables
+from cachebench.run.folder import Folder
 
 args = arguments(__doc__, "results", "folder", "out")
 
-from cachebench import compare, store, tables  # noqa: E402
-
 frame = tables.read(args.results)
-pairs = frame[["run", "method"]].drop_duplicates().itertuples(index=False, name=None)
-files = {pair: store.read_json(Path(args.folder, *pair) / "scores.json") for pair in pairs}
+methods = frame[["run", "method"]].drop_duplicates().itertuples(index=False, name=None)
+files = {pair: atomic.read_json(Folder(args.folder).scores(*pair)) for pair in methods}
 scored = {pair: {float(budget): row for budget, row in rows.items()} for pair, rows in files.items()}
 try:
-    rows = compare.comparisons(frame, scored)
-except compare.Incomparable as error:
+    rows = pairs.comparisons(frame, scored)
+except pairs.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
-store.write_csv(args.out, rows, compare.COLUMNS)
+atomic.write_csv(args.out, rows, pairs.COLUMNS)

@@ -3,14 +3,14 @@
 import sys
 
 from _cli import arguments
+from cachebench.files import downloads
+from cachebench.setup import config, sources
 
-args = arguments(__doc__, "config", "path")
+args = arguments(__doc__, "config?", "path")
 
-from cachebench import config, files  # noqa: E402
-
-entry = config.downloads(config.load(args.config))[args.path]
+entry = sources.fetchable(config.load(args.config))[args.path]
 try:
-    found = (files.download_hub if "hub" in entry else files.download)(path=args.path, **entry)
+    found = (downloads.download_hub if "hub" in entry else downloads.download)(path=args.path, **entry)
 except (OSError, ValueError) as error:
     sys.exit(str(error))
 print(f"{args.path}: sha256 {found}")

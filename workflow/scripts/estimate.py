@@ -4,16 +4,18 @@ The rate, in MACs a second, is `--rate`, or measured: a results.csv whose rows w
 second times their MACs, the slowest counts). A row costs its budget; an image that a router is trained on costs as much as five
 network rows (three passes, one of them with its gradient). The other fits, and encoding, are left out."""
 
+import csv
+import sys
+
 from _cli import arguments
+from cachebench.engine import cost
+from cachebench.plugin import loader, method
+from cachebench.run import opening
+from cachebench.setup import check, config, matrix
 
 args = arguments(__doc__, "config", "rate?", "results?")
 
-import csv  # noqa: E402
-import sys  # noqa: E402
-
-from cachebench import config, cost, method, setting  # noqa: E402
-
-cfg = config.check(config.read(args.config), args.config)
+cfg = check.check(config.read(args.config), args.config)
 if args.rate:
     rate = float(args.rate)
 elif args.results:
@@ -24,15 +26,15 @@ else:
     sys.exit("estimate: give --rate MACS_PER_SECOND, or --results of a run on the device")
 total = 0.0
 for run in cfg["runs"]:
-    spec, hours, rows = config.spec(cfg, run), 0.0, 0
-    full, around = cost.image_macs(spec, cost.full_rows(spec)), setting.ends_macs(cfg, run)
-    for name in config.method_ids(cfg, run):
-        cls, budgets = method.plugin(name), config.budgets(cfg, run, name)
-        named = config.paths(cfg, name, run)  # files that may still have to be fetched
-        if named or not cls(**method.settings(cls.sweep(spec, config.overrides(cfg, name, run)))[0]).supports(spec):
+    spec, hours, rows = matrix.spec(cfg, run), 0.0, 0
+    full, around = cost.image_macs(spec, cost.full_rows(spec)), opening.ends_macs(cfg, run)
+    for name in matrix.method_ids(cfg, run):
+        cls, budgets = loader.plugin(name), matrix.budgets(cfg, run, name)
+        named = matrix.paths(cfg, name, run)  # files that may still have to be fetched
+        if named or not cls(**method.settings(cls.sweep(spec, matrix.overrides(cfg, name, run)))[0]).supports(spec):
             rows += len(budgets)
-            hours += (sum(budgets) * full + len(budgets) * around) * config.total(cfg["samples"]) / rate / 3600
-            trained = [fit for fit in config.fits(cfg, cls, run) if {"iterations", "lambda"} <= fit.keys()]
+            hours += (sum(budgets) * full + len(budgets) * around) * matrix.total(cfg["samples"]) / rate / 3600
+            trained = [fit for fit in matrix.fits(cfg, cls, run) if {"iterations", "lambda"} <= fit.keys()]
             passes = sum(5.0 * fit["iterations"] * fit["batch_size"] for fit in trained)
             hours += passes * full / spec.rows / spec.num_evaluations / rate / 3600
     print(f"{run}: {rows} rows, {full / 1e12:.3g} + {around / 1e12:.2g} TMACs an image, {hours:.3g} h")

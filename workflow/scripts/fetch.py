@@ -1,13 +1,13 @@
 """Writes one file of the config's data: from a local folder or from its URLs; its content is checked by sha256."""
 
 from _cli import arguments
+from cachebench.models import datasets
+from cachebench.setup import config
 
-args = arguments(__doc__, "config", "name", "out")
-
-from cachebench import config, data  # noqa: E402
+args = arguments(__doc__, "config?", "name", "out")
 
 entry = config.load(args.config)["data"]
-fetch = data.fetch_cifar10 if entry["kind"] == "cifar10" else data.fetch
+fetch = datasets.fetch_cifar10 if entry["kind"] == "cifar10" else datasets.fetch
 try:
     fetch(next(file for file in entry["files"] if file["name"] == args.name), entry["folders"], args.out)
 except ValueError as error:

@@ -3,26 +3,25 @@
 from pathlib import Path
 
 from _cli import arguments
+from cachebench.engine import device
+from cachebench.files import atomic
+from cachebench.fit import parallel
+from cachebench.plugin import loader
+from cachebench.plugin.loader import reason
+from cachebench.plugin.problem import Problem
+from cachebench.run.opening import calibration, run_model
+from cachebench.setup import config, matrix
 
-args = arguments(__doc__, "config", "run", "method", "fit", "state", "curve", "report", "threads?")
-
-import torch  # noqa: E402
-
-from cachebench import config, device, method, store  # noqa: E402
-from cachebench.setting import calibration, reason, run_model  # noqa: E402
-from cachebench.train import parallel  # noqa: E402
-from cachebench.train.problem import Problem  # noqa: E402
-
-torch.set_num_threads(int(args.threads or torch.get_num_threads()))
+args = arguments(__doc__, "config?", "run", "method", "fit", "state", "curve", "report")
 cfg = config.load(args.config)
 where, state, curve, report = device.pick(), {}, [], {}
 partial = Path(f"{args.state}.partial")
 rank, start = parallel.join(where), device.clock(where)
 try:
-    cls = method.plugin(args.method)
-    params = next(p for p in config.fits(cfg, cls, args.run) if cls.fit_label(p) == args.fit)
+    cls = loader.plugin(args.method)
+    params = next(p for p in matrix.fits(cfg, cls, args.run) if cls.fit_label(p) == args.fit)
     chosen = cls(**params)
-    spec = config.spec(cfg, args.run)
+    spec = matrix.spec(cfg, args.run)
     report["params"] = params
     report["reason"] = chosen.supports(spec)
     if not report["reason"]:
@@ -34,7 +33,7 @@ except Exception as error:
     report["reason"] = reason(error)
 if rank == 0:  # of several processes all have the same
     report |= {"seconds": device.clock(where) - start, "device": device.describe(where)}
-    store.write_tensors(args.state, state)
-    store.write_csv(args.curve, curve)
-    store.write_json(args.report, report)
+    atomic.write_tensors(args.state, state)
+    atomic.write_csv(args.curve, curve)
+    atomic.write_json(args.report, report)
     partial.unlink(missing_ok=True)

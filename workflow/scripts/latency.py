@@ -1,15 +1,15 @@
 """Times all settings of one method beside the full run, interleaved (json: one row per budget)."""
 
 from _cli import arguments
+from cachebench.engine import device, trajectory
+from cachebench.files import atomic
+from cachebench.plugin.loader import reason
+from cachebench.run.opening import decoder, open_setting
+from cachebench.run.sample import start
+from cachebench.setup import config
+from cachebench.speed import latency
 
-args = arguments(__doc__, "config", "run", "method", "budgets+", "settings", "full-settings", "states*", "out", "threads?")
-
-import torch  # noqa: E402
-
-from cachebench import config, device, latency, store, trajectory  # noqa: E402
-from cachebench.setting import decoder, open_setting, reason, start  # noqa: E402
-
-torch.set_num_threads(int(args.threads or torch.get_num_threads()))
+args = arguments(__doc__, "config?", "run", "method", "budgets+", "settings", "full-settings", "states*", "out")
 cfg = config.load(args.config)
 where, batch = device.pick(exclusive=True), cfg["latency"]["batch_size"]
 
@@ -51,4 +51,4 @@ for budget in measured.keys() - {"full", "decode"}:
     rows[budget] |= own.row(batch) | {"speed_up": full.median / own.median, "batch_size": batch}
     rows[budget] |= latency.end_to_end(full, own, measured.get("decode"))
     rows[budget]["latency_device"] = device.describe(where)
-store.write_json(args.out, rows)
+atomic.write_json(args.out, rows)

@@ -1,15 +1,17 @@
 """Chooses, for each budget, the setting of one method whose exact cost is closest (json, one entry per budget)."""
 
 from _cli import arguments
+from cachebench.files import atomic
+from cachebench.plugin import loader, method
+from cachebench.plugin.loader import reason
+from cachebench.run.match import candidates, match, measured_rows
+from cachebench.run.opening import read_states
+from cachebench.setup import config, matrix
 
-args = arguments(__doc__, "config", "run", "method", "states*", "out")
-
-from cachebench import config, method, store  # noqa: E402
-from cachebench.match import candidates, match  # noqa: E402
-from cachebench.setting import measured_rows, read_states, reason  # noqa: E402
+args = arguments(__doc__, "config?", "run", "method", "states*", "out")
 
 cfg = config.load(args.config)
-spec = config.spec(cfg, args.run)
+spec = matrix.spec(cfg, args.run)
 
 
 def entries(grid, budgets, tolerance):
@@ -23,8 +25,8 @@ def entries(grid, budgets, tolerance):
 
 
 try:
-    cls = method.plugin(args.method)
-    found = [entry for grid in config.grids(cfg, cls, args.run) for entry in entries(*grid)]
+    cls = loader.plugin(args.method)
+    found = [entry for grid in matrix.grids(cfg, cls, args.run) for entry in entries(*grid)]
 except Exception as error:
-    found = [{"budget": b, "status": "failed", "reason": reason(error)} for b in config.budgets(cfg, args.run, args.method)]
-store.write_json(args.out, found)
+    found = [{"budget": b, "status": "failed", "reason": reason(error)} for b in matrix.budgets(cfg, args.run, args.method)]
+atomic.write_json(args.out, found)

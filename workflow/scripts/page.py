@@ -3,18 +3,21 @@
 from pathlib import Path
 
 from _cli import arguments
+from cachebench.files import atomic
+from cachebench.judge import pairs, published
+from cachebench.report import tables
+from cachebench.report.page import collect, render
+from cachebench.setup import config
 
-args = arguments(__doc__, "config", "results", "comparisons?", "verdicts?", "figures+", "out")
-
-from cachebench import compare, config, page, page_data, store, tables, verdicts  # noqa: E402
+args = arguments(__doc__, "config?", "results", "comparisons?", "verdicts?", "figures+", "out")
 
 cfg = config.load(args.config)
 frame = tables.completed(cfg, tables.read(args.results, args.comparisons))
 folder = Path(args.out).parent
-printed = verdicts.read(args.verdicts) if args.verdicts else ()
+printed = published.read(args.verdicts) if args.verdicts else ()
 try:
-    data = page_data.collect(cfg, frame, folder)
-    html = page.render(cfg, frame, args.config, args.figures, folder, data, printed)
-except compare.Incomparable as error:
+    data = collect.collect(cfg, frame, folder)
+    html = render.render(cfg, frame, args.results, args.figures, folder, data, printed)
+except pairs.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
-store.write_text(args.out, html)
+atomic.write_text(args.out, html)

@@ -1,16 +1,16 @@
 """Samples one shard of one setting and extracts its features as it goes: features, logits, first latents and images."""
 
 from _cli import arguments
+from cachebench.engine import device
+from cachebench.files import atomic
+from cachebench.judge import provenance
+from cachebench.metrics import extractors
+from cachebench.plugin.loader import reason
+from cachebench.run.opening import decoder, open_setting
+from cachebench.run.sample import sample_shard
+from cachebench.setup import config
 
-args = arguments(__doc__, "config", "run", "method", "budget", "settings", "states*", "shard", "out", "threads?")
-
-import torch  # noqa: E402
-
-from cachebench import config, device, provenance, store  # noqa: E402
-from cachebench.metrics import extractors  # noqa: E402
-from cachebench.setting import decoder, open_setting, reason, sample_shard  # noqa: E402
-
-torch.set_num_threads(int(args.threads or torch.get_num_threads()))
+args = arguments(__doc__, "config?", "run", "method", "budget", "settings", "states*", "shard", "out")
 cfg = config.load(args.config)
 where, tensors, metadata = device.pick(), {}, {}
 try:
@@ -22,4 +22,4 @@ try:
         metadata |= facts | {"device": device.describe(where)} | provenance.here(args.method)
 except Exception as error:
     metadata = {"status": "failed", "reason": reason(error)}
-store.write_tensors(args.out, tensors, metadata)
+atomic.write_tensors(args.out, tensors, metadata)

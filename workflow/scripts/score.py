@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from _cli import arguments
+from cachebench.files import atomic
+from cachebench.metrics import references, scores
+from cachebench.plugin.loader import reason
+from cachebench.run.shards import join_shards
+from cachebench.setup import config
 
-args = arguments(__doc__, "config", "reference", "shards+", "full+", "out")
-
-from cachebench import config, store  # noqa: E402
-from cachebench.metrics import references, scores  # noqa: E402
-from cachebench.setting import join_shards, reason  # noqa: E402
+args = arguments(__doc__, "config?", "reference", "shards+", "full+", "out")
 
 cfg = config.load(args.config)
 metrics = cfg["metrics"]
@@ -26,4 +27,4 @@ for budget in budgets:
     except Exception as error:
         row = {"status": "failed", "reason": reason(error)}
     rows[budget] = row
-store.write_json(args.out, rows)
+atomic.write_json(args.out, rows)

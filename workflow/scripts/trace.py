@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from _cli import arguments
+from cachebench.engine import device
+from cachebench.files import atomic
+from cachebench.run import trace
+from cachebench.setup import config
 
-args = arguments(__doc__, "config", "run", "folder", "out", "threads?")
-
-import torch  # noqa: E402
-
-from cachebench import config, device, store, trace  # noqa: E402
-
-torch.set_num_threads(int(args.threads or torch.get_num_threads()))
-store.write_csv(args.out, trace.rows(config.load(args.config), args.run, Path(args.folder), device.pick()), trace.COLUMNS)
+args = arguments(__doc__, "config?", "run", "folder", "out")
+atomic.write_csv(args.out, trace.rows(config.load(args.config), args.run, Path(args.folder), device.pick()), trace.COLUMNS)

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 from _cli import arguments
+from cachebench.engine import device
+from cachebench.files import atomic
+from cachebench.run import transfer
+from cachebench.setup import config
 
-args = arguments(__doc__, "config", "run", "folder", "out", "threads?")
-
-import torch  # noqa: E402
-
-from cachebench import config, device, store, transfer  # noqa: E402
-
-torch.set_num_threads(int(args.threads or torch.get_num_threads()))
+args = arguments(__doc__, "config?", "run", "folder", "out")
 cfg = config.load(args.config)
-store.write_csv(args.out, transfer.column(cfg, args.run, Path(args.folder), device.pick()), transfer.COLUMNS)
+atomic.write_csv(args.out, transfer.column(cfg, args.run, Path(args.folder), device.pick()), transfer.COLUMNS)

@@ -3,15 +3,17 @@
 from collections import Counter
 
 from _cli import arguments
+from cachebench.files import atomic
+from cachebench.judge import published
+from cachebench.report import tables
+from cachebench.setup import config
 
-args = arguments(__doc__, "config", "results", "published", "csv", "markdown")
-
-from cachebench import config, store, tables, verdicts  # noqa: E402
+args = arguments(__doc__, "config?", "results", "published", "csv", "markdown")
 
 cfg = config.load(args.config)
-published = verdicts.of_config(verdicts.read(args.published), cfg)
-lines = verdicts.lines(tables.read(args.results).to_dict("records"), published, cfg)
-store.write_csv(args.csv, lines, verdicts.COLUMNS)
-store.write_text(args.markdown, verdicts.markdown(lines))
+printed = published.of_config(published.read(args.published), cfg)
+lines = published.lines(tables.read(args.results).to_dict("records"), printed, cfg)
+atomic.write_csv(args.csv, lines, published.COLUMNS)
+atomic.write_text(args.markdown, published.markdown(lines))
 for verdict, count in sorted(Counter(line["verdict"] for line in lines).items()):
     print(f"{verdict}: {count}")

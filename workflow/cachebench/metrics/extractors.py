@@ -5,22 +5,11 @@ from importlib import import_module
 import torch
 from torch import nn
 
-from cachebench import store
-from cachebench.config import RANDOM
-from cachebench.device import send, without_tf32
-from cachebench.seeds import generator
-
-# Module of this package, and what makes an instance: it has `batch`, a number of images; called on uint8 [n, C, H, W] it gives
-# a mapping that holds `features` at least; its load_state_dict takes tensors as the published file holds them.
-KINDS = {
-    "embedded": ("extractors", "EmbeddedCNN"),
-    "inception-2015": ("inception", "Inception"),
-    "inception-2015-partial": ("inception", "PartialInception"),
-    "cifar-resnet56": ("resnet", "ResNet56"),
-    "dinov2-vit-s-14": ("dinov2", "SMALL"),
-    "dinov2-vit-b-14": ("dinov2", "BASE"),
-    "dinov2-vit-l-14": ("dinov2", "LARGE"),
-}
+from cachebench.engine.device import send, without_tf32
+from cachebench.engine.seeds import generator
+from cachebench.engine.spec import RANDOM
+from cachebench.files import atomic
+from cachebench.metrics import kinds
 
 
 class EmbeddedCNN(nn.Module):
@@ -55,7 +44,7 @@ class EmbeddedCNN(nn.Module):
 
 def build(entry):
     """The extractor of a config's entry, its weights still to be filled in."""
-    module, name = KINDS[entry.get("kind", "embedded")]
+    module, name = kinds.of(entry)
     chosen = {"features": entry["features"]} if "features" in entry else {}
     return getattr(import_module(f"cachebench.metrics.{module}"), name)(**chosen)
 
@@ -67,7 +56,7 @@ def load(entry, device="cpu"):
         randomize(model, int(source.removeprefix(RANDOM)))
     else:
         try:
-            model.load_state_dict(store.read_weights(store.ROOT / source))
+            model.load_state_dict(atomic.read_weights(atomic.ROOT / source))
         except (KeyError, RuntimeError, TypeError) as error:
             told = " ".join(str(error).split())[:200]
             kind = entry.get("kind", "embedded")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from cachebench import images, store
+from cachebench.files import atomic, images
 from cachebench.metrics.extractors import extract
 from cachebench.metrics.frechet import Gaussian
 from cachebench.metrics.scores import Reference, spaced
@@ -78,7 +78,7 @@ def check_moments(given, found, path):
 
 def read(path, metrics):
     """The `scores.Reference` of a reference file, as the config's `metrics` want it."""
-    tensors, _ = store.read_tensors(path)
+    tensors, _ = atomic.read_tensors(path)
 
     def gaussian(name):
         if f"{name}_mean" in tensors:

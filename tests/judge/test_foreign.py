@@ -1,0 +1,67 @@
+"""`snakemake evaluate` on images that nobody here made, and what it says of those that it cannot score."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from checkouts import ROOT, copy_checkout, snakemake
+
+RESNET = {"name": "resnet", "kind": "cifar-resnet56", "weights": "random:0"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy in whose `real` are 40 pictures, in `fake.npz` 24 like them, and in `small.npz` 4 of another size."""
+    folder = copy_checkout(tmp_path_factory.mktemp("evaluate"))
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
+    (folder / "real").mkdir()
+    for i, image in enumerate(pixels[24:]):
+        Image.fromarray(image).save(folder / f"real/{i:02d}.png")
+    np.savez(folder / "fake.npz", arr_0=pixels[:24])
+    np.savez(folder / "small.npz", arr_0=pixels[:4, :6])
+    return folder
+
+
+def evaluate(folder, samples, *words):
+    """Finished process of `snakemake evaluate` with an extractor of random weights, against the pictures in `real`."""
+    config = yaml.safe_load((ROOT / "config/smoke.yaml").read_text()) | {"extractor": RESNET, "reference": "real"}
+    config["backbones"]["dit-tiny"]["weights"] = "weights/of-the-backbone/are-not-needed.pt"
+    (folder / "evaluate.yaml").write_text(yaml.safe_dump(config))
+    return snakemake(folder, "evaluate", "--cores", "1", "--configfile", "evaluate.yaml", *words, "--config", *samples)
+
+
+def test_anybodys_images_are_scored_with_intervals(checkout):
+    """Statistics of the folder are made first, once; the label says that it is no FID; 24 of 40 images are like the others."""
+    run = evaluate(checkout, ["samples=fake.npz"])
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    row = json.loads((checkout / "results/evaluate/fake.json").read_text())
+    assert row["fd_label"] == "FD (resnet)" and row["count"] == 24 and row["reference_count"] == 40
+    assert row["fd_low"] < row["fd"] < row["fd_high"] and row["precision"] > 0.5 and row["inception_score_10"] >= 1
+    assert "24 images for 64 dimensions" in row["reason"]
+    assert "FD (resnet)" in (checkout / "logs/evaluate.log").read_text()
+    again = evaluate(checkout, ["samples=real"])
+    assert "rule reference:" in run.stdout + run.stderr and "rule reference:" not in again.stdout + again.stderr
+    own = json.loads((checkout / "results/evaluate/real.json").read_text())
+    assert abs(own["fd"]) < row["fd"] / 50  # not zero: the reference's features are rounded
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    {
+        "samples=nowhere": "samples: nowhere: no such file or folder",
+        "samples=small.npz": "samples: small.npz: images of 8x6 pixels and 3 channels; "
+        "those of real have 8x8 pixels and 3 channels",
+    }.items(),
+)
+def test_images_that_cannot_be_scored_are_named(given, message, checkout):
+    run = evaluate(checkout, [given])
+    assert run.returncode != 0 and message in (run.stdout + run.stderr).splitlines()
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_without_images_it_says_what_it_needs(checkout):
+    run = snakemake(checkout, "evaluate", "--cores", "1")
+    assert run.returncode != 0 and "say which images: --config samples=PATH" in run.stdout + run.stderr

@@ -1,0 +1,403 @@
+"""The interactive page in a real browser (headless Chromium), on a synthetic results folder of 100 settings."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cachebench.files import atomic
+from cachebench.plugin import loader, method
+from cachebench.report import tables
+from cachebench.report.figures import of_run, style
+from cachebench.report.page import collect, render
+from cachebench.setup import config, matrix
+from report.test_tables import METRICS, missing, row
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+RUNS = {"dit-20": ("dit", "ddim", 20), "dit-50": ("dit", "ddim", 50), "uvit-10": ("uvit", "dpm_solver2", 10)}
+BUDGETS = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
+METHODS = {"ddim": "control", "random_skip": "control", "fora": "cache", "l2c": "cache", "fora_spread": "cache"}
+FIT = {"lambda": [0.1], "iterations": [5], "lr": [1.0], "batch_size": [2]}
+ARCH = {"input_size": 28, "patch_size": 4, "channels": 1, "width": 64, "depth": 8, "heads": 4, "num_classes": 10}
+
+
+def configuration(runs):
+    """A filled config of these of the RUNS."""
+    given = {run: RUNS[run] for run in runs}
+    backbones = {f"{kind}-model": {"arch": ARCH | {"kind": kind}, "weights": "random:0"} for kind, _, _ in given.values()}
+    return config.fill(
+        {
+            "name": "synthetic",
+            "backbones": backbones,
+            "runs": {
+                run: {"backbone": f"{kind}-model", "sampler": sampler, "num_steps": steps, "cfg_scale": 1.5}
+                for run, (kind, sampler, steps) in given.items()
+            },
+            "budgets": BUDGETS,
+            "methods": list(METHODS),
+            "params": {"l2c": FIT},
+            "samples": {"count": 500, "shard_size": 250, "batch_size": 50, "paired": 100},
+            "extractor": {"name": "tiny_cnn", "weights": "none"},
+            "reference": "some-test-set",
+            "calibration": "none",
+        }
+    )
+
+
+def parameters(cls, cfg, run, budget):
+    """Parameters of a setting near `budget`: the knob where it has one that is a share, else the middle of its values."""
+    swept = cls.sweep(matrix.spec(cfg, run), FIT if cls.id() == "l2c" else {})
+    chosen = {name: values[0] for name, values in swept.items()}
+    if cls.knob:
+        values = list(swept[cls.knob])
+        chosen[cls.knob] = values[min(len(values) - 1, int((1 - budget) * len(values)))]
+    return chosen
+
+
+def write_setting(folder, name, entries, pictures, noise):
+    atomic.write_json(folder / name / "settings.json", entries)
+    for entry in entries:
+        if not entry.get("status"):
+            images = pictures + noise * np.random.default_rng(1).normal(0, 60 * (1 - entry["budget"]), pictures.shape)
+            tensors = {"images": torch.from_numpy(images.clip(0, 255).astype(np.uint8))}
+            atomic.write_tensors(folder / name / str(entry["budget"]) / "shard-0.safetensors", tensors)
+
+
+def time_of(median):
+    return {"latency_ms_q25": 0.98 * median, "latency_ms_median": median, "latency_ms_q75": 1.03 * median}
+
+
+def numbers(name, index, budget):
+    """The values of a row that a plot of quality against cost looks plausible with."""
+    worse = (1 - budget) * (1 + index) + 0.02 * index
+    halves = {
+        "fd": (5.9 + 2 * worse**2, 0.4),
+        "latent_mse": (1e-4 + 2e-3 * worse**2, 2e-5),
+        "fd_minus_full": (2 * worse**2, 0.1),
+    }
+    extra = {"images_to_repay_fit": 0, "peak_memory_mb": 400 + 30 * index + 10 * budget, "cache_bytes_per_image": 1e5 * index}
+    return halves | extra | {"name": name.replace("_", " ").capitalize()} | time_of(800 * (budget + 0.02 * index))
+
+
+def write_results(folder, runs, **changes):
+    """(cfg, frame) of a results folder with settings, images and fits; `changes` to columns of the frame."""
+    cfg, rows = configuration(runs), []
+    with np.load(atomic.ROOT / "resources/calibration/fashion-mnist-4000.npz") as archive:
+        pictures = archive["images"][:10].reshape(10, 1, 28, 28).astype(float)
+    for run in cfg["runs"]:
+        about = {"run": run, "num_steps": RUNS[run][2], "sampler": RUNS[run][1], "backbone": cfg["runs"][run]["backbone"]}
+        full = (
+            row("full", 1.0, "control", **numbers("full", 0, 1.0) | {"latent_mse": (0.0, 0.0)}) | about | {"setting": "default"}
+        )
+        rows.append(full)
+        write_setting(folder / run, "full", [{"budget": 1.0, "params": {}, "achieved": 1.0}], pictures, 0)
+        for index, (name, kind) in enumerate(METHODS.items()):
+            cls, entries = loader.plugin(name), []
+            for budget in BUDGETS:
+                if name == "fora" and budget > 0.6:
+                    entry = {"budget": budget, "status": "unreachable", "reason": f"The nearest cost is 0.5 <b>({run})</b>."}
+                    rows.append(
+                        missing(name, budget, entry["status"], entry["reason"]) | about | {"name": "Fora", "kind": kind}
+                    )
+                else:
+                    entry = {"budget": budget, "params": parameters(cls, cfg, run, budget), "achieved": budget}
+                    label = method.label(entry["params"])
+                    first = {"ddim": "fd latent_mse", "l2c": "fd" if budget == 0.3 else ""}.get(name, "")
+                    own = about | {"setting": label, "first_in": first}
+                    rows.append(row(name, budget, kind, **numbers(name, index, budget)) | own)
+                entries.append(entry)
+            write_setting(folder / run, name, entries, pictures, 1)
+        (fit,) = matrix.fits(cfg, loader.plugin("l2c"), run)
+        here, shape = folder / run / f"l2c/fit/{loader.plugin('l2c').fit_label(fit)}", matrix.spec(cfg, run).mask_shape
+        logits = torch.linspace(-5, 5, shape[0] * shape[1] * shape[2]).reshape(shape[0], -1)
+        atomic.write_tensors(here.with_name(here.name + ".safetensors"), {"routers": logits})
+        atomic.write_csv(
+            f"{here}.csv", [{"step": i, "evaluation": 1, "loss": 1.01**-i, "scores": i % 7} for i in range(1, 1001)]
+        )
+        atomic.write_json(f"{here}.json", {"reason": None, "seconds": 60})
+    frame = tables.tidy(pd.DataFrame(rows)).assign(**changes)
+    (folder / "config.yaml").write_text(json.dumps(cfg))
+    return cfg, frame
+
+
+def write_page(folder, cfg, frame, figures=()):
+    frame = tables.completed(cfg, frame)
+    data = collect.collect(cfg, frame, folder)
+    html = render.render(cfg, frame, folder / "config.yaml", figures, folder, data)
+    (folder / "index.html").write_text(html)
+    return folder / "index.html", data
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory):
+    """(page file, its data) of 3 runs x (full + 5 methods x 7 budgets)."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    cfg, frame = write_results(folder, list(RUNS))
+    files = of_run.Files(cfg, "dit-20", folder, dict(zip(frame.method, frame.name, strict=True)))
+    figures = []
+    for name, drawn in {"pareto": style.pareto(frame, "dit-20"), "schedules": of_run.schedules(files)}.items():
+        style.save(drawn, [folder / f"figures/dit-20/{name}.{ending}" for ending in ("png", "svg")])
+    for run in RUNS:  # a full page has a figure of every kind for every run; what they show does not matter here
+        for name in set(render.FIGURES) - {"solvers"}:
+            for ending in ("png", "svg"):
+                kind = "schedules" if name in ("schedules", "samples", "fits") else "pareto"
+                (file := folder / f"figures/{run}/{name}.{ending}").parent.mkdir(exist_ok=True)
+                file.write_bytes((folder / f"figures/dit-20/{kind}.{ending}").read_bytes())
+                figures.append(file)
+    return write_page(folder, cfg, frame, figures)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs chromium and chromedriver (apt-get install chromium chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1300,1000"):
+        options.add_argument(f"--{word}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(browser, synthetic):
+    """The browser with the synthetic page freshly opened; at the end nothing may have been written to its console."""
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    visit(browser, synthetic[0])
+    yield browser
+    assert [entry["message"] for entry in browser.get_log("browser")] == []
+
+
+def visit(browser, path):
+    """Opens the file anew. On a busy machine `get` may return while the page is read and its buttons do nothing yet."""
+    browser.get("about:blank")
+    browser.get(path.as_uri())
+    wait(browser, f"location.pathname === {json.dumps(str(path))} && document.readyState === 'complete'")
+
+
+def choose(browser, name, value):
+    browser.execute_script(
+        "const one = document.getElementById(arguments[0]); one.value = arguments[1]; one.dispatchEvent(new Event('change'))",
+        name,
+        value,
+    )
+
+
+def shown(browser):
+    """Ids of the rows of the leaderboard that can be seen, in order."""
+    found = "[...document.querySelectorAll('#board tbody tr')].filter(row => row.checkVisibility()).map(row => row.dataset.id)"
+    return browser.execute_script(f"return {found}")
+
+
+def click(browser, css):
+    browser.execute_script("document.querySelector(arguments[0]).click()", css)
+
+
+def wait(browser, script, first=lambda: None):
+    """The expression's value once it is true; `first` is done before every look, for a page that is not yet ready for it."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 60).until(lambda driver: (first(), driver.execute_script(f"return {script}"))[1])
+
+
+def axis_title(browser, letter):
+    return browser.execute_script(f"return document.querySelector('#chart .{letter}title').textContent")
+
+
+def point(browser, name, budget):
+    """(x, y) on the screen of a method's point in the chart."""
+    browser.execute_script("document.getElementById('chart').scrollIntoView({block: 'center'})")
+    return browser.execute_script(
+        """
+        const chart = document.getElementById("chart"), id = arguments[0];
+        const trace = chart._fullData.findIndex(one => (one.ids ?? []).includes(id));
+        const index = chart._fullData[trace].ids.indexOf(id), box = chart.getBoundingClientRect();
+        const { xaxis, yaxis } = chart._fullLayout, { x, y } = chart._fullData[trace];
+        return [box.x + xaxis._offset + xaxis.d2p(x[index]), box.y + yaxis._offset + yaxis.d2p(y[index])].map(Math.round);
+        """,
+        f"dit-20/{name}/{budget}",
+    )
+
+
+def mouse(browser, place, press=False):
+    for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if press else ())):
+        event = {"type": kind, "x": place[0], "y": place[1], "button": "left" if press else "none", "clickCount": 1}
+        browser.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+
+
+def test_a_page_of_100_settings_is_small_and_opens_at_once(opened, synthetic):
+    assert len(synthetic[1]["settings"]) >= 100
+    assert opened.execute_script("return document.querySelectorAll('figure img').length") == 3 * (len(render.FIGURES) - 1)
+    assert synthetic[0].stat().st_size < 15e6
+    times = []
+    for _ in range(3):
+        visit(opened, synthetic[0])
+        times.append(wait(opened, "performance.getEntriesByType('navigation')[0].loadEventEnd"))
+    assert opened.execute_script("return document.querySelectorAll('#chart .point').length") == 33
+    assert min(times) < 2000  # ms; the least, because the machine may be busy
+
+
+def test_leaderboard_sorts(opened, synthetic):
+    values = {one["id"]: one["values"].get("fd", {}).get("value") for one in synthetic[1]["settings"]}
+    for end in (min, max):
+        click(opened, "#board thead th:nth-child(4) button")
+        order = [values[one] for one in shown(opened)]
+        measured = [value for value in order if value is not None]
+        assert measured == sorted(measured, reverse=end is max) and order[: len(measured)] == measured
+        assert len(order) == len(values) and order[-1] is None
+    click(opened, "#board thead th:nth-child(1) button")
+    assert shown(opened)[0].split("/")[1] == "ddim"
+
+
+def test_leaderboard_filters(opened):
+    everything = shown(opened)
+    choose(opened, "filter-where", "backbone dit-model")
+    assert {one.split("/")[0] for one in shown(opened)} == {"dit-20", "dit-50"}
+    choose(opened, "filter-where", "run uvit-10")
+    assert {one.split("/")[0] for one in shown(opened)} == {"uvit-10"}
+    assert opened.execute_script("return document.getElementById('chart-run').value") == "uvit-10"
+    choose(opened, "filter-budget", "0.7")
+    assert shown(opened) == ["uvit-10/full/1"] + [f"uvit-10/{name}/0.7" for name in METHODS]
+    choose(opened, "filter-kind", "cache")
+    assert shown(opened) == ["uvit-10/full/1", "uvit-10/fora/0.7", "uvit-10/l2c/0.7", "uvit-10/fora_spread/0.7"]
+    click(opened, "#filter-measured")
+    assert "uvit-10/fora/0.7" not in shown(opened) and len(shown(opened)) == 3
+    assert opened.execute_script("return document.getElementById('shown').value") == f"3 of {len(everything)} rows"
+    choose(opened, "filter-kind", "control")
+    assert shown(opened) == ["uvit-10/full/1", "uvit-10/ddim/0.7", "uvit-10/random_skip/0.7"]
+
+
+def test_a_row_without_numbers_says_why(opened):
+    text = opened.execute_script("return document.querySelector('#board tr[data-id=\"dit-20/fora/0.9\"]').innerText")
+    assert "unreachable: The nearest cost is 0.5 <b>(dit-20)</b>." in text
+
+
+def test_chart_switches_its_axes(opened):
+    assert axis_title(opened, "x") == "MACs, % of full" and axis_title(opened, "y") == "FD, tiny_cnn, n = 500"
+    assert opened.execute_script("return document.querySelectorAll('#chart .errorbar').length") > 30
+    for key, title in {"latency_ms": "Latency, ms/image", "peak_memory_mb": "Peak memory, MB, whole process"}.items():
+        choose(opened, "chart-x", key)
+        assert axis_title(opened, "x") == title
+        assert opened.execute_script("return document.querySelectorAll('#chart .point').length") == 33
+    choose(opened, "chart-y", "latent_mse")
+    assert axis_title(opened, "y") == "Latent MSE, to full"
+    assert (
+        opened.execute_script("return document.querySelectorAll('#chart .point').length") == 32
+    )  # full has no distance to itself
+
+
+def test_hover_and_click_on_a_point(opened, synthetic):
+    hover = "document.querySelector('#chart .hoverlayer text')?.textContent"
+    text = wait(opened, hover, lambda: mouse(opened, point(opened, "l2c", 0.5)))
+    cell = next(one for one in synthetic[1]["settings"] if one["id"] == "dit-20/l2c/0.5")["values"]
+    assert "L2c, budget 0.5" in text and "threshold=" in text and "MACs, % of full: 49.7" in text
+    assert f"{cell['fd']['text']} ± 0.400" in text
+    wait(opened, "document.getElementById('panel').open", lambda: mouse(opened, point(opened, "l2c", 0.5), press=True))
+    assert opened.execute_script("return document.getElementById('panel-title').textContent") == "L2c"
+
+
+def test_panel_shows_schedule_samples_fit_and_command(opened, synthetic):
+    click(opened, "#board tr[data-id='dit-20/l2c/0.5'] a")
+    wait(opened, "document.querySelector('#panel .schedule .hm')")
+    setting = next(one for one in synthetic[1]["settings"] if one["id"] == "dit-20/l2c/0.5")
+    text = opened.execute_script("return document.getElementById('panel').innerText")
+    for word in ("threshold", "lambda=0.1", "medians of 4 rows", setting["command"], "Difference × 4"):
+        assert word in text
+    assert (
+        opened.execute_script("return [...document.querySelectorAll('#panel img')].map(one => one.naturalWidth)") == [298] * 3
+    )
+    assert opened.execute_script("return document.querySelectorAll('#panel .curve .js-line').length") == 2
+    click(opened, "#panel a[href='#dit-20/l2c/0.9']")
+    wait(opened, "document.querySelector('#panel [aria-current]')?.textContent === 'budget 0.9'")
+    opened.back()
+    wait(opened, "document.querySelector('#panel [aria-current]')?.textContent === 'budget 0.5'")
+    click(opened, "#panel header button")
+    assert not opened.execute_script("return document.getElementById('panel').open")
+    click(opened, "#board tr[data-id='dit-20/fora/0.9'] a")
+    wait(opened, "document.getElementById('panel').open")
+    assert "unreachable: The nearest" in opened.execute_script("return document.getElementById('panel').innerText")
+
+
+def test_dark_and_phone(opened):
+    light = opened.execute_script("return document.querySelector('#chart .xtitle').style.fill")
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    wait(opened, f"document.querySelector('#chart .xtitle').style.fill !== '{light}'")
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    opened.refresh()
+    assert opened.execute_script("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+    assert opened.execute_script("return document.querySelector('#chart .main-svg').clientWidth") < 390
+
+
+def test_only_the_pages_own_scripts_may_run(opened):
+    opened.execute_script(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.bad = 1'}))"
+    )
+    assert not opened.execute_script("return window.bad")
+    (entry,) = opened.get_log("browser")
+    assert "Content Security Policy" in entry["message"]
+
+
+def test_ties_are_marked_and_the_best_beyond_doubt_is_bold(synthetic):
+    marks = {one["id"]: one["ties"] for one in synthetic[1]["settings"]}
+    tied = {"fd": "tie", "fd_minus_full": "tie"}
+    assert marks["dit-20/ddim/0.3"] == tied | {"latent_mse": "best"} and marks["dit-20/l2c/0.3"] == tied
+    assert marks["dit-20/ddim/0.4"] == {"fd": "best", "fd_minus_full": "best", "latent_mse": "best"}
+    assert marks["dit-20/full/1"] == marks["dit-20/fora/0.9"] == {}
+
+
+def test_masks_and_images_are_those_of_the_files(synthetic):
+    folder, data = synthetic[0].parent, synthetic[1]
+    files = of_run.Files(config.load(folder / "config.yaml"), "dit-20", folder, {})
+    setting = next(one for one in data["settings"] if one["id"] == "dit-20/l2c/0.5")
+    mask = files.mask("l2c", files.entries("l2c")[BUDGETS.index(0.5)])
+    assert [[int(c) for c in site] for site in setting["mask"]] == mask.reshape(len(mask), -1).T.astype(int).tolist()
+    own, full = of_run.images(files, "l2c", 0.5).astype(int), of_run.images(files, "full", 1.0).astype(int)
+    assert setting["images"]["difference"] == collect.strip((255 - np.minimum(4 * abs(own - full), 255)).astype(np.uint8))
+
+
+def test_large_images_are_shrunk():
+    images = np.random.default_rng(0).integers(0, 256, (10, 256, 256, 3), dtype=np.uint8)
+    assert len(collect.strip(images)) < 150_000
+
+
+@pytest.mark.parametrize("case", ["no files", "no latency", "nothing measured", "one run of two", "nan", "torn files"])
+def test_page_is_made_of_whatever_is_there(case, tmp_path):
+    cfg, frame = write_results(tmp_path, ["dit-20", "uvit-10"] if case == "one run of two" else ["dit-20"])
+    metrics = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    if case == "no files":
+        shutil.rmtree(tmp_path / "dit-20")
+    elif case == "no latency":
+        frame = frame.assign(**{c: np.nan for c in frame if c.startswith("latency_ms")})
+    elif case == "nothing measured":
+        frame = frame.assign(status="failed", reason="RuntimeError: out of luck")
+    elif case == "one run of two":
+        frame = frame[(frame.run == "dit-20") & (frame.method != "full")]
+    elif case == "nan":
+        frame = frame.assign(**dict.fromkeys(metrics, np.nan))
+    else:
+        for path in tmp_path.rglob("*.*"):
+            if path.is_file() and path.name != "config.yaml":
+                path.write_text("{")
+    file, data = write_page(tmp_path, cfg, frame)
+    assert len(data["settings"]) == 36 * len(cfg["runs"]) and [run["name"] for run in data["runs"]] == list(cfg["runs"])
+    html = file.read_text()
+    assert html.count("missing: results.csv has no such row") >= (37 if case == "one run of two" else 0)
+    assert all(f'data-id="{one["id"]}"' in html for one in data["settings"])
+    if case in ("no files", "torn files"):
+        assert not any("mask" in one or "images" in one for one in data["settings"])
+
+
+def test_the_command_names_the_files_of_the_setting(synthetic):
+    setting = next(one for one in synthetic[1]["settings"] if one["id"] == "dit-50/ddim/0.5")
+    here = "results/synthetic"
+    assert setting["command"] == (
+        f"snakemake {here}/dit-50/ddim/scores.json {here}/dit-50/ddim/latency.json --cores all --configfile {here}/config.yaml"
+    )

@@ -1,0 +1,110 @@
+"""The trace: states along a trajectory, what is compared where steps differ, and the figure."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from cachebench.engine import doors
+from cachebench.engine.schedule import Schedule
+from cachebench.files import atomic
+from cachebench.report.figures import of_run
+from cachebench.report.figures.trace import draw
+from cachebench.run import trace
+from cachebench.setup import config
+from helpers import inputs, sample
+
+RUN = "tiny-ddim20"
+CHOSEN = {"full": {}, "ddim": {"num_steps": 4}, "fora_spread": {"refreshes": 3}, "deepcache.uniform": {"interval": "no"}}
+
+
+def recorded(model, spec, session):
+    return trace.states(model, spec, session, *inputs(spec), None)
+
+
+def test_states_start_with_the_noise_and_end_with_the_sample(small_model, small_spec):
+    found, (noise, _) = recorded(small_model, small_spec, doors.Session()), inputs(small_spec)
+    assert found.shape == (small_spec.num_evaluations + 1, *noise.shape)
+    assert torch.equal(found[0], noise) and torch.equal(found[-1], sample(small_model, small_spec))
+
+
+def test_states_are_the_same_until_the_first_reuse_and_differ_after_it(small_uvit, small_uvit_spec):
+    mask = np.ones(small_uvit_spec.mask_shape, bool)
+    mask[4] = False
+    full = recorded(small_uvit, small_uvit_spec, doors.Session())
+    own = recorded(small_uvit, small_uvit_spec, doors.ScheduledSession(Schedule(mask)))
+    equal = [torch.equal(a, b) for a, b in zip(own, full, strict=True)]
+    assert equal == [True] * 5 + [False] * 4
+    rows = trace.compared(own, small_uvit_spec.plan, full, small_uvit_spec.plan)
+    assert [row["evaluation"] for row in rows] == list(range(9)) and rows[-1]["timestep"] is None
+    by_hand = (own[-1] - full[-1]).double().square().mean(dim=(1, 2, 3)).mean()
+    assert rows[-1]["latent_mse"] == pytest.approx(float(by_hand)) and rows[0]["latent_mse"] == 0
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(6, 7), (3, 3), (2, 3)])
+def test_fewer_steps_are_compared_where_both_grids_stand_at_the_same_noise(small_spec, steps, expected):
+    """DDIM's grids share the first and last time and the sample, but 3 steps have their middle between two of 6."""
+    own, full = small_spec.with_steps(steps).plan, small_spec.plan
+    found = trace.shared(own.alphas, full.alphas)
+    assert len(found) == expected and found[0] == (0, 0) and found[-1] == (steps, 6)
+    assert all(own.alphas[i] == full.alphas[j] for i, j in found)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Settings of three methods on the smoke configuration's first run, one of which cannot run."""
+    folder = tmp_path_factory.mktemp("smoke")
+    cfg = config.load(atomic.ROOT / "config/smoke.yaml")
+    cfg["methods"], cfg["runs"] = list(CHOSEN)[1:], {RUN: cfg["runs"][RUN] | {"num_steps": 6}}
+    atomic.write_text(folder / "config.yaml", yaml.safe_dump(cfg))
+    for name, params in CHOSEN.items():
+        entry = {"budget": 1.0 if name == "full" else 0.65, "params": params, "achieved": 0.65}
+        atomic.write_json(folder / RUN / name / "settings.json", [entry])
+    return folder
+
+
+def test_script_and_figure(folder):
+    script = atomic.ROOT / "workflow/scripts/trace.py"
+    words = ["--config", folder / "config.yaml", "--run", RUN, "--folder", folder, "--out", folder / RUN / "trace.csv"]
+    run = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    table = pd.read_csv(folder / RUN / "trace.csv")
+    assert tuple(table.columns) == trace.COLUMNS
+    by_method = dict(list(table.groupby("method")))
+    assert len(by_method["fora_spread"]) == 7 and set(by_method["fora_spread"]["count"]) == {12}
+    last = by_method["ddim"].iloc[-1]
+    assert last.evaluation == 6 and last.latent_mse_low <= last.latent_mse <= last.latent_mse_high and last.latent_mse > 0
+    assert by_method["deepcache.uniform"].reason.iloc[0] and by_method["deepcache.uniform"].latent_mse.isna().all()
+    names = {"full": "Full", "ddim": "Fewer", "fora_spread": "Spread", "deepcache.uniform": "Deep"}
+    files = of_run.Files(config.load(folder / "config.yaml"), RUN, folder, names)
+    figure = draw(files)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["Fewer", "Spread"] and figure.axes[0].get_yscale() == "log"
+    assert figure.axes[0].get_lines()[1].get_xdata().tolist() == [*range(2, 7)]  # what evaluation 1 reuses shows after it
+    table.assign(latent_mse=np.nan).to_csv(folder / RUN / "trace.csv", index=False)
+    assert "No setting" in draw(files).axes[0].texts[0].get_text()
+
+
+def test_a_full_run_that_fails_stops_neither_the_trace_nor_the_timings(folder, tmp_path):
+    """Without the backbone's weights every row says why."""
+    cfg = config.load(folder / "config.yaml")
+    cfg["backbones"]["dit-tiny"]["weights"] = "gone.safetensors"
+    atomic.write_text(tmp_path / "config.yaml", yaml.safe_dump(cfg))
+    (only,) = trace.rows(cfg, RUN, folder, "cpu")
+    assert only["method"] == "full" and "gone.safetensors" in only["reason"]
+    script, out = atomic.ROOT / "workflow/scripts/latency.py", tmp_path / "latency.json"
+    words = ["--config", tmp_path / "config.yaml", "--run", RUN, "--method", "ddim", "--budgets", "0.65", "--out", out]
+    words += ["--settings", folder / RUN / "ddim/settings.json", "--full-settings", folder / RUN / "full/settings.json"]
+    subprocess.run([sys.executable, script, *words], check=True)
+    row = atomic.read_json(out)["0.65"]
+    assert row["status"] == "failed" and row["reason"].startswith("the full run: ") and "gone.safetensors" in row["reason"]
+
+
+def test_one_image_is_too_few_for_an_interval():
+    cfg = yaml.safe_load((atomic.ROOT / "config/smoke.yaml").read_text())
+    with pytest.raises(config.ConfigError, match="trace.count: 1 is less than the minimum of 2"):
+        config.fill(cfg | {"trace": {"count": 1}})

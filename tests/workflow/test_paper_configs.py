@@ -1,0 +1,120 @@
+"""The paper's configurations: their plans in full, and each run whole with everything reduced but its runs and settings."""
+
+import re
+
+import forkserver
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from cachebench.files import atomic
+from cachebench.judge import published
+from cachebench.setup import check, config, matrix, sources
+from checkouts import ROOT, copy_checkout, snakemake
+
+PAPER = {"imagenet256-dit": 2, "imagenet512-dit": 2, "imagenet256-uvit": 4}  # and a depth for the reduced network
+TINY = {"input_size": 2, "patch_size": 1, "channels": 4, "width": 16, "heads": 2, "num_classes": 2}
+
+
+def pictures(folder):
+    """Twelve images of 20 x 18 random pixels, in one folder for each of two classes."""
+    for i in range(12):
+        path = folder / f"images/n{i % 2}/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (18, 20, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+
+
+def routers(folder, entry, blocks):
+    """Draws the file that `l2c_released` is given on a run: logits of two branches a block for every evaluation."""
+    (path,) = entry["params"]["l2c_released"]["path"]
+    g = torch.Generator().manual_seed(0)
+    evaluations = entry["num_steps"] * (2 if entry["sampler"] == "dpm_solver2" else 1)
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    torch.save({f"{i}.prob": torch.randn(2 * blocks, generator=g) for i in range(evaluations)}, folder / path)
+
+
+def taken_for(folder, place):
+    """In the copy the reduced network is taken for the paper's, so that its rows meet the printed ones."""
+    path, none = folder / "workflow/cachebench/verdicts.py", 'if "size" in arch else None'
+    assert none in path.read_text()
+    path.write_text(path.read_text().replace(none, f'if "size" in arch else {place}'))
+
+
+def reduced(name, folder):
+    """The configuration with a tiny network, autoencoder and random Inception, 16 images, drawn routers in the place of the
+    released, and of the swept methods only fewer steps; its runs, and the settings that are the paper's, as they are."""
+    values = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    for entry in values["backbones"].values():
+        entry.pop("url")
+        kind = entry["arch"]["kind"]
+        entry |= {"arch": TINY | {"kind": kind, "depth": PAPER[name]}, "weights": "random:0"}
+        entry["autoencoder"] = {"weights": "random:0"}
+    for run in values["runs"].values():
+        if run.get("methods") != ["full"]:
+            run |= {"methods": ["dpm_solver" if run["sampler"] == "dpm_solver2" else "ddim"], "budgets": [0.4]}
+        params = run.get("params", {})
+        params.get("l2c", {})["iterations"] = [2]
+        if "l2c_released" in params:
+            routers(folder, run, PAPER[name] + (kind == "uvit"))
+    values["params"] = dict.fromkeys(["l2c", "learning_to_drop"], {"iterations": [2], "batch_size": [2]})
+    values["samples"] |= {"count": 16, "batch_size": 16, "shard_size": 16, "paired": 16}
+    values["metrics"], values["latency"] = {"groups": 4, "reference_subset": 10}, {"batch_size": 1, "repeats": 3}
+    values["extractor"] = {"name": "inception-2015", "kind": "inception-2015", "weights": "random:0"}
+    values |= {"reference": str(folder / "images"), "files": []}
+    values["data"] = {"images": str(folder / "images"), "count": 8}
+    return values
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPER)
+def test_full_configuration_is_planned_without_its_files(name, tmp_path):
+    folder = copy_checkout(tmp_path)
+    cfg = check.check(config.read(ROOT / f"config/{name}.yaml"))
+    plan = snakemake(folder, "-n", "--quiet", "rules", "--configfile", f"config/{name}.yaml")
+    assert plan.returncode == 0, plan.stdout[-3000:] + plan.stderr[-3000:]
+    jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", plan.stdout + plan.stderr, re.M)}
+    planned = re.search(r"They plan (\d+), (\d+) and (\d+) jobs", (ROOT / "README.md").read_text()).groups()
+    assert jobs["total"] == int(planned[list(PAPER).index(name)])
+    rows = sum(len(matrix.budgets(cfg, run, id)) for run in cfg["runs"] for id in matrix.method_ids(cfg, run))
+    assert jobs["sample"] == rows * matrix.shards(cfg) and matrix.total(cfg["samples"]) == 50_000
+    assert jobs["download"] == len(sources.fetchable(cfg)) and "encode" not in jobs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPER)
+def test_reduced_configuration_runs_whole(name, tmp_path):
+    folder = copy_checkout(tmp_path)
+    pictures(folder)
+    values = reduced(name, folder)
+    (entry,) = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())["backbones"].values()
+    taken_for(folder, published.place(entry["arch"]))
+    (folder / f"config/{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    with forkserver.running(folder):
+        run = snakemake(folder, "--cores", "2", "--configfile", f"config/{name}.yaml")
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    table = pd.read_csv(folder / f"results/{name}/results.csv").set_index(["run", "method", "budget"])
+    cfg = check.check(values)
+    for of, entry in cfg["runs"].items():
+        expected = {(of, id, b) for id in matrix.method_ids(cfg, of) for b in matrix.budgets(cfg, of, id)}
+        assert set(table.loc[[of]].index) == expected and len(entry.get("settings", [])) < len(expected)
+    ran = table
+    assert (ran.status == "ok").all(), ran.reason.dropna()
+    assert (ran.macs_per_image == ran.macs_counted_per_image).all() and (ran["count"] == 16).all()
+    metrics = ["fd", "sfid", "inception_score_10", "precision", "recall"]
+    assert np.isfinite(ran[metrics]).all(axis=None) and (ran[["fd", "sfid"]] > 0).all(axis=None)
+    assert (ran.decode_ms_median > 0).all() and (ran.end_to_end_speed_up > 0).all()
+    assert (ran.latent_mse[ran.index.get_level_values("method").isin(["ddim", "dpm_solver"])] > 0).all()
+    shard, _ = atomic.read_tensors(folder / f"results/{name}/{of}/full/1.0/shard-0.safetensors")
+    assert shard["latents"].shape == (16, 4, 2, 2) and shard["images"].shape == (16, 3, 16, 16)
+    with np.load(folder / cfg["calibration"]) as calibration:
+        assert calibration["latents"].shape == (8, 4, 2, 2) and set(calibration["labels"]) == {0, 1}
+    assert (folder / f"results/{name}/index.html").stat().st_size > 10_000
+    judged = pd.read_csv(folder / f"results/{name}/verdicts.csv", keep_default_na=False)
+    why = judged[judged.verdict == "not measured"].why
+    assert len(judged) > 2 * len(why) and why.str.contains("no row has these|which setting|has [0-9]+ branches").all(), why
+    sampled = judged[judged.metric.isin(["fid", "sfid", "inception_score", "precision"]) & (judged.measured != "")]
+    assert (sampled.verdict == "not comparable").all() and sampled.why.str.contains("n = 16").all() and len(sampled) > 2

@@ -1,0 +1,289 @@
+"""The real Snakemake on a copy of the checkout: the smoke configuration whole, plug-ins added, edited and broken, SIGKILL."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import pandas as pd
+import pytest
+import yaml
+
+from checkouts import MEASURED, ROOT, copy_checkout, results, rules_to_run, shrink, smoke, texts
+
+DPM_METHODS = ["full", "dpm_solver", "deepcache.uniform", "deepcache.quadratic", "alternate.outer", "alternate.mid", "l2c"]
+
+BROKEN = {
+    "raises": 'raise RuntimeError("out of luck")',
+    "nan": "return x * float('nan')",
+    "shape": "return x[..., :14]",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A checkout in which the smoke configuration has run."""
+    folder = copy_checkout(tmp_path_factory.mktemp("smoke"))
+    run = smoke(folder)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return folder
+
+
+def test_smoke_run_fills_every_row(finished):
+    table = results(finished)
+    assert set(table.index) == {(m, 1.0 if m == "full" else 0.65) for m in table.index.get_level_values(0)}
+    ran = table[table.status == "ok"]
+    assert {"full", "ddim", "random_skip", "fora_spread", "l2c"} <= set(ran.index.get_level_values(0))
+    assert (ran.macs_per_image == ran.macs_counted_per_image).all()
+    assert ((ran.achieved - ran.index.get_level_values(1)).abs() <= 0.02).all()
+    assert ran.loc[("full", 1.0), "latent_mse"] == 0
+    assert (ran.drop(("full", 1.0)).latent_mse > 0).all()
+    for metric in ("fd", "inception_score", "kid", "precision", "recall"):
+        assert (ran[f"{metric}_low"] <= ran[metric]).all() and (ran[metric] <= ran[f"{metric}_high"]).all()
+
+
+def test_smoke_run_of_the_second_backbone(finished):
+    table = results(finished, "tiny-dpm20")
+    assert set(table.index.get_level_values(0)) == set(DPM_METHODS)
+    ran = table[table.status == "ok"]
+    assert {"dpm_solver", "alternate.outer", "alternate.mid", "l2c"} <= set(ran.index.get_level_values(0))
+    assert (ran.macs_per_image == ran.macs_counted_per_image).all()
+    assert ran.loc[("full", 1.0), "nfe"] == 20
+    page = (finished / "results/smoke/index.html").read_text()
+    assert "half of a solver" in page and "dpm_solver2" in page
+
+
+def test_smoke_run_of_the_multistep_solver(finished):
+    ran = results(finished, "tiny-2m8")
+    assert set(ran.index.get_level_values(0)) == {"full", "alternate.outer", "alternate.mid"} and (ran.status == "ok").all()
+    assert (ran.macs_per_image == ran.macs_counted_per_image).all() and ran.loc[("full", 1.0), "nfe"] == 8
+
+
+def test_schedules_are_exported_and_come_back(finished):
+    """What `snakemake schedules` writes is what the settings say, and what `schedule_file` reads."""
+    import numpy as np
+
+    from cachebench.engine.schedule import Schedule
+    from cachebench.report.figures.of_run import Files
+    from cachebench.setup import config
+
+    assert "Nothing to be done" in smoke(finished, "-n", "schedules").stdout + smoke(finished, "-n", "schedules").stderr
+    cfg, found = config.load(finished / "config/smoke.yaml"), set()
+    for path in (finished / "results/smoke/schedules").glob("*/*.json"):
+        run, (name, _, budget) = path.parent.name, path.stem.rpartition("-")
+        files = Files(cfg, run, finished / "results/smoke", {})
+        (entry,) = [entry for entry in files.entries(name) if entry["budget"] == float(budget)]
+        assert np.array_equal(Schedule.from_json(path.read_text(), files.spec).compute, files.mask(name, entry))
+        found.add((run, name))
+    assert found >= {("tiny-ddim20", name) for name in ("random_skip", "fora_spread", "l2c")}
+    assert found >= {("tiny-dpm20", name) for name in ("alternate.outer", "alternate.mid", "l2c")}
+    assert not {name for _, name in found} & {"ddim", "dpm_solver", "deepcache.uniform", "deepcache.quadratic"}
+
+
+def test_unreachable_budget_shows_its_nearest_cost(finished):
+    row = results(finished).loc[("fora", 0.65)]
+    assert row.status == "unreachable" and f"{row.achieved:.3f}" in row.reason
+    assert pd.isna(row.fd)
+
+
+def test_finished_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in smoke(finished, "-n").stdout + smoke(finished, "-n").stderr
+
+
+def test_page_and_tables_exist(finished):
+    page = (finished / "results/smoke/index.html").read_text()
+    assert "Learning" in page or "L2C" in page
+    assert "unreachable" in page or "nearest cost" in page
+
+
+def test_snakemakes_own_report_holds_every_table_and_figure_under_its_label(finished):
+    run = smoke(finished, "--report", "report.zip")
+    assert run.returncode == 0, run.stderr
+    with zipfile.ZipFile(finished / "report.zip") as archive:
+        names = [name.rpartition("/")[2] for name in archive.namelist()]
+        found = archive.read("report/report.html").decode()
+    assert {"results.csv", "comparisons.csv", "tiny-ddim20.tex", "pareto.svg", "solvers.png"} <= set(names)
+    labels = re.findall(r'"labels": (\{[^}]*\})', found)
+    tables = [tuple(json.loads(label).items()) for label in labels if '"table"' in label]
+    assert len(tables) == len(set(tables)) == 2 + 3 * 4  # each under its own label: of every run three forms and the trace
+
+
+def test_editing_a_method_reruns_that_method_only(finished):
+    path = finished / "methods/random_skip.py"
+    before = path.read_text()
+    path.write_text(before.replace("Random skip", "Random skips"))
+    try:
+        plan = smoke(finished, "-n")
+        methods = rules_to_run(plan.stdout + plan.stderr)
+    finally:
+        path.write_text(before)
+    assert {m for rule in ("match", "sample", "score", "latency") for m in methods[rule]} == {"random_skip"}
+    assert "fit" not in methods
+
+
+def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
+    """The README's plug-in works as printed; three broken ones say why; the rows that were there stay as they were."""
+    before = texts(finished)
+    example = re.search(r"```python\n(.*?)```", (ROOT / "methods/README.md").read_text(), re.S)[1]
+    (finished / "methods/early.py").write_text(example)
+    for name, line in BROKEN.items():
+        (finished / f"methods/{name}.py").write_text(broken_plugin(line))
+    (finished / "methods/unreadable.py").write_text("def (:")
+    listed = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["methods"]
+    shrink(finished, methods=[*listed, "early", *BROKEN, "unreadable"])
+    run = smoke(finished)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    pd.testing.assert_frame_equal(before, texts(finished).loc[before.index])
+    after = results(finished)
+    assert after.loc[("early", 0.65), "status"] == "ok"
+    reasons = after[after.status == "failed"].reason
+    assert "out of luck" in reasons["raises", 0.65]
+    assert "NaN" in reasons["nan", 0.65]
+    assert "must match" in reasons["shape", 0.65]
+    assert "SyntaxError" in reasons["unreadable", 0.65]
+
+
+def broken_plugin(line):
+    return f"""
+from cachebench.engine.doors import Session
+from cachebench.plugin.method import Method
+from cachebench.engine.schedule import Schedule
+
+class Wrong(Session):
+    def __init__(self, work):
+        self.work = work
+    def trunk(self, h, run):
+        return self.work(run(h))
+
+class Broken(Method):
+    name = "Broken"
+    params = {{"refreshes": [12]}}
+    knob = "refreshes"
+    def schedule(self, spec, state=None):
+        return Schedule.refresh(spec, range(self.refreshes))
+    def prepare(self, model, state):
+        forward = model.forward
+        def wrong(*args):
+            x = forward(*args)
+            {line}
+        model.forward = wrong
+        return model
+"""
+
+
+def test_killed_run_resumes_to_the_same_numbers(tmp_path, finished):
+    """SIGKILL to the whole process group, three times, then a plain second call: every number that is not a time agrees."""
+    folder = copy_checkout(tmp_path)
+    runs = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["runs"]
+    shrink(folder, methods=["ddim", "l2c"], runs={"tiny-ddim20": runs["tiny-ddim20"]})
+    killed = 0
+    for seconds in (6, 9, 12):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/smoke.yaml"],
+            cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(seconds)
+        killed += process.poll() is None
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert killed, "the run ended before it could be killed"
+    run = smoke(folder)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    table, expected = texts(folder), texts(finished)
+    columns = [c for c in table.columns if not re.search(MEASURED, c)]
+    pd.testing.assert_frame_equal(table[columns], expected.loc[table.index, columns])
+
+
+BAD = {
+    "unknown key": (dict(bugets=[0.5]), r"unknown key 'bugets'; did you mean 'budgets'\? allowed: .*budgets"),
+    "unknown method": (dict(methods=["fora", "flora"]), r"methods: unknown 'flora'; allowed: all, .*fora"),
+    "unknown variant": (dict(methods=["alternate.both"]), r"unknown 'alternate.both'; allowed: alternate.outer, alternate.mid"),
+    "unknown parameter of a run": (
+        dict(runs={"r": dict(backbone="dit-tiny", sampler="ddim", num_steps=8, params={"fora": {"n": [2]}})}),
+        r"runs.r.params.fora: unknown 'n'; allowed: interval",
+    ),
+    "budget of a run": (
+        dict(runs={"r": dict(backbone="dit-tiny", sampler="ddim", num_steps=8, budgets=[0])}),
+        r"runs.r.budgets.0: budget 0 is outside \(0, 1\]",
+    ),
+    "unknown parameter": (dict(params={"fora": {"intervall": [2]}}), r"params.fora: unknown 'intervall'; allowed: interval"),
+    "budget": (dict(budgets=[1.5]), r"budget 1.5 is outside \(0, 1\]"),
+    "unknown backbone": (
+        dict(runs={"r": dict(backbone="dit-huge", sampler="ddim", num_steps=10)}),
+        r"runs.r.backbone: unknown 'dit-huge'; allowed: dit-tiny",
+    ),
+    "missing weights": (
+        dict(extractor=dict(name="fmnist-cnn", weights="resources/none.safetensors")),
+        r"none.safetensors: no such file",
+    ),
+    "checksum": (
+        dict(extractor=dict(name="fmnist-cnn", weights="resources/weights/fmnist-cnn.safetensors", sha256="0" * 64)),
+        r"extractor.weights: .*fmnist-cnn.safetensors: sha256 is [0-9a-f]{64}, expected 0{64}",
+    ),
+    "another extractor": (
+        dict(extractor=dict(name="inception", weights="resources/weights/fmnist-cnn.safetensors")),
+        r"reference: 'fashion-mnist-test' holds features of extractor 'fmnist-cnn', the config's is 'inception'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_config_is_one_clear_line_before_any_work(case, tmp_path_factory):
+    from cachebench.setup import check, config
+
+    changes, message = BAD[case]
+    values = yaml.safe_load((ROOT / "config/smoke.yaml").read_text()) | changes
+    with pytest.raises(config.ConfigError, match=message) as caught:
+        check.check(values, "smoke.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_snakemake_prints_the_line_and_starts_nothing(tmp_path):
+    folder = copy_checkout(tmp_path)
+    shrink(folder, budgets=[0.0])
+    run = smoke(folder)
+    assert run.returncode != 0
+    assert "budget 0.0 is outside (0, 1]" in run.stdout + run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+    assert not (folder / "results").exists()
+
+
+def test_corrupt_weights_are_named(tmp_path):
+    from cachebench.setup import check
+
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes((ROOT / "resources/weights/fmnist-cnn.safetensors").read_bytes()[:-100])
+    with pytest.raises(ValueError, match="^extractor.weights: .*broken.safetensors: not a complete safetensors file"):
+        check.check_file("extractor.weights", path)
+
+
+def test_every_configuration_passes_its_check():
+    from cachebench.setup import check, config
+
+    for path in sorted((ROOT / "config").glob("*.yaml")):
+        check.check(config.read(path), path)
+
+
+def test_all_methods_are_planned_on_every_run(tmp_path):
+    """`methods: all` names every file and variant; a method that a run cannot carry still gets its row."""
+    from cachebench.plugin import loader
+
+    folder = copy_checkout(tmp_path)
+    runs = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["runs"]
+    shrink(folder, methods="all", runs={name: {k: v for k, v in run.items() if k != "methods"} for name, run in runs.items()})
+    plan = smoke(folder, "-n", "results/smoke/results.csv")
+    assert plan.returncode == 0, plan.stderr[-3000:]
+    found = set(re.findall(r"method=([\w.]+), run=tiny-dpm20|run=tiny-dpm20, method=([\w.]+)", plan.stdout + plan.stderr))
+    known = {one for stem in loader.available() for one in loader.ids(stem)}
+    assert {a or b for a, b in found} == known
+
+
+def test_conda_and_pip_have_the_same_pins():
+    pip = {line for line in (ROOT / "requirements.txt").read_text().split("\n") if "==" in line}
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    assert set(conda) == pip

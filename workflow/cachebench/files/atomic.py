@@ -1,0 +1,131 @@
+"""Files: every write goes to a temporary name and is renamed, so that a file that exists is complete."""
+
+import csv
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@contextmanager
+def atomic(path):
+    """Yields a temporary path beside `path` (same suffix) and renames it to `path` if the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # as on any machine: what makes the file may have made it for its owner alone
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    with atomic(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text())
+
+
+def write_csv(path, rows, fields=None):
+    """Rows (mappings) to csv; the columns are `fields`, or the union of keys in order of appearance."""
+    fields = fields or list(dict.fromkeys(key for row in rows for key in row))
+    with atomic(path) as temporary, open(temporary, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, fields)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_tensors(path, tensors, metadata=None):
+    """Torch tensors to safetensors; `metadata` values are written as JSON."""
+    from safetensors.torch import save_file
+
+    metadata = {key: json.dumps(value) for key, value in (metadata or {}).items()} or None
+    with atomic(path) as temporary:
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)
+
+
+def read_tensors(path, framework="pt", names=None):
+    """(tensors, metadata) of a safetensors file: all tensors, or those of `names` that it has. ValueError names a file that is
+    missing or corrupt."""
+    with _open_tensors(path, framework) as handle:
+        # In order of the names: safetensors writes them in a random one.
+        metadata = {key: _value(text) for key, text in sorted((handle.metadata() or {}).items())}
+        wanted = [key for key in handle.keys() if names is None or key in names]  # noqa: SIM118
+        return {key: handle.get_tensor(key) for key in wanted}, metadata
+
+
+def read_metadata(path):
+    """Metadata of a safetensors file, without its tensors. ValueError names a file that is missing or corrupt."""
+    with _open_tensors(path, "np") as handle:
+        return {key: _value(text) for key, text in sorted((handle.metadata() or {}).items())}
+
+
+def read_weights(path):
+    """{name: tensor} of a safetensors or npz file, or what a PyTorch file holds (weights-only). ValueError in one line."""
+    import numpy as np
+    import torch
+
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return read_tensors(path)[0]
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: torch.as_tensor(archive[name]) for name in archive.files}
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except Exception as error:
+        raise ValueError(f"{path}: not a file of plain tensors ({' '.join(str(error).split())[:100]})") from None
+
+
+def _value(text):
+    """What `write_tensors` wrote; the metadata of other programs is plain text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@contextmanager
+def _open_tensors(path, framework):
+    try:
+        with safe_open(path, framework) as handle:
+            yield handle
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a complete safetensors file ({error})") from None
+
+
+def sha256(path):
+    """Hex digest of a file; a file of gigabytes is not read twice while its age and size stay."""
+    stat = os.stat(path)
+    return _sha256(str(path), stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache
+def _sha256(path, *_):
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest(paths):
+    """Short hash over the names and contents of files; folders stand for the .py files below them."""
+    files = sorted(f for p in map(Path, paths) for f in (p.rglob("*.py") if p.is_dir() else [p]))
+    joined = "".join(f"{f.name}:{sha256(f)}\n" for f in files)
+    return hashlib.sha256(joined.encode()).hexdigest()[:16]

@@ -1,0 +1,240 @@
+"""Published beside measured: one line for every number that a paper prints, with a verdict where the two can be compared."""
+
+import csv
+import itertools
+import math
+
+from cachebench.engine import cost
+from cachebench.engine.spec import BRANCHES, Arch, Spec
+from cachebench.files import atomic
+
+PUBLISHED = atomic.ROOT / "resources/published/l2c.csv"
+# published column: (measured column, what one printed unit is in it); the exact ones have no sampling noise.
+EXACT = {"macs_T": ("macs_paper", 1e12), "reused": ("reused", 1)}
+EXACT |= {name: (name, 1) for name in ("share_attn", "share_mlp", "share_total")}
+TIMED = {name: (f"paper_{name}", 1) for name in ("latency_s", "speed_up")}
+SAMPLED = {"fid": ("fd", 1), "inception_score": ("inception_score_10", 1)}
+SAMPLED |= {name: (name, 1) for name in ("sfid", "precision", "recall")}
+METRICS = EXACT | TIMED | SAMPLED
+COLUMNS = ("table", "row", "metric", "published", "measured", "low", "high", "difference", "verdict", "why", "source")
+FID = "FID-50k"  # the label of distances that can be compared with printed ones
+LATENCY = ("A5000", 8)  # the device of the printed times, and the images that it sampled at once
+MARGIN = 0.03  # the share of a printed number that does not matter
+NEAR = 0.1  # a row that is known by its number of reused branches only may be off by this share of it
+TRAINED = ("l2c", "learning_to_drop")  # whose masks are a training's outcome, of which no digit is exact
+QUARTILES = {"": "median", "_low": "q25", "_high": "q75"}
+GUIDANCE = {"dit": 1.5, "uvit": 1.4}  # cfg_scale of every printed row
+KINDS = {"dit": "DiT", "uvit": "U-ViT"}
+
+
+def read(path=PUBLISHED):
+    """The published rows, [{column: text}]; numbers stay as they are printed, "" where none is."""
+    with open(path, newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def of_config(published, cfg):
+    """The published rows at the kind and resolution of a network that the config shares with a paper: also those on a network
+    of another size, which nobody but its authors can run."""
+    archs = {place(entry["arch"]) for entry in cfg["backbones"].values()} & set(map(row_place, published))
+    same = {(kind, pixels) for kind, _, pixels in archs}
+    return [row for row in published if (row["kind"], int(row["resolution"])) in same]
+
+
+def place(arch):
+    """(kind, size, pixels a side) of a config's arch; the autoencoder has 8 pixels for a latent. None without a size."""
+    return (arch["kind"], arch["size"], 8 * arch["input_size"]) if "size" in arch else None
+
+
+def row_place(row):
+    return row["kind"], row["size"], int(row["resolution"])
+
+
+def find(row, results, cfg):
+    """(the measured row of a published one or None, why there is none): the same backbone, sampler, guidance, evaluations and
+    method, and the printed parameters among those of the setting, or, where none are printed, about as many reused branches.
+
+    The full run of another number of steps is also a control with fewer steps; of several that is taken whose share of a full
+    run is nearest to what the printed speed-up is over."""
+    archs = {name: place(entry["arch"]) for name, entry in cfg["backbones"].items()}
+    wanted = set(filter(None, row["params"].split(";")))
+    kept = [m for m in results if archs[m["backbone"]] == row_place(row) and same_run(row, m)]
+    ran = [m for m in kept if m["status"] == "ok" and wanted <= set(m["setting"].split(","))]
+    if not (row["method"] == "full" or wanted or row["reused"]):
+        return None, "nothing that is printed tells which setting this is"
+    if not ran:
+        return None, next((m["reason"] for m in kept if m["status"] != "ok"), "no row has these evaluations and parameters")
+    if row["method"] == "full":
+        return min(ran, key=lambda m: abs(m["achieved"] * float(row["speed_up"] or 1) - 1)), ""
+    if wanted:
+        return ran[0], ""
+    found = min(ran, key=lambda m: abs(reused(m) - int(row["reused"])))
+    near = abs(reused(found) - int(row["reused"])) <= NEAR * int(row["reused"])
+    return (found, "") if near else (None, f"the nearest row has {reused(found):.0f} branches")
+
+
+def same_run(row, measured):
+    """Whether the method, sampler, guidance and evaluations of a measured row are those of a published one; of one that did not
+    run, the evaluations of its run."""
+    ran = measured["status"] == "ok"
+    evaluations = measured["nfe"] if ran else measured["num_steps"] * (2 if measured["sampler"] == "dpm_solver2" else 1)
+    method = measured["method"] == row["method"] or {measured["method"], row["method"]} <= {"full", "ddim", "dpm_solver"}
+    same = measured["sampler"] == row["sampler"] and measured["cfg_scale"] == GUIDANCE[row["kind"]]
+    return method and same and evaluations == int(row["nfe"])
+
+
+def reused(measured):
+    """Branches of an image's trajectory that are not computed; nan if unknown."""
+    return sum(measured.get(f"reused_{branch}", math.nan) for branch in BRANCHES)
+
+
+def lines(results, published, cfg, tolerance=MARGIN):
+    """[{column of COLUMNS: value}], a line for each printed number of `published`, judged by the rows `results` of results.csv.
+    `tolerance` is the share of a printed number that does not matter."""
+    found = []
+    for row in itertools.chain.from_iterable(map(ways, published)):
+        measured, absent = find(row, results, cfg)
+        measured = measured and measured | shares(row, measured) | timing(row, measured)
+        about = " ".join([f"{KINDS[row['kind']]}-{row['size']}", row["resolution"], row["sampler"], row["nfe"], row["method"]])
+        name = f"{about} {row['params'].replace(';', ', ')}".strip()
+        for metric, (column, unit) in METRICS.items():
+            if row[metric]:
+                line = {"table": row["table"], "row": name, "metric": metric, "published": row[metric]}
+                judged = judge(row, metric, measured, column, unit, tolerance)
+                why = "; ".join(filter(None, [judged.pop("why", absent), *footnotes(row, metric)]))
+                found.append(line | judged | {"why": why, "source": row["source"]})
+    return found
+
+
+def footnotes(row, metric):
+    """The notes of a published row that concern a metric: all, but those that begin with the names of others and a colon."""
+    found = []
+    for note in filter(None, row["footnote"].split("; ")):
+        names, _, text = note.partition(": ")
+        named = set(names.split(", "))
+        if not named <= METRICS.keys():
+            found.append(note)
+        elif metric in named:
+            found.append(text)
+    return found
+
+
+def ways(row):
+    """The published row as a run can have it: L2C with routers trained here, and with the released ones where there are any."""
+    released = row["method"] == "l2c" and row["reused_attn"]
+    threshold = row["params"].rpartition(";")[2]
+    return [row, row | {"method": "l2c_released", "params": threshold}] if released else [row]
+
+
+def shares(row, measured):
+    """The branches that a measured row reuses, and percent of those at L2C's cached evaluations, as the paper's Table 4 has."""
+    evaluations = int(row["nfe"]) // 2 - (row["sampler"] == "dpm_solver2")
+    possible = evaluations * geometry(row).arch.blocks
+    attn, mlp = (100 * measured.get(f"reused_{branch}", math.nan) / possible for branch in BRANCHES)
+    return {"share_attn": attn, "share_mlp": mlp, "share_total": (attn + mlp) / 2, "reused": reused(measured)}
+
+
+def timing(row, measured):
+    """Seconds of a batch and speed-up as the paper times them, U-ViT with its autoencoder, DiT without; ends are quartiles."""
+    decoded = row["kind"] == "uvit"
+    decoding = measured.get("decode_ms_median", math.nan) if decoded else 0
+    found = {end: measured.get(f"latency_ms_{key}", math.nan) + decoding for end, key in QUARTILES.items()}
+    speed = measured.get("end_to_end_speed_up" if decoded else "speed_up", math.nan)
+    seconds = {f"paper_latency_s{end}": ms / 1000 for end, ms in found.items()}
+    ends = {"": "", "_low": "_high", "_high": "_low"}  # the longer it takes, the less it is faster
+    return seconds | {f"paper_speed_up{end}": speed * found[""] / found[other] for end, other in ends.items()}
+
+
+def judge(row, metric, measured, column, unit, tolerance):
+    """{verdict, why, measured, low, high, difference} of one printed number."""
+    if measured is None or not math.isfinite(measured.get(column, math.nan)):
+        return {"verdict": "not measured"}
+    value, published = measured[column] / unit, float(row[metric])
+    out, margin = {"measured": value, "difference": value - published}, tolerance * published
+    if metric in EXACT and row["method"] not in TRAINED:
+        return out | {"verdict": "reproduced" if rounds_to(value, row[metric]) else "not reproduced"}
+    if metric in EXACT:
+        return out | {"verdict": equivalence(out["difference"], 0, margin)}
+    low, high = (measured[f"{column}_{end}"] / unit for end in ("low", "high"))
+    out |= {"low": low, "high": high}
+    if reason := incomparable(metric, measured):
+        return out | {"verdict": "not comparable", "why": reason}
+    # The published value is one draw too, of the same size: the difference has twice the variance.
+    return out | {"verdict": equivalence(out["difference"], math.sqrt(2) * (high - low) / 2, margin)}
+
+
+def incomparable(metric, measured):
+    """Why a measured number cannot be compared with a printed one: another device, extractor or count; "" if it can."""
+    if metric in SAMPLED:
+        return "" if measured["fd_label"] == FID else f"{measured['fd_label']}, n = {measured['count']:.0f}"
+    device, batch = measured["latency_device"], measured["latency_batch_size"]
+    if LATENCY[0] in device and batch == LATENCY[1]:
+        return ""
+    return f"timed on {device} in batches of {batch:.0f}, not on {LATENCY[0]} in batches of {LATENCY[1]}"
+
+
+def equivalence(difference, half, margin):
+    """The verdict of an interval `difference` +- `half`: reproduced if it lies within +- `margin`, not reproduced if it lies
+    outside. Where the interval is wider, it is never a surer one."""
+    if abs(difference) + half <= margin:
+        return "reproduced"
+    return "not reproduced" if abs(difference) - half > margin else "inconclusive"
+
+
+def rounds_to(value, printed):
+    """Whether `value` has the digits that are printed; half a unit of the last one either way, rounded or cut."""
+    digits = len(printed.partition(".")[2])
+    return printed in (f"{value:.{digits}f}", f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}")
+
+
+def geometry(row):
+    """The Spec of a published row."""
+    kind, size, pixels = row_place(row)
+    arch = Arch.from_config({"kind": kind, "size": size, "input_size": pixels // 8, "channels": 4, "num_classes": 1000})
+    return Spec(arch, row["sampler"], int(row["nfe"]) // (2 if row["sampler"] == "dpm_solver2" else 1))
+
+
+def paper_macs(row):
+    """MACs of a published row in the papers' convention from its geometry and the branches that its router reuses, or None
+    where a router decides that was not released."""
+    full = row["method"] == "full"
+    if not (row["macs_T"] and (full or row["reused_attn"])):
+        return None
+    spec = geometry(row)
+    rows = cost.full_rows(spec)
+    for branch in BRANCHES:
+        rows[branch] -= 0 if full else int(row[f"reused_{branch}"])
+    return cost.image_macs(spec, rows, "paper")
+
+
+def markdown(lines):
+    """The lines as a Markdown table, footnotes numbered below it."""
+    notes = list(dict.fromkeys(filter(None, (line["why"] for line in lines))))
+    marks = {why: f" [{i}]" for i, why in enumerate(notes, 1)} | {"": ""}
+    rows = []
+    for line in lines:
+        measured, low, high, difference = (text(line.get(key)) for key in ("measured", "low", "high", "difference"))
+        cells = [line["table"], line["row"], line["metric"], line["published"], measured, low and f"[{low}, {high}]"]
+        rows.append([*cells, difference, line["verdict"] + marks[line["why"]]])
+    head = ["table", "row", "metric", "published", "measured", "95 % interval", "difference", "verdict"]
+    return grid(head, rows) + "".join(f"\n[{i}] {why}\n" for i, why in enumerate(notes, 1))
+
+
+def macs_markdown(published):
+    """The MACs that papers print beside those of our formulas, as a Markdown table; no weights are needed."""
+    rows = []
+    for row in published:
+        if macs := paper_macs(row):
+            verdict = "same" if rounds_to(macs / 1e12, row["macs_T"]) else "; ".join(footnotes(row, "macs_T"))
+            backbone = f"{KINDS[row['kind']]}-{row['size']} {row['resolution']}"
+            about = [row["table"], backbone, row["sampler"], row["nfe"], row["method"]]
+            rows.append([*about, row["macs_T"], f"{macs / 1e12:.3f}", verdict])
+    return grid(["table", "backbone", "sampler", "NFE", "method", "printed, T", "computed, T", ""], rows)
+
+
+def grid(head, rows):
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in [head, ["---"] * len(head), *rows])
+
+
+def text(x):
+    return "" if x is None else f"{x:.4g}"

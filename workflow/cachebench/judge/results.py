@@ -1,0 +1,98 @@
+"""The results table: one row per run, method and budget, joined from what the pipeline wrote. Units are in the names."""
+
+from cachebench.engine import cost
+from cachebench.engine.spec import BRANCHES
+from cachebench.files import atomic
+from cachebench.judge import provenance
+from cachebench.metrics import intervals
+from cachebench.plugin import loader, method
+from cachebench.run.folder import Folder
+from cachebench.setup import matrix, sources
+
+# Column order of results.csv; a metric is followed by its interval.
+METRICS = ("fd", "sfid", "inception_score", "inception_score_10", "kid", "precision", "recall", "precision_all", "recall_all")
+METRICS += ("psnr_db", "latent_mse", "fd_minus_full", "fd_infinity")
+IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "reference")
+OUTCOME = ("budget", "achieved", "setting", "status", "reason")
+COSTS = ("nfe", "macs_per_image", "macs_counted_per_image", "macs_paper", "speed_up", "latency_ms_median", "latency_ms_q25")
+COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
+COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "images_to_repay_fit", "latency_device")
+COSTS += ("reused_attn", "reused_mlp")
+PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "reference_stats", "reference_count", "precision_dtype")
+PROVENANCE += ("batch_size_used", "device", *provenance.COLUMNS)
+COLUMNS = (*IDENTITY, *OUTCOME, *(f"{m}{end}" for m in METRICS for end in ("", "_low", "_high")), *COSTS, *PROVENANCE)
+
+
+def collect(cfg, folder):
+    """Rows (mappings over COLUMNS) of the runs under `folder`; a setting that did not run says why in `reason`."""
+    tree, rows = Folder(folder), []
+    for run in cfg["runs"]:
+        full = atomic.read_json(tree.scores(run, "full"))["1.0"]
+        for name in matrix.method_ids(cfg, run):
+            entries, scored, timed = (atomic.read_json(of(run, name)) for of in (tree.settings, tree.scores, tree.latency))
+            for entry in entries:
+                budget = str(entry["budget"])
+                rows.append(row(cfg, tree, run, name, entry, scored[budget], timed[budget], full))
+    return rows
+
+
+def row(cfg, tree, run, name, entry, scored, timed, full):
+    """A row from what the matcher (`entry`), the metrics and the clock say of a setting, and the metrics of the full run."""
+    failed = next((part for part in (entry, scored) if part.get("status") not in (None, "ok")), None)
+    untimed = f"latency_ms, speed_up: {timed['reason']}" if timed.get("status") not in (None, "ok") else ""
+    out = describe(cfg, run, name) | provenance.of_row(cfg, run, name)
+    out |= {"budget": entry["budget"], "achieved": entry.get("achieved")}
+    out |= {"status": failed["status"] if failed else "ok", "reason": (failed or scored).get("reason")}
+    if untimed and not failed:
+        timed, out["reason"] = {}, "; ".join(filter(None, [out["reason"], untimed]))
+    if "params" in entry:
+        out |= costs(cfg, run, name, entry)
+    if failed:
+        return out
+    out |= {key: part[key] for part in (timed, scored) for key in part if key in COLUMNS and key not in OUTCOME}
+    out |= {"macs_counted_per_image": scored["macs_counted"], "latency_batch_size": timed.get("batch_size")}
+    if name != "full" and intervals.comparable(scored) and intervals.comparable(full):
+        out |= difference(scored, full, "fd")
+    return out | repayment(tree, run, name, entry, timed)
+
+
+def describe(cfg, run, name):
+    entry = cfg["runs"][run]
+    about = {"run": run, "method": name} | {key: entry[key] for key in ("backbone", "sampler", "num_steps", "cfg_scale")}
+    about |= {"extractor": cfg["extractor"]["name"], "reference_stats": cfg["reference"], "precision_dtype": entry["precision"]}
+    about["fd_label"] = sources.fd_label(cfg["extractor"], cfg["samples"]["count"])
+    try:
+        cls = loader.plugin(name)
+        printed = cls.name_on(matrix.spec(cfg, run))
+    except Exception:  # the row's reason says why
+        return about | {"name": name}
+    return about | {"name": printed or name, "kind": cls.kind, "reference": cls.reference}
+
+
+def costs(cfg, run, name, entry):
+    """Cost columns that are known before anything runs."""
+    spec = loader.plugin(name)(**entry["params"]).sampler(matrix.spec(cfg, run))
+    full = cost.full_rows(spec)
+    return {
+        "setting": method.label(entry["params"]),
+        "nfe": spec.num_evaluations,
+        "macs_per_image": entry["macs"],
+        "macs_paper": cost.image_macs(spec, entry["rows"], "paper"),
+        **{f"reused_{branch}": full[branch] - entry["rows"].get(branch, 0) for branch in BRANCHES},
+    }
+
+
+def difference(values, base, name):
+    """Columns {name}_minus_full: the paired difference to the full run, over the same seeds and jackknife groups."""
+    found = intervals.difference(values, base, name)
+    return {f"{name}_minus_full{end}": found[key] for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
+
+
+def repayment(tree, run, name, entry, timed):
+    """Seconds that the setting's fit took, and the images after which the time it saves has paid for them."""
+    cls = loader.plugin(name)
+    if not cls.has_fit():
+        return {"fit_s": 0.0, "images_to_repay_fit": 0}
+    seconds = atomic.read_json(tree.fit(run, name, cls.fit_label(entry["params"]), "json"))["seconds"]
+    saved = (timed["speed_up"] - 1) / timed["images_per_s"] if timed else 0  # seconds an image saves against full
+    return {"fit_s": seconds, "images_to_repay_fit": round(seconds / saved) if saved > 0 else None}

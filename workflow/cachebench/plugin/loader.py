@@ -1,0 +1,78 @@
+"""The files in methods/: which there are, the class that each defines, and one line for those that fail. No torch here."""
+
+import importlib.util
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from cachebench.files import closure
+from cachebench.files.atomic import ROOT
+from cachebench.plugin.method import Method
+
+FOLDER = ROOT / "methods"
+PACKAGE = "cachebench_methods"  # what plug-ins are modules of
+
+
+def available(folder=FOLDER):
+    """{stem: path} of every plug-in: a file, or a folder with an __init__.py, whose other files are its own."""
+    files = {path.stem: path for path in sorted(Path(folder).glob("*.py"))}
+    folders = {path.parent.name: path.parent for path in sorted(Path(folder).glob("*/__init__.py"))}
+    return dict(sorted((files | folders).items()))
+
+
+def ids(stem):
+    """Ids of the methods in a file: its stem, or one for each of its variants. A file that fails to load is its stem."""
+    try:
+        cls = load(available()[stem])
+    except Exception:  # its rows will say why
+        return [stem]
+    return [f"{stem}.{value}" for value in cls.params[cls.variants]] if cls.variants else [stem]
+
+
+def file_of(name):
+    """The file or folder that a method's id stands for."""
+    return available()[name.partition(".")[0]]
+
+
+def files_of(name):
+    """All files of a plug-in, relative to the working directory, so that they are the same wherever the project lies."""
+    return [os.path.relpath(file) for file in closure.files_of(file_of(name))]
+
+
+def plugin(name):
+    """The Method subclass with the id `name`. ValueError if its file does not define exactly one, or has no such variant."""
+    cls, variant = load(file_of(name)), name.partition(".")[2]
+    known = {str(value): value for value in cls.params[cls.variants]} if cls.variants else {"": None}
+    if variant not in known:
+        raise ValueError(f"method {name!r}: allowed are {', '.join(ids(name.partition('.')[0]))}")
+    if not cls.variants:
+        return cls
+    own = {"name": f"{cls.name}, {variant}", "fixed": {cls.variants: known[variant]}, "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), own | {"params": cls.params | {cls.variants: [known[variant]]}})
+
+
+def load(path):
+    """The Method subclass defined in the file at `path`, or in a folder's __init__.py. ValueError names the path if there is
+    not exactly one."""
+    path = Path(path)
+    name, places = f"{PACKAGE}.{path.stem}", [str(path)] if path.is_dir() else None
+    file = path / "__init__.py" if places else path
+    module_spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=places)
+    module = importlib.util.module_from_spec(module_spec)
+    for loaded in [key for key in sys.modules if f"{key}.".startswith(f"{name}.")]:
+        del sys.modules[loaded]  # of a folder that was loaded before: its files may have changed
+    sys.modules[name] = module  # where a folder's own files are looked up
+    module_spec.loader.exec_module(module)
+    found = [
+        c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise ValueError(f"{path}: defines {len(found)} Method subclasses, expected exactly one")
+    return found[0]
+
+
+def reason(error):
+    """One line for the row of a method that failed; the traceback goes to the log."""
+    traceback.print_exception(error, file=sys.stderr)
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

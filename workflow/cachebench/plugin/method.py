@@ -1,0 +1,126 @@
+"""The contract of a plug-in: one file in methods/, one Method subclass; its id is the file's stem. No torch here."""
+
+import itertools
+
+from cachebench.engine import cost
+from cachebench.engine.schedule import Schedule
+
+
+class Method:
+    """What a method may say, from simple to powerful; everything has a default, and the default is the full model.
+
+    `params`: {name: values} that are swept; the values of `knob` run from saving nothing to saving most, for the others
+    the first value is the default. `fit_params`: names that `fit` depends on. A parameter is an attribute. `variants`: a
+    parameter whose every value is a method of its own, with the id stem.value and rows of its own."""
+
+    name = ""  # as printed in tables
+    reference = ""  # paper
+    kind = "cache"  # or "control"
+    params = {}
+    knob = None
+    fit_params = ()
+    variants = None
+    fixed = {}  # set by `plugin` for one of the variants
+    history = 1  # how many computed values `predict` sees
+    batch_dependent = False  # True, with a comment that says why, if the result depends on what else is in the batch
+
+    def __init__(self, **values):
+        for name in self.params:
+            setattr(self, name, values.pop(name) if name in values else self.params[name][0])
+        if values:
+            raise ValueError(f"{self.id()}: unknown parameter {', '.join(values)}; allowed: {', '.join(self.params) or 'none'}")
+
+    @classmethod
+    def id(cls):
+        """The file's stem, and for one of its variants the value after a dot."""
+        return ".".join([cls.__module__.rpartition(".")[2], *map(str, cls.fixed.values())])
+
+    @classmethod
+    def name_on(cls, spec):
+        """`name` as printed for a run; override it where what runs on a backbone is another method than the paper's."""
+        return cls.name
+
+    def supports(self, spec):
+        """None, or the reason (a sentence) why this method cannot run on `spec`."""
+
+    def sampler(self, spec):
+        """The Spec that is run instead of `spec`: another trajectory, e.g. fewer steps."""
+        return spec
+
+    def prepare(self, model, state):
+        """The model that is run instead of `model`."""
+        return model
+
+    def fit(self, problem):
+        """Training or calibration (see `cachebench.plugin.problem.Problem`): returns ({name: tensor}, curve rows)."""
+
+    def schedule(self, spec, state=None):
+        """The static compute mask; `state` is {name: numpy array} as `fit` returned it."""
+        return Schedule.full(spec)
+
+    def breakpoints(self, spec, state):
+        """Values of the knob at which the schedule of the fitted `state` changes; the matcher also tries those that the grid
+        misses."""
+        return []
+
+    def rows(self, spec, state=None):
+        """Counts of one network row by site (see `engine.cost`) on the method's own trajectory; None: only a run tells."""
+        return cost.mask_rows(self.schedule(spec, state).compute) if self.by_mask() else None
+
+    def store_values(self, spec, state=None):
+        """Token tensors [tokens, width] that the cache holds at its fullest, for one row; None: only a run tells."""
+        return self.schedule(spec, state).store_values(self.history) if self.by_mask() else None
+
+    predict = None  # predict(self, history, site, evaluation): the stand-in for a skipped value; default: the last one
+
+    def predictor(self, model, state):
+        """`predict`, or what a stand-in that needs the fitted `state` is made of: a function (history, site, evaluation)."""
+        return self.predict
+
+    def session(self, model, spec, state=None):
+        """Who decides at the doors. Override it to decide at run time."""
+        from cachebench.engine.doors import ScheduledSession
+
+        return ScheduledSession(self.schedule(spec, state), self.predictor(model, state), self.history)
+
+    @classmethod
+    def grid(cls, spec):
+        """{name: values} for this run; override it where the values depend on the run."""
+        return cls.params
+
+    @classmethod
+    def sweep(cls, spec, overrides=None):
+        """The grid that is swept: `grid`, with the config's `overrides` and a variant's own value."""
+        return dict(cls.grid(spec)) | (overrides or {}) | {name: [value] for name, value in cls.fixed.items()}
+
+    @classmethod
+    def fit_label(cls, params):
+        """Label of the fit that a setting with `params` uses. A + stands for the comma, at which Snakemake would cut a job's
+        wildcard on its way to a cluster."""
+        return label({key: params[key] for key in cls.fit_params}).replace(",", "+")
+
+    @classmethod
+    def by_mask(cls):
+        """Whether the mask of `schedule` decides what is skipped, by the engine's own session."""
+        return cls.session is Method.session
+
+    def only_reuses(self, spec):
+        """Whether its mask says everything, so that `schedule_file` repeats it: on the run's own trajectory and network, the
+        last value stands in for a skipped one."""
+        cls = type(self)
+        last = cls.predict is None and cls.predictor is Method.predictor and self.history == 1
+        return cls.by_mask() and last and cls.prepare is Method.prepare and self.sampler(spec) == spec
+
+    @classmethod
+    def has_fit(cls):
+        return cls.fit is not Method.fit
+
+
+def settings(grid):
+    """Every combination of a grid {name: values}, as dicts."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def label(params):
+    """Readable identity of a setting, e.g. "interval=2,anchor=descending"; "default" without parameters."""
+    return ",".join(f"{key}={value}" for key, value in params.items()) or "default"

@@ -1,0 +1,20 @@
+"""Which evaluations compute everything: rules that several methods share. No torch here."""
+
+
+def at_interval(spec, interval):
+    """Every `interval`-th evaluation from the first that counts on, and those before it, ascending. With midpoints, unless all
+    are computed, the mid evaluation of a step stands for its outer one, so that none is reused where the outer is computed."""
+    found = [*range(spec.first_counted), *range(spec.first_counted, spec.num_evaluations, interval)]
+    outer = [interval > 1 and e > 0 and spec.plan.roles[e] == "outer" for e in found]
+    return [e + moved for e, moved in zip(found, outer, strict=True)]
+
+
+def mids_first(spec, count, layout):
+    """`count` evaluations to compute in full, ascending: layout(places, n) picks n of range(places), 0 among them.
+
+    With midpoints these are picked first, and of the outer evaluations only the first of all until no mid one is left."""
+    roles = spec.plan.roles
+    mids, others = ([e for e, role in enumerate(roles) if (role == "mid") == mid] for mid in (True, False))
+    early = min(count - 1, len(mids))
+    picked = [mids[i] for i in layout(len(mids), early)] if early else []
+    return sorted(picked + [others[i] for i in layout(len(others), count - early)])

@@ -1,0 +1,55 @@
+"""What L2C and its ablations share: pairs of evaluations, and trained routers with a threshold (arXiv:2406.01733)."""
+
+from cachebench.engine.schedule import PAIRINGS, Schedule
+from cachebench.plugin.method import Method
+
+PAIRED = ("ddim", "dpm_solver_2m", "dpm_solver2")
+TAIL = [10.0**-k for k in (6, 5, 4, 3, 2)]  # U-ViT's logits are not clamped: many scores crowd at the ends
+
+
+def refusal(spec, pairing=PAIRINGS[0]):
+    """None, or the sentence that says why L2C's pairs of evaluations are not defined on `spec`."""
+    if spec.sampler not in PAIRED:
+        return f"L2C pairs the evaluations of {', '.join(PAIRED[:-1])} or {PAIRED[-1]}; the run's sampler is {spec.sampler}."
+    if spec.sampler != "dpm_solver2" and spec.num_steps % 2:
+        return f"L2C pairs evaluations, so it needs an even num_steps, not {spec.num_steps}."
+    if spec.sampler == "dpm_solver2" and pairing == "shifted" and spec.num_steps == 1:
+        return "L2C reuses what the step before has computed, so one step of dpm_solver2 is too few."
+
+
+class Routed(Method):
+    """Trained routers choose, for every second evaluation, which branches are skipped."""
+
+    params = {
+        "threshold": [0.0, *TAIL, *(round(0.02 * i, 2) for i in range(1, 50)), *(1 - t for t in reversed(TAIL)), 1.0],
+        "lambda": [5e-6, 1e-6],
+        "iterations": [20_000],
+        "lr": [1e-3],
+        "batch_size": [64],
+        "pairing": list(PAIRINGS),
+    }
+    knob = "threshold"
+    fit_params = ("lambda", "iterations", "lr", "batch_size", "pairing")
+    drops = False  # True: a skipped branch contributes nothing, in training too
+
+    @classmethod
+    def grid(cls, spec):
+        """L2C's published values; "unshifted" only where the config asks for it."""
+        own = {"lambda": [0.1]} if spec.arch.kind == "uvit" else {}
+        return cls.params | own | {"pairing": [PAIRINGS[0]]}
+
+    def supports(self, spec):
+        return refusal(spec, self.pairing)
+
+    def fit(self, problem):
+        from cachebench.fit.router import train_routers
+
+        lambda_ = getattr(self, "lambda")
+        return train_routers(problem, lambda_, self.iterations, self.lr, self.batch_size, self.pairing, self.drops)
+
+    def schedule(self, spec, state=None):
+        if state is None:  # nothing trained yet: nothing is skipped
+            return Schedule.full(spec)
+        if state["routers"].shape != (expected := (spec.num_evaluations, 2 * spec.arch.blocks)):
+            raise ValueError(f"routers have shape {state['routers'].shape}, the run needs {expected}")
+        return Schedule.from_routers(dict(enumerate(state["routers"])), self.threshold, spec.plan.roles, self.pairing)

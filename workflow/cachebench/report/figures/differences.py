@@ -1,0 +1,60 @@
+"""The figure of a run's verdicts: every method's paired difference to fewer steps, and its ranks. No torch here."""
+
+import pandas as pd
+from matplotlib import pyplot, ticker
+
+from cachebench.report import tables
+from cachebench.report.figures.style import INK, dark, empty, palette
+
+KEY = "fd_minus_control"
+
+
+def draw(frame, run):
+    """One panel per budget with a control, the lowest FD first: the difference with its 95 % interval, open for a tie, beside
+    it the ranks that the pairs of the budget leave. `frame` is `tables.read` with the comparisons."""
+    of_run, styles, panels = frame[frame.run == run], palette(frame.method), []
+    for budget, rows in sorted(of_run[of_run.verdict != ""].groupby("budget"), reverse=True):
+        control = of_run[(of_run.budget == budget) & (of_run.method == rows.control.iloc[0])]
+        panels.append((budget, pd.concat([rows, control.assign(**{KEY: 0.0})]).sort_values(KEY)))
+    if not panels:
+        return empty(f"No method of {run} could be compared with fewer steps.")
+    heights = [0.26 * len(rows) + 0.5 for _, rows in panels]
+    figure, axes = pyplot.subplots(
+        len(panels), 1, figsize=(7.5, sum(heights) + 0.9), height_ratios=heights, squeeze=False, layout="constrained"
+    )
+    for axis, (budget, rows) in zip(axes[:, 0], panels, strict=True):
+        draw_budget(axis, rows, styles)
+        axis.set_title(f"budget {budget:g}", fontsize=10, loc="left")
+    label = f"{tables.called(of_run)} less that of fewer steps (the line), 95 % interval; lower is better, open: a tie"
+    axes[-1, 0].set_xlabel(label, fontsize=9)
+    figure.suptitle(f"{run}: against fewer steps at the same budget", fontsize=12)
+    return figure
+
+
+def draw_budget(axis, rows, styles):
+    linear = max(1e-6, 1.5 * (rows[f"{KEY}_high"] - rows[f"{KEY}_low"]).median())
+    axis.set_xscale("symlog", linthresh=linear)  # a method far behind must not flatten the others
+    axis.axvline(0, color=INK, lw=0.9, zorder=0)
+    for y, (_, row) in enumerate(rows.iterrows()):
+        (colour, marker), fill = styles[row.method], "white" if row.verdict == "tie" else None
+        form = {"fmt": marker, "color": colour, "mfc": fill, "ms": 6, "capsize": 2, "elinewidth": 1.2}
+        spread = [[row[KEY] - row[f"{KEY}_low"]], [row[f"{KEY}_high"] - row[KEY]]] if row.verdict else None
+        axis.errorbar(row[KEY], y, xerr=spread, **form)
+        axis.annotate(tables.ranks(row), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
+    axis.annotate("rank", (1.02, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=INK)
+    axis.set_yticks(range(len(rows)), rows["name"], fontsize=9)
+    for label, method in zip(axis.get_yticklabels(), rows.method, strict=True):
+        label.set_color(dark(styles[method][0]))
+    axis.set_xticks(ticks(*axis.get_xlim(), linear))
+    axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+
+
+def ticks(low, high, linear):
+    """Even ones where the axis is linear, within `linear` of zero; beyond it 1, 2, 5 of every decade, as far as it reaches."""
+    inner = ticker.MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(max(low, -linear), min(high, linear))
+    decades = [m * 10.0**k for k in range(-7, 7) for m in (1, 2, 5)]
+    outer = [side * t for t in decades for side in (-1, 1) if t > 1.4 * linear]
+    return sorted(t for t in {*(t for t in inner if abs(t) <= linear), *outer} if low <= t <= high)

@@ -1,0 +1,178 @@
+"""What the interactive part of the page shows, as JSON: every setting with its costs, values and panel. No torch here."""
+
+import base64
+import io
+import math
+import shlex
+
+import numpy as np
+from PIL import Image
+
+from cachebench.engine.spec import BRANCHES
+from cachebench.judge import pairs
+from cachebench.plugin import loader
+from cachebench.plugin.loader import reason
+from cachebench.report import tables
+from cachebench.report.figures import of_run, style
+
+COSTS = (
+    tables.column("achieved"),
+    tables.column("latency_ms"),
+    tables.Column("peak_memory_mb", "Peak memory", "MB"),
+    tables.Column("cache_bytes_per_image", "Feature store", "kB/image", scale=1e-3),
+)
+QUALITY = (tables.column("fd"), tables.column("sfid"), tables.column("latent_mse"))
+COLUMNS = (*QUALITY[:2], tables.column("fd_minus_full"), QUALITY[2], *COSTS[:2], tables.column("speed_up"), *COSTS[2:])
+COLUMNS += (tables.Column("fit_s", "Fit", "s"), tables.Column("images_to_repay_fit", "Fit repaid", "after images", digits=0))
+SYMBOLS = dict(
+    zip(style.MARKERS + "*", ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"], strict=True)
+)
+GAIN = 4  # how much the difference view amplifies
+SIDE = 96  # pixels of a side above which an image is shrunk, so that a page of many settings stays small
+POINTS = 300  # of a fit's curve
+
+
+def collect(cfg, frame, folder):
+    """The JSON of the page of a results folder: `columns`, `runs` and `settings`, the latter in the order of the tables.
+    pairs.Incomparable if rows of different counts, extractors or statistics would meet in them."""
+    pairs.check_comparable(frame[frame.status == "ok"], "the leaderboard")
+    frame = frame.assign(id=[f"{row.run}/{row.method}/{row.budget:g}" for row in frame.itertuples()])
+    styles = style.palette(frame.method)
+    runs, settings, shown, quality = [], [], tables.carried(COLUMNS, frame), tables.carried(QUALITY, frame)
+    for run in (run for run in cfg["runs"] if (frame.run == run).any()):
+        rows = frame[frame.run == run]
+        files = of_run.Files(cfg, run, folder, dict(zip(rows.method, rows.name, strict=True)))
+        full = images(files, "full", 1.0)
+        about = {"name": run, "backbone": rows.backbone.iloc[0], "about": tables.about(rows), "fronts": fronts(rows, quality)}
+        runs.append(about | {"images": None if full is None else strip(full)})
+        labels, _ = tables.settings(rows[rows.status == "ok"])
+        for _, group in tables.grouped(rows):
+            marks = {c.key: tables.marks(group, c) for c in shown}
+            settings += [
+                describe(row, shown, marks, labels, styles[row.method]) | panel(files, row, full) for _, row in group.iterrows()
+            ]
+    columns = {c.key: {"title": c.title, "unit": c.unit, "better": tables.direction(c)} for c in titled(frame, shown)}
+    axes = {"x": [c.key for c in COSTS], "y": [c.key for c in quality]}
+    return {"columns": columns, "axes": axes, "branches": BRANCHES, "gain": GAIN, "runs": runs, "settings": settings}
+
+
+def titled(frame, shown):
+    """The columns as they are titled for these results: a metric that depends on extractor and count names them."""
+    extractor = ", ".join(frame.extractor[frame.extractor != ""].unique())
+    counts = ", ".join(f"{c:.0f}" for c in frame["count"].dropna().unique())
+    named = {c.key: c for c in tables.columns(extractor, counts, tables.called(frame))}
+    if frame.latency_device.str.startswith("CPU").any():
+        named["peak_memory_mb"] = tables.Column("peak_memory_mb", "Peak memory", "MB, whole process")
+    return [named.get(c.key, c) for c in shown]
+
+
+def describe(row, shown, marks, labels, style):
+    """A row of the results: who it is, how it is drawn, and {column: value} of `shown`; no values where nothing ran."""
+    colour, marker = style
+    about = {key: row[key] for key in ("id", "run", "method", "name", "kind", "backbone", "status", "reason")}
+    about |= {"budget": row.budget, "colour": colour, "symbol": SYMBOLS[marker], "label": labels.get(row.name, "")}
+    about["params"] = [part.partition("=")[::2] for part in row.setting.split(",") if "=" in part]
+    values = {c.key: value(row, c) for c in shown} if row.status == "ok" else {}
+    return about | {"values": values, "ties": {key: mark[row.name] for key, mark in marks.items() if row.name in mark}}
+
+
+def value(row, column):
+    """A cell: the number and its interval in the column's unit (None where unknown), both as text, and why it is in doubt."""
+    own = column.paired and row.method == "full"
+    why = "" if own else tables.why(row.reason, column.key)
+    if own or not math.isfinite(row[column.key]):
+        never = column.key == "images_to_repay_fit" and row.fit_s > 0
+        text = "never" if never else tables.DASH
+        return {"value": None, "text": text, "spread": "", "why": why or ("" if own or never else "not measured")}
+    low, high = (row.get(f"{column.key}_{end}", math.nan) * column.scale for end in ("low", "high"))
+    ends = {"low": low, "high": high} if math.isfinite(low + high) else {}
+    number = row[column.key] * column.scale
+    text = {"text": tables.number(number, column.digits), "spread": tables.spread(row, column), "why": why}
+    return {"value": number} | text | ends
+
+
+def fronts(rows, quality):
+    """{"cost quality": ids on the Pareto front, by ascending cost} of these measures of quality."""
+    good, out = rows[rows.status == "ok"], {}
+    for x in COSTS:
+        for y in quality:
+            known = good[~(y.paired & (good.method == "full"))]
+            front = style.pareto_front(known[x.key].to_numpy(), known[y.key].to_numpy())
+            out[f"{x.key} {y.key}"] = known.id.iloc[front].tolist()
+    return out
+
+
+def attempt(action, *arguments):
+    """What `action` returns, or words why it could not: whatever is missing or broken, the page is made without it."""
+    try:
+        return action(*arguments)
+    except Exception as error:
+        return reason(error)
+
+
+def panel(files, row, full):
+    """What only the panel of a setting shows: schedule, samples beside `full`, fit curve, command."""
+    here = f"results/{files.cfg['name']}"
+    targets = [f"{here}/{row.run}/{row.method}/{name}.json" for name in ("scores", "latency")]
+    command = shlex.join(["snakemake", *targets, "--cores", "all", "--configfile", f"{here}/config.yaml"])
+    schedule = attempt(mask, files, row)
+    found = {"command": command, "note": schedule} if isinstance(schedule, str) else {"command": command, "mask": schedule}
+    own = images(files, row.method, row.budget) if row.method != "full" else None
+    if own is not None:
+        found["images"] = samples(own, full)
+    curve = attempt(fit_curve, files, row)
+    return found | ({"fit": curve} if isinstance(curve, dict) else {})
+
+
+def entry_of(files, row):
+    """The entry of settings.json that a results row comes from."""
+    return next(entry for entry in files.entries(row.method) if entry["budget"] == row.budget)
+
+
+def mask(files, row):
+    """["0110...", ...] a text per (block, branch) with a digit per evaluation, 1 = computed; or words why there is none."""
+    found = files.mask(row.method, entry_of(files, row))
+    if isinstance(found, str):
+        return found.replace("\n", " ")
+    return ["".join(map(str, site)) for site in found.reshape(len(found), -1).T.astype(int)]
+
+
+def images(files, name, budget):
+    """The first images of a setting as `of_run.images` gives them; None where none are kept."""
+    found = attempt(of_run.images, files, name, budget)
+    return None if isinstance(found, str) or not len(found) else found
+
+
+def samples(own, full):
+    """{"own": strip of the images, "difference": strip of their difference to `full`, darker = further} as data URIs."""
+    out = {"own": strip(own)}
+    if full is not None and full.shape[1:] == own.shape[1:]:
+        n = min(len(full), len(own))
+        apart = np.abs(own[:n].astype(int) - full[:n].astype(int))
+        out["difference"] = strip((255 - np.minimum(GAIN * apart, 255)).astype(np.uint8))
+    return out
+
+
+def strip(images):
+    """uint8 [n, H, W, C] side by side as a data URI: PNG, or a smaller WebP of large images."""
+    side, memory = max(images.shape[1:3]), io.BytesIO()
+    picture = Image.fromarray(of_run.mosaic([images]))
+    kind = "PNG" if side <= SIDE else "WEBP"
+    picture.reduce(-(-side // SIDE)).save(memory, kind, optimize=True, quality=80)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(memory.getvalue()).decode()}"
+
+
+def fit_curve(files, row):
+    """{"label", "x", "steps", "series": {column: values}} of the fit that a setting uses, thinned by medians; or None."""
+    cls, entry = loader.plugin(row.method), entry_of(files, row)
+    if not cls.has_fit() or "params" not in entry:
+        return None
+    label = cls.fit_label(entry["params"])
+    curve = of_run.curve(files.tree.fit(files.run, row.method, label, "csv"))
+    columns = of_run.values(curve) if len(curve.columns) > 1 else []
+    every = -(-len(curve) // POINTS) or 1
+    thin = curve[[*curve.columns[:1], *columns]].groupby(np.arange(len(curve)) // every).median()
+    if not columns:
+        return None
+    series = {c: [v if math.isfinite(v) else None for v in thin[c]] for c in columns}
+    return {"label": label, "every": every, "x": curve.columns[0], "steps": thin.iloc[:, 0].tolist(), "series": series}

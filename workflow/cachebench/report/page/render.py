@@ -1,0 +1,191 @@
+"""One self-contained HTML page of a results folder: what ran, what came out, tables and figures. No torch here."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+
+import jinja2
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+from cachebench.files import atomic
+from cachebench.judge import published
+from cachebench.report import tables
+from cachebench.report.figures import halves
+from cachebench.report.figures.style import EMPTY
+from cachebench.report.page import compared
+from cachebench.setup import matrix
+
+HERE = Path(__file__).parent  # the template, the script and the style
+REPORT = atomic.ROOT / "workflow/report"  # the captions that Snakemake's own report uses too
+FIGURES = {
+    "pareto": "Quality against cost",
+    "differences": "Against fewer steps, and ranks",
+    "fidelity": "Closeness to the full run against cost",
+    "infinity": "FD and the number of images",
+    "trace": "Where along the trajectory the error arises",
+    "samples": "Samples",
+    "schedules": "What is computed",
+    "routers": "Router scores",
+    "fits": "Fits",
+    "solvers": "Which half of a solver's evaluations can be reused",
+}
+PIXELS = ("samples", "schedules")
+FD, LATENT = (tables.column(key) for key in ("fd", "latent_mse"))
+
+
+def summary(frame, run):
+    """Plain sentences from the verdicts of comparisons.csv: (those about all budgets, [(budget, sentences)])."""
+    rows, per_budget = frame[(frame.run == run) & (frame.method != "full")], []
+    for budget, group in sorted(rows.groupby("budget"), reverse=True):
+        good = group[group.status == "ok"]
+        sentences = [closest(good), lowest(good), not_beyond_random(good)]
+        missing = len(group) - len(good)
+        sentences += [f"{missing} of {len(group)} methods have no number here; the table says why."] if missing else []
+        per_budget.append((f"{budget:g}", [s for s in sentences if s]))
+    return overall(rows[(rows.status == "ok") & (rows.verdict != "")]), per_budget
+
+
+def overall(rows):
+    """The sentences about all budgets, of rows with a verdict against fewer steps: the count first, then who."""
+    if rows.empty:
+        return ["No method could be compared with fewer steps at the same budget."]
+    counts = ", ".join(f"{words} in {(rows.verdict == words.split()[-1]).sum()}" for words in ("better", "worse", "a tie"))
+    fd = tables.short(tables.called(rows))
+    sentences = [f"Against fewer steps at the same budget, by {fd}, of {len(rows)} cases: {counts}."]
+    for word in ("better", "worse", "tie"):
+        named = rows[rows.verdict == word].sort_values("budget", ascending=False).groupby("name", sort=False)
+        who = [f"{name} at {', '.join(f'{b:g}' for b in of.budget)}" for name, of in named]
+        sentences += [f"{word.capitalize()}: {'; '.join(who)}."] if who else []
+    return sentences
+
+
+def closest(rows):
+    """Which row is closest to the full run's own images, and which cannot be told from it."""
+    known = rows[rows.latent_mse.notna()].sort_values("latent_mse")
+    if known.empty:
+        return ""
+    best, others = known.iloc[0], [row for _, row in known.iloc[1:].iterrows()]
+    text = f"Closest to the full run's images: {best['name']}, latent MSE {tables.phrase(best, LATENT)}"
+    tied = [row["name"] for row in others if tables.is_first(row, "latent_mse")]
+    if tied:
+        return f"{text}, a tie with {'; '.join(tied)}."
+    return f"{text}; next {others[0]['name']}, {tables.phrase(others[0], LATENT)}." if others else f"{text}."
+
+
+def lowest(rows):
+    """Which row has the lowest FD less its bias, who ties with it, and whether it differs from fewer steps."""
+    ranked, fd = rows[rows.rank_first.notna()], tables.short(tables.called(rows))
+    if ranked.empty:
+        return f"No {fd} could be compared."
+    best = ranked[ranked.method == ranked.best.iloc[0]].iloc[0]
+    text = f"Lowest {fd}, less its bias: {best['name']}, {tables.phrase(best, FD)}"
+    if tied := ranked.name[(ranked.rank_first == 1) & (ranked.method != best.method)].tolist():
+        text += f", a tie with {'; '.join(tied)}"
+    control = next((name for name in ranked.control if name), "")
+    if not control:
+        return f"{text}. No step-reduction control ran at this budget."
+    if best.method == control:
+        return f"{text}. It is the step-reduction control itself."
+    apart = f"{compared.CONTROL.title.replace('FD', fd)} {tables.phrase(best, compared.CONTROL)}"
+    return f"{text}. {apart}, p = {tables.number(best.p_holm, 2)}: {best.verdict}."
+
+
+def not_beyond_random(rows):
+    """Which rows do not come closer to the full run's images than a random choice of the same cost, and by how much."""
+    known = rows[rows.latent_mse_over_random.notna()]
+    if known.empty:
+        return ""
+    lost = known[known.latent_mse_over_random_high >= 1].sort_values("latent_mse_over_random")
+    texts = [f"{row['name']} ({tables.phrase(row, compared.RANDOM)} times its latent MSE)" for _, row in lost.iterrows()]
+    return f"Not closer to the full run than a random choice: {'; '.join(texts) or 'none'}."
+
+
+def facts(cfg, frame, results):
+    """[(what, text)] of what was run, on what."""
+    good = frame[frame.status == "ok"]
+
+    def listed(column, form=str):
+        found = [value for value in good[column].dropna().unique() if value != ""]
+        return ", ".join(form(value) for value in found) or "nothing measured"
+
+    date = datetime.fromtimestamp(Path(results).stat().st_mtime)
+    return [
+        ("Images per setting", listed("count", lambda c: f"{c:.0f}") + f", {cfg['samples']['labels']} labels"),
+        ("Budgets", listed_budgets(cfg)),
+        ("Rows", f"{len(good)} of {len(frame)} measured"),
+        ("Extractor", cfg["extractor"]["name"]),
+        ("Reference", cfg["reference"]),
+        ("Sampled on", listed("device")),
+        ("Timed on", listed("latency_device") + f", batches of {cfg['latency']['batch_size']}"),
+        ("Configuration", f"{cfg['name']}, of {date:%Y-%m-%d %H:%M}"),
+    ]
+
+
+def listed_budgets(cfg):
+    """The budgets of every run, in a line; the run is named where they differ."""
+    of_run = {run: ", ".join(f"{b:g}" for b in matrix.budgets(cfg, run)) for run in cfg["runs"]}
+    same = len(set(of_run.values())) == 1
+    shown = next(iter(of_run.values())) if same else "; ".join(f"{run}: {budgets}" for run, budgets in of_run.items())
+    return f"{shown}, met within {cfg['tolerance']:g}"
+
+
+def embed(path):
+    """The image file as a data URI; of pixels the smaller WebP, without loss."""
+    kind, content = "svg+xml", Path(path).read_bytes()
+    if Path(path).suffix == ".png":
+        kind, memory = "webp", io.BytesIO()
+        Image.open(path).convert("RGB").save(memory, "WEBP", lossless=True)
+        content = memory.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def caption(name):
+    """The figure's caption, the same text as in Snakemake's report."""
+    return " ".join((REPORT / f"{name}.rst").read_text().split())
+
+
+def figures(paths, run, folder):
+    """Context of the figures in the folder called `run`, in page order: vector graphics, but pixels for those of many cells. A
+    figure that only says why it is empty is left out."""
+    here = [path for path in map(Path, paths) if path.parent.name == run]
+    files = {name: {p.suffix[1:]: p for p in here if p.stem == name} for name in FIGURES}
+    return [
+        {"name": name, "title": title, "caption": caption(name), "data": embed(of["png" if name in PIXELS else "svg"])}
+        | {"files": {ending: os.path.relpath(path, folder) for ending, path in of.items()}}
+        for name, title in FIGURES.items()
+        if (of := files[name]) and f'id="{EMPTY}"' not in of["svg"].read_text()
+    ]
+
+
+def script(text):
+    """{"text", "digest"} of an inline script; the digest is what the page's security policy allows to run."""
+    return {"text": text, "digest": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
+
+
+def render(cfg, frame, results, paths, folder, data, printed=()):
+    """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv;
+    `data` is what page_data.collect returned; `printed` are rows of published.csv."""
+    runs = []
+    for run in (run["name"] for run in data["runs"]):
+        lead, budgets = summary(frame, run)
+        table, drawn = tables.build(frame, run), figures(paths, run, folder)
+        about = {"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": drawn}
+        runs.append(about | {"compared": compared.groups(frame, run)})
+    probed = {"rows": halves.rows(frame), "figures": figures(paths, "figures", folder)}
+    loader = jinja2.FileSystemLoader(HERE)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {
+        "direction": tables.direction,
+        "DASH": tables.DASH,
+        "COMPARED": compared.headings(tables.called(frame)),
+    }
+    scripts = [script(get_plotlyjs()), script((HERE / "page.js").read_text())]
+    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
+    context = {"facts": facts(cfg, frame, results), "runs": runs, "halves": probed, "scripts": scripts}
+    context |= {"printed": printed, "margin": published.MARGIN}
+    return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, **context)

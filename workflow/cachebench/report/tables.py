@@ -1,0 +1,303 @@
+"""The comparison table of a run from results.csv and comparisons.csv; a tie is shown as a tie. No torch here."""
+
+import math
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from cachebench.judge import pairs, provenance, results
+from cachebench.judge.results import COLUMNS
+from cachebench.setup import matrix
+
+DASH = "–"
+ENDS = ("", "_low", "_high")  # a metric's columns
+TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "setting", "status", "reason")
+TEXT += ("latency_device", "fd_label", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS[1:])
+TEXT += ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "first_in", "compared")
+COMPARED = (*(c for c in pairs.COLUMNS if c not in COLUMNS), "compared")  # `compared`: the reason there
+OPTIONAL = ("sfid", "fd_infinity", "precision_all", "recall_all")  # of extractors with spatial features, or asked for
+
+
+@dataclass(frozen=True)
+class Column:
+    """A printed column: `key` in the results, `unit` as second line of its header, `better` -1 (lower), 1 (higher) or 0."""
+
+    key: str
+    title: str
+    unit: str = ""
+    better: int = 0
+    scale: float = 1
+    digits: int = 3  # significant; 0 = whole number
+    interval: str = ""  # "half" prints ± half width, "bounds" prints [low, high]
+    paired: bool = False  # measured against the full run, so the full run has none
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    spread: str = ""  # the interval, "± 1.23" or "[1.23, 4.56]"
+    value: float = math.nan
+    mark: str = ""  # "best" or "tie" at its budget
+    why: str = ""  # what is in doubt, or why there is no number
+
+    def __str__(self):
+        return f"{self.text} {self.spread}".strip()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `cells` is empty where nothing was measured, and `note` is then the number of its note."""
+
+    name: str
+    setting: str
+    status: str
+    reason: str = ""
+    control: bool = False
+    cells: tuple = ()
+    note: int = 0
+
+
+@dataclass
+class Table:
+    """A run's table: `groups` is [(heading, [Row])], `notes` are the numbered reasons, `remarks` sentences below them."""
+
+    run: str
+    about: str  # what was run, one line
+    columns: tuple
+    groups: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+    remarks: list = field(default_factory=list)
+
+
+def columns(extractor="", count="", fd="FD", against=""):
+    """The Columns of a table whose metrics are computed from `count` images by `extractor`, precision and recall `against` so
+    many of the reference's; `fd` is what `called` says."""
+    brief, pairs = short(fd), f"{count} against {against}" if against else ""
+    return (
+        Column("nfe", "NFE", digits=0),
+        Column("macs_per_image", "MACs", "G", scale=1e-9, digits=4),
+        Column("achieved", "MACs", "% of full", scale=100),
+        Column("latency_ms", "Latency", "ms/image"),
+        Column("speed_up", "Speed-up", "measured"),
+        Column("fd", fd, f"{extractor}, n = {count}", -1, digits=4, interval="half"),
+        Column("sfid", f"s{brief}", f"{extractor}, n = {count}", -1, digits=4, interval="half"),
+        Column("fd_minus_full", f"{brief} − full", "95 % interval", -1, interval="bounds", paired=True),
+        Column("fd_infinity", f"{brief}∞", f"{extractor}, extrapolated", -1, digits=4, interval="half"),
+        Column("inception_score", "IS", extractor, 1, digits=4, interval="half"),
+        Column("inception_score_10", "IS", f"{extractor}, ten splits", 1, digits=4, interval="half"),
+        Column("kid", "KID", "× 1000", -1, scale=1000, interval="half"),
+        Column("precision", "Precision", pairs, 1, interval="half"),
+        Column("recall", "Recall", pairs, 1, interval="half"),
+        Column("precision_all", "Precision", "against all", 1, interval="half"),
+        Column("recall_all", "Recall", "against all", 1, interval="half"),
+        Column("psnr_db", "PSNR", "dB, to full", 1, interval="half", paired=True),
+        Column("latent_mse", "Latent MSE", "to full", -1, interval="half", paired=True),
+    )
+
+
+def called(rows):
+    """What the rows' Frechet distance is called without the extractor, which a column names in its unit: FID-50k, or FD."""
+    return next((label.partition(" ")[0] for label in rows.fd_label if label), "FD")
+
+
+def short(called):
+    """What a Frechet distance is called without its count: FID, or FD."""
+    return called.partition("-")[0]
+
+
+def column(key):
+    """The Column of a results key."""
+    return next(c for c in columns() if c.key == key)
+
+
+def carried(columns, rows):
+    """The columns, without the OPTIONAL ones that no row has; of the inception scores only that of all images, or under FID's
+    extractor that of ten splits, as ADM prints it."""
+    kept = "inception_score" if called(rows) == "FD" else "inception_score_10"
+    lost = {key for key in OPTIONAL if rows[key].isna().all()} | {"inception_score", "inception_score_10"} - {kept}
+    return tuple(c for c in columns if c.key not in lost)
+
+
+def phrase(row, column):
+    """A row's value with its interval, as text."""
+    return f"{number(row[column.key] * column.scale, column.digits)} {spread(row, column)}".strip()
+
+
+def read(path, comparisons=None):
+    """results.csv as a frame with every column of `results.COLUMNS` and, from comparisons.csv, COMPARED (absent without)."""
+    form = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
+    frame = pd.read_csv(path, **form)
+    if comparisons:
+        found, key = pd.read_csv(comparisons, **form).rename(columns={"reason": "compared"}), ["run", "method", "budget"]
+        frame = frame.merge(found[[*key, *(c for c in COMPARED if c in found)]], "left", key)
+    return tidy(frame)
+
+
+def completed(cfg, frame):
+    """`frame`, and for every setting of the config without a row in it one that says so."""
+    there = set(zip(frame.run, frame.method, frame.budget, strict=True))
+    wanted = [(run, m, b) for run in cfg["runs"] for m in matrix.method_ids(cfg, run) for b in matrix.budgets(cfg, run, m)]
+    lost = {"status": "missing", "reason": "results.csv has no such row"}
+    absent = [results.describe(cfg, run, m) | {"budget": b} | lost for run, m, b in wanted if (run, m, b) not in there]
+    return tidy(pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)) if absent else frame
+
+
+def tidy(frame):
+    """`frame` with all columns, numbers as float, absent text as "", and `latency_ms` (per image) with its quartiles added. The
+    full run's speed-up over itself is 1, whatever noise it was measured with."""
+    frame = frame.reindex(columns=[*COLUMNS, *COMPARED])
+    numbers = frame.drop(columns=list(TEXT)).apply(pd.to_numeric, errors="coerce").astype(float)
+    texts = frame[list(TEXT)].astype(object).where(frame[list(TEXT)].notna(), "")
+    frame = pd.concat([numbers, texts], axis=1)[list(frame)]
+    frame["speed_up"] = frame.speed_up.mask((frame.method == "full") & frame.speed_up.notna(), 1.0)
+    return frame.assign(**latency(frame))
+
+
+def latency(frame):
+    """{latency_ms, latency_ms_low, latency_ms_high} of an image: the full run's over the speed-up, each of them measured
+    alternately in one process. What a row's own process measured compares with no other's: a machine's speed drifts."""
+    own = frame.latency_ms_median / frame.latency_batch_size
+    full = own.where(frame.method == "full").groupby(frame.run).transform("max")
+    factor = (full / frame.speed_up / own).where((frame.method != "full") & full.notna(), 1) / frame.latency_batch_size
+    ends = {"": "median", "_low": "q25", "_high": "q75"}
+    return {f"latency_ms{end}": frame[f"latency_ms_{name}"] * factor for end, name in ends.items()}
+
+
+def number(value, digits=3):
+    """`value` with so many significant digits (0: a whole number), an exponent only below 1e-4; a dash if not finite."""
+    if not math.isfinite(value):
+        return DASH
+    if value == 0 or not digits:
+        return f"{value:.0f}".replace("-", "−")
+    rounded = float(f"{value:.{digits - 1}e}")
+    exponent = math.floor(math.log10(abs(rounded)))
+    if exponent < -4:
+        mantissa, _, power = f"{rounded:.{digits - 1}e}".partition("e")
+        return f"{mantissa}e{int(power)}".replace("-", "−")
+    return f"{rounded:.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
+
+
+def spread(row, column):
+    """A value's 95 % interval as text; "" where the column or the row has none."""
+    low, high = row.get(f"{column.key}_low", math.nan) * column.scale, row.get(f"{column.key}_high", math.nan) * column.scale
+    if not math.isfinite(low + high):
+        return ""
+    return f"± {number((high - low) / 2)}" if column.interval == "half" else f"[{number(low)}, {number(high)}]"
+
+
+def marks(rows, column):
+    """{index: "best" or "tie"} of a budget's rows: who is best, or cannot be told from the best by paired differences."""
+    first = [i for i, row in rows.iterrows() if is_first(row, column.key)]
+    return dict.fromkeys(first, "tie" if len(first) > 1 else "best")
+
+
+def is_first(row, key):
+    """Whether no other method of the row's budget is better in a metric beyond doubt."""
+    return ("fd" if key == "fd_minus_full" else key) in row.first_in.split()
+
+
+def ranks(row):
+    """The ranks that the pairs of a row's budget leave it, "1" or "1–3", or a dash."""
+    known = (row.rank_first, row.rank_last)
+    return "–".join(f"{end:.0f}" for end in dict.fromkeys(known) if math.isfinite(end)) or DASH
+
+
+def why(reason, key):
+    """What a row's `reason`, "column, column: text; ...", says about one column, or ""."""
+    parts = (part.partition(": ") for part in reason.split("; "))
+    return next((text for names, _, text in parts if text and key in names.split(", ")), "")
+
+
+def settings(rows):
+    """({index: short setting}, [remark]): of a method's parameters the table shows those that vary, a remark the others."""
+    parsed = {i: [tuple(part.partition("=")[::2]) for part in text.split(",")] for i, text in rows.setting.items() if text}
+    shown, remarks = {}, []
+    for name, of_method in rows[(rows.setting != "") & (rows.method != "full")].groupby("name", sort=False):
+        values = [parsed[i] for i in of_method.index]
+        keys = list(dict.fromkeys(key for pairs in values for key, _ in pairs))
+        varying = [key for key in keys if len({dict(pairs).get(key) for pairs in values}) > 1] or keys[:1]
+        for i in of_method.index:
+            shown[i] = ", ".join(f"{k}={v}" if v else k for k, v in parsed[i] if k in varying)
+        fixed = ", ".join(f"{k}={v}" for k, v in values[0] if k not in varying)
+        remarks += [f"{name}: {fixed} in every row."] if fixed else []
+    return shown, remarks
+
+
+def build(frame, run):
+    """The Table of a run, rows in the order of `grouped`."""
+    rows = frame[frame.run == run]
+    good = rows[rows.status == "ok"]
+    extractor = ", ".join(rows.extractor[rows.extractor != ""].unique())
+    counts = ", ".join(f"{c:.0f}" for c in good["count"].dropna().unique()) or "none"
+    pairs.check_comparable(good, f"run {run}")
+    against = ", ".join(f"{c:.0f}" for c in good.reference_count.dropna().unique())
+    table = Table(run, about(rows), carried(columns(extractor, counts, called(rows), against), good))
+    shown, remarks = settings(good)
+    shown |= {i: f"{row.sampler}, {row.num_steps:.0f} steps" for i, row in rows[rows.method == "full"].iterrows()}
+    reasons = {}
+    for heading, group in grouped(rows):
+        marked = {c.key: marks(group, c) for c in table.columns}
+        table.groups.append((heading, [line(row, i, table.columns, marked, shown, reasons) for i, row in group.iterrows()]))
+    table.notes = [f"{name} at budget {', '.join(at)}: {text}" for (name, text), at in reasons.items()]
+    table.remarks = [*remarks, *general_remarks(good)]
+    return table
+
+
+def grouped(rows):
+    """[(heading, rows)]: the full run, then for each budget, largest first, the controls and then the methods."""
+    is_full = rows.method == "full"
+    groups = [("The full run", rows[is_full])]
+    for budget, group in sorted(rows[~is_full].groupby("budget"), reverse=True):
+        control = group.kind == "control"
+        heading = f"Budget {budget:g}: {100 * budget:g} % of the full run's MACs"
+        groups.append((heading, pd.concat([group[control], group[~control]])))
+    return groups
+
+
+def about(rows):
+    """One line: backbone, sampler, steps, guidance, precision."""
+    first = rows.iloc[0]
+    steps = f"{first.sampler}, {first.num_steps:.0f} steps, cfg_scale {first.cfg_scale:g}"
+    return ", ".join(filter(None, [first.backbone, steps, first.precision_dtype]))
+
+
+def line(row, index, columns, marked, shown, reasons):
+    """The Row of a results row; a reason that is new gets the next number in `reasons`, {(name, text): budgets}."""
+    control = row.kind == "control" and row.method != "full"
+    if row.status != "ok":
+        key = (row["name"], f"{row.status}. {row.reason}".strip())
+        reasons.setdefault(key, []).append(f"{row.budget:g}")
+        return Row(row["name"], row.status, row.status, row.reason, control, note=list(reasons).index(key) + 1)
+    cells = []
+    for column in columns:
+        value = math.nan if column.paired and row.method == "full" else row[column.key] * column.scale
+        around = spread(row, column) if math.isfinite(value) else ""
+        doubt = why(row.reason, column.key) or ("not measured" if math.isnan(row[column.key]) else "")
+        doubt = "" if column.paired and row.method == "full" else doubt
+        cells.append(Cell(number(value, column.digits), around, value, marked[column.key].get(index, ""), doubt))
+    return Row(row["name"], shown.get(index, DASH), "ok", control=control, cells=tuple(cells))
+
+
+def general_remarks(rows):
+    """What must be known to read the numbers: conventions, where it was timed, and what the fits cost."""
+    remarks = ["± and [ ] are 95 % intervals. Bold: the best of its budget; † or a tie: not to be told from the best."]
+    remarks.append("Ties are those of paired differences, with Holm's correction over all pairs of a budget.")
+    remarks.append("(In parentheses: in doubt.)")
+    remarks.append("MACs count every product of an image, both halves of a guided pair.")
+    remarks.append("PSNR and latent MSE compare each image with the full run's image of the same seed.")
+    for (name, reason), of in rows[rows.reason != ""].groupby(["name", "reason"], sort=False):
+        remarks.append(f"{name} at budget {', '.join(f'{b:g}' for b in sorted(of.budget, reverse=True))}: {reason}.")
+    where = ", ".join(rows.latency_device[rows.latency_device != ""].unique())
+    if where:
+        batch = ", ".join(f"{b:.0f}" for b in rows.latency_batch_size.dropna().unique())
+        remarks.append(f"Latency: median on {where}, batches of {batch}; the full run's over the measured speed-up.")
+    fitted = rows[rows.fit_s > 0].sort_values("budget", ascending=False)
+    for (name, seconds), fit in fitted.groupby(["name", "fit_s"], sort=False):
+        repaid = [f"after {n:.0f} images" if math.isfinite(n) else "never" for n in fit.images_to_repay_fit]
+        budgets = ", ".join(f"{r} at budget {b:g}" for r, b in zip(repaid, fit.budget, strict=True))
+        remarks.append(f"{name}: the fit took {number(seconds)} s. The time saved repays it: {budgets}.")
+    return remarks
+
+
+def direction(column):
+    return {-1: " ↓", 0: "", 1: " ↑"}[column.better]

@@ -1,0 +1,107 @@
+"""Budget matching: for each budget the setting whose exact cost is closest. A budget is a share of the full run's MACs."""
+
+import math
+from bisect import bisect_left
+from itertools import pairwise
+
+from cachebench.engine import cost
+from cachebench.plugin.method import label, settings
+from cachebench.run.opening import run_model
+from cachebench.run.sample import start
+
+MEASURED_IMAGES = 8  # images on which the cost of a run-time method is measured
+
+
+def swept(cls, spec, states, overrides=None):
+    """[(params, method, fitted state)] over the method's grid, the knob innermost. `states`: {label of the fit parameters:
+    state}; settings whose fit is not among them are left out.
+
+    `overrides` replaces values of the grid. A knob that has its own values also takes those at which a schedule changes."""
+    grid, found = cls.sweep(spec, overrides), []
+    knob = {cls.knob: grid.pop(cls.knob)} if cls.knob else {}
+    own = knob and knob[cls.knob] == cls.grid(spec)[cls.knob]
+    for others in settings(grid):
+        state = states.get(cls.fit_label(others))
+        if cls.has_fit() and state is None:
+            continue
+        if own:
+            knob[cls.knob] = refined(cls.grid(spec)[cls.knob], cls(**others).breakpoints(spec, state))
+        every = [{name: (others | value)[name] for name in cls.params} for value in settings(knob)]
+        found += [(params, cls(**params), state) for params in every]
+    return found
+
+
+def refined(values, breakpoints):
+    """The ascending `values`, and from breakpoint to breakpoint a short decimal number where there is none among them."""
+    added = []
+    for low, high in pairwise([*sorted(set(breakpoints)), math.inf]):
+        at = bisect_left(values, low)
+        if at == len(values) or values[at] >= high:
+            rounded = (math.ceil(low * 10**digits) / 10**digits for digits in range(1, 17))
+            added.append(next((value for value in rounded if low <= value < high), low))
+    return sorted([*values, *added]) if added else values
+
+
+def candidates(cls, spec, states, overrides=None, measure=None):
+    """[(params, counts of one row)] of `swept`. `measure(method, state)` counts what a run-time method computes."""
+    found = []
+    for params, method, state in swept(cls, spec, states, overrides):
+        rows = method.rows(method.sampler(spec), state)
+        found.append((params, measure(method, state) if rows is None else rows))
+    return found
+
+
+def share(spec, method, rows):
+    """(MACs of an image, MACs / MACs of the full run on `spec`)."""
+    macs = cost.image_macs(method.sampler(spec), rows)
+    return macs, macs / cost.image_macs(spec, cost.full_rows(spec))
+
+
+def pick(cls, found, budget, tolerance):
+    """Of `found`, [(params, share of the full run, ...)], the nearest to `budget`, ties to the earlier one.
+
+    The knob is turned first: the other parameters leave their first values only where no value of it comes within
+    `tolerance`, and then for the first ones with which one does."""
+
+    def off(one):
+        return abs(one[1] - budget)
+
+    groups = {}
+    for one in found:
+        groups.setdefault(label({name: value for name, value in one[0].items() if name != cls.knob}), []).append(one)
+    nearest = [min(group, key=off) for group in groups.values()]
+    return next((one for one in nearest if off(one) <= tolerance), min(nearest, key=off))
+
+
+def match(cls, spec, budgets, tolerance, found):
+    """One setting per budget: {"budget", "params", "rows", "macs", "achieved"} and "reason" where the nearest is off by more
+    than `tolerance` (a share of the full run), with status "unreachable"; of `found`, as `candidates` gives it, by `pick`."""
+    if not found:
+        raise ValueError("none of the fits that these settings need succeeded")
+    priced = []
+    for params, rows in found:
+        macs, achieved = share(spec, cls(**params), rows)
+        priced.append((params, achieved, rows, macs))
+    chosen = []
+    for budget in budgets:
+        params, achieved, rows, macs = pick(cls, priced, budget, tolerance)
+        entry = {"budget": budget, "params": params, "rows": rows, "macs": macs, "achieved": achieved}
+        if abs(achieved - budget) > tolerance:
+            entry |= {"status": "unreachable", "reason": f"The nearest cost is {achieved:.3f} ({label(params)})."}
+        chosen.append(entry)
+    return chosen
+
+
+def measured_rows(cfg, run, spec):
+    """measure(method, state) -> counts of one row, for methods that decide at run time: averages over a few images."""
+
+    def measure(chosen, state):
+        from cachebench.engine import doors, trajectory
+
+        own = chosen.sampler(spec)
+        model = chosen.prepare(run_model(cfg, run, "cpu"), state)
+        session = doors.Counted(chosen.session(model, own, state))
+        trajectory.run(model, own, session, *start(cfg["samples"], own.arch, range(MEASURED_IMAGES)))
+        return {site: count / (MEASURED_IMAGES * own.rows) for site, count in session.rows.items()}
+
+    return measure

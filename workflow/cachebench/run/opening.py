@@ -1,0 +1,114 @@
+"""One setting of one method on one run, opened from the files that the pipeline wrote, and sampled."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cachebench.engine import cost
+from cachebench.engine.spec import Spec
+from cachebench.files import atomic
+from cachebench.plugin import loader
+from cachebench.run.folder import Folder
+from cachebench.setup import matrix
+
+
+def read_states(paths):
+    """{fit label: state as numpy arrays} of the fits that succeeded. ValueError with the first reason if none did."""
+    reports = {Path(path): atomic.read_json(Path(path).with_suffix(".json")) for path in paths}
+    failed = [report["reason"] for report in reports.values() if report.get("reason")]
+    if failed and len(failed) == len(reports):
+        raise ValueError(f"fit failed: {failed[0]}")
+    return {path.stem: atomic.read_tensors(path, "np")[0] for path, report in reports.items() if not report.get("reason")}
+
+
+def state_files(cfg, folder, run, name):
+    """The files of a method's fits on a run, in the results below `folder`."""
+    cls = loader.plugin(name)
+    return [Path(Folder(folder).fit(run, name, cls.fit_label(params))) for params in matrix.fits(cfg, cls, run)]
+
+
+def calibration(cfg):
+    """(latents [n, C, H, W], labels [n]) of the calibration set that every fit shares: a file that holds `labels` and, encoded,
+    `latents` or else uint8 `images`, or a folder of such files."""
+    import torch
+
+    from cachebench.engine.pixels import to_model
+
+    path = atomic.ROOT / cfg["calibration"]
+    if not path.exists():
+        raise ValueError(f"calibration: {path} is missing, and {cfg['data']['images']} is no folder to make it from")
+    parts = [atomic.read_weights(file) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    latents = [part["latents"].float() if "latents" in part else to_model(part["images"]) for part in parts]
+    return torch.cat(latents), torch.cat([part["labels"].long() for part in parts])
+
+
+def run_model(cfg, run, device):
+    """The network of a run on `device`, in the run's precision."""
+    entry = cfg["runs"][run]
+    return network(cfg["backbones"][entry["backbone"]], device, entry["precision"])
+
+
+def network(backbone, device, precision):
+    """The network of a config's backbone; "tf32" is float32 whose products this process may round so on a GPU."""
+    from cachebench.engine.backbones import checkpoints
+    from cachebench.engine.device import allow_tf32
+
+    allow_tf32(precision == "tf32")
+    return checkpoints.load(backbone, device, "float32" if precision == "tf32" else precision)
+
+
+@dataclass
+class Setting:
+    """What settings.json chose for a budget (`entry`), and what it takes to run it: `spec` is the method's own trajectory."""
+
+    entry: dict
+    method: object = None
+    state: dict = None
+    spec: Spec = None
+    model: object = None
+
+    def session(self):
+        return self.method.session(self.model, self.spec, self.state)
+
+    def store_bytes(self):
+        """Predicted peak bytes of the feature store for an image; None for a method that decides at run time."""
+        arch, weight = self.spec.arch, next(self.model.parameters())
+        values = self.method.store_values(self.spec, self.state)
+        return None if values is None else values * arch.tokens * arch.width * weight.element_size() * self.spec.rows
+
+
+def open_setting(cfg, run, name, budget, settings, states, device):
+    """The Setting of a budget; only its entry if the match says that there is nothing to run."""
+    entry = next(e for e in atomic.read_json(settings) if e["budget"] == budget)
+    if entry.get("status"):
+        return Setting(entry)
+    chosen = loader.plugin(name)(**entry["params"])
+    state = read_states(states).get(chosen.fit_label(entry["params"])) if chosen.has_fit() else None
+    model = chosen.prepare(run_model(cfg, run, device), state)
+    return Setting(entry, chosen, state, chosen.sampler(matrix.spec(cfg, run)), model)
+
+
+def decoder(cfg, run, device):
+    """What turns a run's samples into images [n, C, H, W] in [-1, 1]: its autoencoder; without one they are images."""
+    from cachebench.engine.backbones import autoencoder
+
+    entry = cfg["backbones"][cfg["runs"][run]["backbone"]].get("autoencoder")
+    return autoencoder.load(entry, device).decode if entry else lambda x: x
+
+
+def ends_macs(cfg, run):
+    """MACs of an image beside the denoising loop's: its decoding and its features, counted on tensors without values."""
+    import torch
+
+    from cachebench.engine.backbones import autoencoder
+    from cachebench.metrics import extractors
+
+    spec, macs = matrix.spec(cfg, run), 0
+    entry, shape = cfg["backbones"][cfg["runs"][run]["backbone"]].get("autoencoder"), spec.arch.sample_shape
+    with torch.device("meta"):
+        if entry:
+            coder = autoencoder.outline(entry)
+            macs = cost.count_macs(lambda: coder.decode(torch.zeros(1, *shape)))
+            shape = (3, *(coder.factor * side for side in shape[1:]))
+        network = extractors.build(cfg["extractor"]).eval()
+        channels = 1 if isinstance(network, extractors.EmbeddedCNN) else 3
+        return macs + cost.count_macs(lambda: network(torch.zeros(1, channels, *shape[1:], dtype=torch.uint8)))

@@ -1,0 +1,82 @@
+"""Samples of one setting: the noise they start from, and a shard of them with its features."""
+
+import sys
+from collections import Counter
+from functools import partial
+
+from cachebench.engine import cost
+from cachebench.setup import matrix
+
+
+def start(samples, arch, indices):
+    """(noise, labels, draw) of the samples with these indices, as `trajectory.run` takes them."""
+    from cachebench.engine import seeds
+
+    numbers = [samples["first_seed"] + i for i in indices]
+    draw = partial(seeds.noise, numbers, arch.sample_shape)
+    return draw(), seeds.labels(numbers, arch.num_classes, samples["labels"]), draw
+
+
+def sample_shard(samples, setting, decode, extractor, shard):
+    """({features, latents, images, and logits and spatial where the extractor has them} of a shard, {macs_counted: MACs per
+    image that ran, batch_size_used, and a reason if a smaller batch matters}).
+
+    Images are turned into features batch by batch; only the first `paired` samples keep latents and images. Nothing waits for
+    a GPU before the last batch is under way."""
+    import torch
+
+    from cachebench.engine import doors, trajectory
+    from cachebench.engine.pixels import to_pixels
+    from cachebench.metrics.extractors import extract
+
+    size, batch = samples["shard_size"], samples["batch_size"]
+    indices = range(shard * size, min((shard + 1) * size, matrix.total(samples)))
+    session, rows = doors.Counted(setting.session()), Counter()
+    finite = torch.ones((), dtype=torch.bool, device=next(setting.model.parameters()).device)
+
+    def sample(part):
+        session.rows.clear()
+        noise, labels, draw = start(samples, setting.spec.arch, part)
+        x = trajectory.run(setting.model, setting.spec, session, noise, labels, draw)
+        if x.shape != noise.shape:
+            raise ValueError(f"samples have shape {tuple(x.shape)}, expected {tuple(noise.shape)}")
+        finite.logical_and_(torch.isfinite(x).all())
+        images = to_pixels(decode(x))
+        kept = sum(i < samples["paired"] for i in part)
+        found = extract(extractor, images)
+        for name, values in (("latents", x), ("images", images)):
+            found[name] = values[:kept].clone()  # a view would keep the whole batch in memory
+        rows.update(session.rows)
+        return found
+
+    parts, used = in_batches(sample, indices, batch)
+    if not finite:
+        raise ValueError(f"among the samples {indices[0]} to {indices[-1]} are NaN or infinity")
+    facts = {"macs_counted": cost.total(setting.spec.arch, rows) / len(indices), "batch_size_used": used}
+    if used < batch and setting.method.batch_dependent:
+        facts["reason"] = f"Memory sufficed for batches of {used}, not {batch}, and this method's samples depend on the batch."
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}, facts
+
+
+def in_batches(work, indices, batch):
+    """([work(part), ...] over `indices` in parts of `batch`, the batch at the end): a part for which the GPU's memory does not
+    suffice is halved, and with it all that follow. OutOfMemoryError if it does not suffice for one."""
+    import torch
+    from tqdm import tqdm
+
+    found, done = [], 0
+    with tqdm(total=len(indices), desc="sampling", unit="image", mininterval=2) as bar:
+        while done < len(indices):
+            part = indices[done : done + batch]
+            try:
+                found.append(work(part))
+                done += len(part)
+                bar.update(len(part))
+                continue
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+            batch = len(part) // 2
+            bar.write(f"out of memory: batches of {batch} from sample {part[0]} on", file=sys.stderr)
+            torch.cuda.empty_cache()  # after the handler, whose traceback holds what filled the memory
+    return found, batch

@@ -1,0 +1,22 @@
+"""Shards on disk: a setting's samples, put together again."""
+
+from pathlib import Path
+
+from cachebench.files import atomic
+
+
+def join_shards(paths, names=None):
+    """(tensors of all shards in order, those of `names` if given; metadata of the first shard that has a status, else of that
+    with the least batch)."""
+    import torch
+
+    read = [atomic.read_tensors(path, names=names) for path in sorted(paths, key=shard_number)]
+    least = min((m for _, m in read), key=lambda m: m.get("batch_size_used", 0))
+    metadata = next((m for _, m in read if m.get("status")), least)
+    if metadata.get("status"):
+        return {}, metadata
+    return {name: torch.cat([tensors[name] for tensors, _ in read]) for name in read[0][0]}, metadata
+
+
+def shard_number(path):
+    return int(Path(path).stem.removeprefix("shard-"))

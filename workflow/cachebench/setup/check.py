@@ -1,0 +1,138 @@
+"""Every mistake of a config that its schema cannot see, named in one line before any work starts. No torch here."""
+
+from cachebench.engine.spec import RANDOM, Arch
+from cachebench.files import atomic, downloads, images
+from cachebench.plugin import loader
+from cachebench.setup.config import ConfigError, fill
+from cachebench.setup.matrix import budgets, method_ids
+from cachebench.setup.sources import INCEPTION, MADE, PARTIAL, is_made, made_with, reference
+
+
+def check(config, source="config", evaluating=False):
+    """`fill`, and everything that keys refer to: runs, methods, parameters, weights with their checksums, statistics; for
+    `evaluating` given images, only the extractor and the statistics."""
+    config = fill(config, source)
+    of_runs = () if evaluating else (_check_runs, _check_methods, _check_weights)
+    for step in (*of_runs, _check_extractor, _check_reference):
+        try:
+            step(config)
+        except ValueError as error:
+            raise ConfigError(f"{source}: {error}") from None
+    return config
+
+
+def _check_runs(config):
+    samples = config["samples"]
+    if samples["shard_size"] % samples["batch_size"]:
+        told = f"{samples['shard_size']} is not a multiple of samples.batch_size, {samples['batch_size']}"
+        raise ValueError(f"samples.shard_size: {told}: batches may not depend on shards")
+    for name, run in config["runs"].items():
+        if run["backbone"] not in config["backbones"]:
+            raise ValueError(f"runs.{name}.backbone: unknown {run['backbone']!r}; allowed: {', '.join(config['backbones'])}")
+    for name, backbone in config["backbones"].items():
+        try:
+            arch = Arch.from_config(backbone["arch"])
+        except TypeError as error:
+            raise ValueError(f"backbones.{name}.arch: {error}; give size, or patch_size, width, depth and heads") from None
+        except ValueError as error:
+            raise ValueError(f"backbones.{name}.arch.{error}") from None
+        if arch.kind == "uvit" and arch.depth % 2:
+            raise ValueError(f"backbones.{name}.arch.depth: {arch.depth} is odd; U-ViT has as many in-blocks as out-blocks")
+        for large, small in (("input_size", "patch_size"), ("width", "heads")):
+            if getattr(arch, large) % getattr(arch, small):
+                raise ValueError(f"backbones.{name}.arch: {large} {getattr(arch, large)} is not a multiple of {small}")
+
+
+def _check_methods(config):
+    known = loader.available()
+    given = {"params": config["params"]}
+    for name, run in config["runs"].items():
+        given[f"runs.{name}.params"] = run.get("params", {})
+        for i, entry in enumerate(run.get("settings", [])):
+            given[f"runs.{name}.settings.{i}"] = {key: values for key, values in entry.items() if key != "budget"}
+    for where, name in [("methods", m) for m in method_ids(config)] + [(w, name) for w, of in given.items() for name in of]:
+        if name.partition(".")[0] not in known:
+            raise ValueError(f"{where}: unknown {name!r}; allowed: {'all, ' * (where == 'methods')}{', '.join(known)}")
+        ids = loader.ids(name.partition(".")[0])
+        if name not in ids and ("." in name or where == "methods" or ".settings." in where):
+            raise ValueError(f"{where}: unknown {name!r}; allowed: {', '.join(ids)}")
+    for where, of_method in given.items():
+        for name, values in of_method.items():
+            try:
+                cls = loader.load(loader.file_of(name))
+            except Exception:  # its own rows will say why
+                continue
+            for key in values:
+                if key not in cls.params:
+                    raise ValueError(f"{where}.{name}: unknown {key!r}; allowed: {', '.join(cls.params) or 'none'}")
+    for name in config["runs"]:
+        for id in method_ids(config, name):
+            own = budgets(config, name, id)
+            if twice := [budget for i, budget in enumerate(own) if budget in own[:i]]:
+                raise ValueError(f"runs.{name}.settings: {id} has two rows at budget {twice[0]}; every row needs its own")
+
+
+def _check_weights(config):
+    entries = {f"backbones.{name}": entry for name, entry in config["backbones"].items()}
+    coders = {f"{where}.autoencoder": e["autoencoder"] for where, e in entries.items() if "autoencoder" in e}
+    for where, entry in (entries | coders).items():
+        _check_given(f"{where}.weights", entry)
+    for i, entry in enumerate(config["files"]):
+        check_file(f"files.{i}", entry["path"], entry)
+    to_encode = "images" in config["data"]  # by the rule `encode`; without the images, rows that need them say so
+    if not to_encode and not is_made(config, config["calibration"]):
+        check_file("calibration", config["calibration"])
+    if to_encode and not coders:
+        raise ValueError("data.images: no backbone has an autoencoder to encode them by")
+
+
+def _check_given(key, entry):
+    if not entry["weights"].startswith((RANDOM, MADE)):
+        check_file(key, entry["weights"], entry)
+
+
+def check_file(key, path, entry=None):
+    """ValueError if a file or folder has another `size` or `sha256` than its entry says, is a safetensors file that cannot be
+    opened, or is missing and has no `url` or `hub` to come from."""
+    full, entry = atomic.ROOT / path, entry or {}
+    try:
+        if not downloads.source(entry) and not full.exists():
+            raise ValueError(f"{path}: no such file")
+        if full.exists():
+            downloads.verify(full, entry.get("sha256"), entry.get("size"))
+            if full.suffix == ".safetensors":
+                atomic.read_metadata(full)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _check_extractor(config):
+    _check_given("extractor.weights", config["extractor"])
+    kind = config["extractor"]["kind"]
+    if "features" in config["extractor"] and kind != PARTIAL:
+        raise ValueError(f"extractor.features: kind {kind!r} has one size of features; only {PARTIAL} has several")
+
+
+def _check_reference(config):
+    entry, extractor = reference(config), config["extractor"]
+    if not is_made(config, entry["file"]):
+        check_file("reference", entry["file"], entry)
+    if entry.get("extractor", extractor["name"]) != extractor["name"]:
+        raise ValueError(
+            f"reference: {config['reference']!r} holds features of extractor {entry['extractor']!r}, "
+            f"the config's is {extractor['name']!r}"
+        )
+    full = atomic.ROOT / entry["file"]
+    kind = extractor["kind"]
+    if kind != INCEPTION and (entry.get("format") == "adm" or images.holds_moments(full)):
+        raise ValueError(f"reference: {entry['file']} holds moments of {INCEPTION}, the config's extractor is {kind}")
+    weights = extractor["weights"]
+    to_come = weights.startswith(MADE) or not (weights.startswith(RANDOM) or (atomic.ROOT / weights).exists())
+    if full.suffix != ".safetensors" or not full.exists() or to_come:
+        return
+    found, wanted = atomic.read_metadata(full), made_with(extractor)
+    if found.get("extractor_sha256") != wanted["extractor_sha256"]:
+        raise ValueError(f"reference: {entry['file']} was made with other extractor weights than {weights}")
+    if found.get("extractor_features") != wanted.get("extractor_features"):
+        had, needed = found.get("extractor_features"), wanted.get("extractor_features")
+        raise ValueError(f"reference: {entry['file']} holds {had} features of the extractor, the config wants {needed}")

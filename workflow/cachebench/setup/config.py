@@ -1,0 +1,38 @@
+"""The config: read, defaults filled in, and every mistake named in one line before any work starts. No torch here."""
+
+import json
+import os
+from pathlib import Path
+
+import yaml
+
+from cachebench.setup import schema
+
+TOLD = "CACHEBENCH_CONFIG"  # the environment variable that holds a run's config, as JSON
+
+
+class ConfigError(ValueError):
+    """A mistake in the config; the message is one line that names the key or file and what is allowed."""
+
+
+def read(path):
+    """The config at `path` as it is written, unchecked."""
+    return yaml.safe_load(Path(path).read_text())
+
+
+def load(path=None):
+    """The config at `path` with defaults, its keys checked; without a path the one that a job's run was started with, which the
+    rules put into the environment. ConfigError if there is neither."""
+    if path:
+        return fill(read(path), path)
+    if TOLD not in os.environ:
+        raise ConfigError("--config: name a file, such as results/<name>/config.yaml; only the workflow's own jobs need none")
+    return json.loads(os.environ[TOLD])
+
+
+def fill(config, source="config"):
+    """The mapping with defaults filled in. ConfigError names `source`, the key and what is allowed."""
+    config = dict(config)
+    if mistake := schema.fill(config):
+        raise ConfigError(f"{source}: {mistake}")
+    return config

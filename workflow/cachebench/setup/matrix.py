@@ -1,0 +1,114 @@
+"""What a config asks for: the methods and budgets of every run, and the grids that are swept. No torch here."""
+
+import math
+
+from cachebench.engine.spec import Arch, Spec
+from cachebench.plugin import loader, method
+
+
+def method_ids(config, run=None):
+    """Ids of the methods of a run, `full` first: the swept ones and those of its `settings`; without a run those of any."""
+    if run is None:
+        return list(dict.fromkeys(name for run in config["runs"] for name in method_ids(config, run)))
+    own = [name for entry in config["runs"][run].get("settings", []) for name in entry if name != "budget"]
+    return list(dict.fromkeys(["full", *swept_ids(config, run), *own]))
+
+
+def swept_ids(config, run):
+    """Ids of the methods that are matched to the budgets of a run: its own `methods`, or those of all runs."""
+    wanted, known = config["runs"][run].get("methods") or config["methods"], loader.available()
+    chosen = list(known) if wanted == "all" else wanted
+    return [one for name in chosen for one in (loader.ids(name) if name in known else [name])]
+
+
+def overrides(config, name, run):
+    """Grid values that the config gives instead of those of the method with the id `name`: for its file or for it alone, for
+    all runs or for this one."""
+    given = [config["params"], config["runs"][run].get("params", {})]
+    merged = {}
+    for values in given:
+        for key in (name.partition(".")[0], name):
+            merged |= values.get(key, {})
+    return merged
+
+
+def fits(config, cls, run):
+    """The distinct fit parameters of a method's settings on a run, one mapping per fit; [] for a method without one."""
+    if not cls.has_fit():
+        return []
+    found = [fit for grid, *_ in grids(config, cls, run) for fit in method.settings({key: grid[key] for key in cls.fit_params})]
+    return [fit for i, fit in enumerate(found) if fit not in found[:i]]
+
+
+def grids(config, cls, run):
+    """[(grid, budgets, tolerance)] of a method on a run: what is swept to reach the run's budgets, and each fixed setting
+    (the first value where it says none), which has its row whatever it costs."""
+    swept = cls.sweep(spec(config, run), overrides(config, cls.id(), run))
+    found = [(swept, swept_budgets(config, run, cls.id()), config["tolerance"])]
+    for budget, params in fixed(config, run, cls.id()).items():
+        found.append(({key: [params.get(key, values[0])] for key, values in swept.items()}, [budget], math.inf))
+    return [entry for entry in found if entry[1]]
+
+
+def spec(config, run):
+    """The Spec of a run."""
+    entry = config["runs"][run]
+    backbone = config["backbones"][entry["backbone"]]
+    arch = Arch.from_config(backbone["arch"])
+    return Spec(arch, entry["sampler"], entry["num_steps"], entry["cfg_scale"], entry["cfg_channels"], backbone.get("noise"))
+
+
+def budgets(config, run, name=None):
+    """The budgets under which a method has rows on a run; without a name those of any."""
+    if name is None:
+        return list(dict.fromkeys(b for name in method_ids(config, run) if name != "full" for b in budgets(config, run, name)))
+    return [1.0] if name == "full" else [*swept_budgets(config, run, name), *fixed(config, run, name)]
+
+
+def swept_budgets(config, run, name):
+    """The budgets that a method is matched to: the run's own, or those of all runs; none if only its settings are fixed."""
+    own = config["runs"][run].get("budgets") or config["budgets"]
+    return [1.0] if name == "full" else own if name in swept_ids(config, run) else []
+
+
+def fixed(config, run, name):
+    """{budget of the row: parameters} of the run's `settings` for a method."""
+    return {entry["budget"]: entry[name] for entry in config["runs"][run].get("settings", []) if name in entry}
+
+
+def paths(config, name, run):
+    """Files of the project that the parameter `path` of a method names, on a run."""
+    swept = overrides(config, name, run).get("path", [])
+    return [path for path in [*swept, *(p.get("path") for p in fixed(config, run, name).values())] if path]
+
+
+def shards(config):
+    """Number of shards of a setting."""
+    return -(-total(config["samples"]) // config["samples"]["shard_size"])
+
+
+def total(samples):
+    """Images of a setting: `count` in each of its seed blocks."""
+    return samples["count"] * samples["blocks"]
+
+
+def partners(cfg, run):
+    """The runs whose schedules can be used on `run`: those of its backbone and sampler, itself too."""
+    same = [{key: entry[key] for key in ("backbone", "sampler")} for entry in cfg["runs"].values()]
+    own = {key: cfg["runs"][run][key] for key in ("backbone", "sampler")}
+    return [name for name, entry in zip(cfg["runs"], same, strict=True) if entry == own]
+
+
+def fitted(cfg, run):
+    """{id: class} of the methods whose static schedule comes from a fit, on every partner of `run`."""
+    common = [name for name in method_ids(cfg, run) if all(name in method_ids(cfg, p) for p in partners(cfg, run))]
+    loaded = {name: cls for name in common if (cls := _attempt(name))}
+    return {name: cls for name, cls in loaded.items() if cls.has_fit() and cls.by_mask()}
+
+
+def _attempt(name):
+    """The plug-in class, or None where its file does not load: its rows say why."""
+    try:
+        return loader.plugin(name)
+    except Exception:
+        return None

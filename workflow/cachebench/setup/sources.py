@@ -1,0 +1,68 @@
+"""The files that a config names: where they come from, and what they may be called. No torch here."""
+
+from pathlib import Path
+
+import yaml
+
+from cachebench.engine.spec import RANDOM
+from cachebench.files import atomic, downloads
+
+INCEPTION = "inception-2015"  # the extractor whose Frechet distance is FID
+NAMED = {INCEPTION: "FID", "dinov2-vit-l-14": "FD-DINOv2"}  # Frechet distances that have a name, by kind of extractor
+PARTIAL = "inception-2015-partial"
+MADE = "results/models/"  # weights that the pipeline's own `train` rules make
+DATA = "results/data/"  # calibration sets that its rule makes of the training images
+
+
+def fetchable(config):
+    """{path: {"url" or "hub", and where known "sha256" and "size"}} of every file of the config that can be fetched."""
+    backbones = list(config["backbones"].values())
+    coders = [entry["autoencoder"] for entry in backbones if "autoencoder" in entry]
+    by_path = {entry["weights"]: entry for entry in [*backbones, *coders, config["extractor"]]}
+    by_path |= {entry["path"]: entry for entry in config["files"]}
+    by_path[reference(config)["file"]] = reference(config)
+    keys = ("url", "hub", "sha256", "size")
+    return {
+        path: {key: entry[key] for key in keys if entry.get(key)} for path, entry in by_path.items() if downloads.source(entry)
+    }
+
+
+def manifest():
+    """Entries of reference_stats/manifest.yaml by name."""
+    return yaml.safe_load((atomic.ROOT / "reference_stats/manifest.yaml").read_text())
+
+
+def reference(config):
+    """The manifest's entry of the config's reference, or {"file": path} of one named by its path. ValueError if neither."""
+    known, name = manifest(), config["reference"]
+    if name not in known and not (atomic.ROOT / name).exists() and not is_made(config, name):
+        raise ValueError(f"reference: unknown {name!r}; a path, or what reference_stats/manifest.yaml has: {', '.join(known)}")
+    return known.get(name, {"file": name})
+
+
+def reference_file(config):
+    """The safetensors file of the config's reference: as it is named, or made from the images that are."""
+    source = Path(reference(config)["file"])
+    if source.suffix == ".safetensors":
+        return str(source)
+    return f"results/references/{source.stem}-{config['extractor']['name']}.safetensors"
+
+
+def made_with(extractor):
+    """What a reference file says of its extractor: name, digest of the weights, and size of the features where several are."""
+    weights = extractor["weights"]
+    digest = weights if weights.startswith(RANDOM) else atomic.sha256(atomic.ROOT / weights)
+    told = {"extractor": extractor["name"], "extractor_sha256": digest}
+    return told | ({"extractor_features": extractor.get("features", 768)} if extractor["kind"] == PARTIAL else {})
+
+
+def fd_label(extractor, count):
+    """What the Frechet distance of `count` images is called: FID only under the complete Inception with given weights."""
+    if extractor["kind"] not in NAMED or extractor["weights"].startswith(RANDOM):
+        return f"FD ({extractor['name']})"
+    return f"{NAMED[extractor['kind']]}-{count if count % 1000 else f'{count // 1000}k'}"
+
+
+def is_made(config, path):
+    """Whether a rule makes the file from the config's `data`."""
+    return path.startswith(DATA) or path in [f"data/{file['name']}" for file in config["data"]["files"]]
