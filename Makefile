@@ -1,7 +1,7 @@
 # Two commands for a new machine: `make demo` and `make test`.
 BIN := .venv/bin
 
-.PHONY: demo test slow lint stage
+.PHONY: demo test slow lint stage pins
 
 demo: $(BIN)/.installed
 	$(BIN)/snakemake --cores all
@@ -17,6 +17,9 @@ slow: $(BIN)/.installed
 # The next stage of the training queue (config/queue.yaml), or STAGE; DATA is a folder that holds the training images.
 stage: $(BIN)/.installed
 	nice -n 19 $(BIN)/python workflow/scripts/train_stage.py --queue config/queue.yaml $(if $(STAGE),--stage $(STAGE)) $(if $(DATA),--data $(DATA))
+
+pins: $(BIN)/.installed
+	$(BIN)/python workflow/scripts/pins.py
 
 lint: $(BIN)/.installed
 	$(BIN)/ruff check

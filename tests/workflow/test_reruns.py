@@ -1,5 +1,8 @@
 """What a change of the config or of a given file runs again, by Snakemake's own plan, and what it does not."""
 
+import os
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import yaml
@@ -49,10 +52,11 @@ def plan(tmp_path_factory):
     for form in forms:
         call(form, same)
 
-    def plan(form, change):
+    def plan(form, change=same):
         write_set(folder / "given.npz", seed=int(change is same_under_another_set))
         return rules_to_run(call(form, change, "-n"))
 
+    plan.folder = folder
     return plan
 
 
@@ -97,3 +101,70 @@ FITTED = {"fit": {"smoothcache"}, "match": {"smoothcache"}}
 )
 def test_a_change_runs_what_it_concerns(plan, form, change, expected):
     assert plan(form, change) == expected
+
+
+ALL = {"fit": {"smoothcache"}, "match": {"full", "smoothcache"}, "latency": {"full"}}
+
+
+@contextmanager
+def edited(path, old, new):
+    """While it lasts a file has other text. It stays as old as it was: what its text says counts, not when it was written."""
+    text, stat = path.read_text(), path.stat()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_a_file_more_in_any_room_runs_nothing_again(plan):
+    """A trainer, a metric, a figure, a sampler, a backbone, a method: none of them was used before."""
+    package = plan.folder / "workflow/cachebench"
+    rooms = [path for path in [package, *package.rglob("*")] if (path / "__init__.py").exists()]
+    added = [room / "added.py" for room in [*rooms, plan.folder / "methods"]]
+    assert {path.parent.name for path in added} >= {"fit", "metrics", "figures", "samplers", "backbones", "methods", "judge"}
+    for path in added:
+        path.write_text("VALUE = 1\n")
+    try:
+        assert plan("given") == {}
+    finally:
+        for path in added:
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("workflow/cachebench/engine/doors.py", "self.compute = schedule", "self.compute = 1 * schedule", ALL),
+        ("workflow/cachebench/engine/doors.py", '"""The engine: ', '"""What it is: ', {}),
+        ("workflow/cachebench/engine/schedule.py", "evaluation 0 reuses a branch", "the first evaluation reuses", {}),
+        ("workflow/cachebench/setup/check.py", "def _check_runs(config):", "def _check_runs(config, more=None):", {}),
+        ("workflow/cachebench/engine/samplers/ddpm.py", "STOCHASTIC = True", "STOCHASTIC = 1", {}),
+        ("workflow/cachebench/engine/backbones/uvit/network.py", "half = arch.depth // 2", "half = arch.depth // 2 + 0", {}),
+        (
+            "workflow/cachebench/fit/calibrate.py",
+            "BATCH = 16",
+            "BATCH = 17",
+            FITTED,
+        ),
+        ("methods/fora.py", "FORA", "ForA", {}),
+    ],
+)
+def test_a_changed_file_runs_what_reaches_it(plan, file, old, new, expected):
+    with edited(plan.folder / file, old, new):
+        assert plan("given") == expected
+
+
+def test_a_project_that_has_moved_runs_nothing_again(plan):
+    there = plan.folder.with_name("moved")
+    plan.folder.rename(there)
+    try:
+        words = ["results/given/tiny-ddim20/smoothcache/settings.json", "-n", "--cores", "1", "--configfile", "changed.yaml"]
+        done = snakemake(there, *words)
+        assert done.returncode == 0, done.stderr
+        assert rules_to_run(done.stdout + done.stderr) == {}
+    finally:
+        there.rename(plan.folder)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 
 import pandas as pd
@@ -283,7 +284,8 @@ def test_all_methods_are_planned_on_every_run(tmp_path):
     assert {a or b for a, b in found} == known
 
 
-def test_conda_and_pip_have_the_same_pins():
-    pip = {line for line in (ROOT / "requirements.txt").read_text().split("\n") if "==" in line}
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
-    assert set(conda) == pip
+def test_conda_and_pip_have_the_pins_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = sorted([*project["dependencies"], *project["optional-dependencies"]["dev"]])
+    assert [line for line in (ROOT / "requirements.txt").read_text().split("\n") if "==" in line] == pins
+    assert yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"] == pins

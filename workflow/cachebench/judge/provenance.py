@@ -64,6 +64,7 @@ def config_digest(cfg, run, name):
     said = [
         own,
         backbone["arch"],
+        backbone.get("noise"),
         backbone.get("autoencoder"),
         matrix.overrides(cfg, name, run),
         {key: cfg[key] for key in PARTS},

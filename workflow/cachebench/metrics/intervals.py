@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-LEAST = 1.5  # images a dimension from which the correction of a Frechet distance holds (config/README.md has the figures)
+LEAST = 1.5  # images a dimension from which the correction of a Frechet distance holds (docs/statistics.md has more)
 
 
 def partition(count, groups):
@@ -55,7 +55,7 @@ def difference(a, b, name):
     """{value, low, high, p} of a metric's paired difference a - b between two rows of scores.json; p is of its being zero.
 
     The values are `corrected`: their bias does not cancel between methods of unequal variance, and an interval around the
-    plain difference would miss the truth (config/README.md has the figures)."""
+    plain difference would miss the truth (docs/statistics.md has more)."""
     value = corrected(a, name) - corrected(b, name)
     apart = [x[name] - y[name] for x, y in zip(a["replicates"], b["replicates"], strict=True)]
     error, freedom = spread(apart, a["seed_blocks"])

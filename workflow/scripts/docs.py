@@ -1,0 +1,167 @@
+"""Rewrites the tables of README.md and docs/*.md from files in resources/; with --check it only names pages that are old.
+
+A table stands between a line `<!-- generated: NAME -->` and a line `<!-- end -->`; the names are in BLOCKS."""
+
+import re
+import sys
+from dataclasses import replace
+
+import pandas as pd
+
+from _cli import arguments
+from cachebench.files import atomic
+from cachebench.judge import published
+from cachebench.report import tables, typeset
+from cachebench.report.figures import transfer
+from cachebench.report.page import compared
+
+RESOURCES = atomic.ROOT / "resources"
+RESULTS, COMPARISONS = RESOURCES / "fmnist/results.csv", RESOURCES / "fmnist/comparisons.csv"
+PAGES = [atomic.ROOT / "README.md", *sorted((atomic.ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n)(?:(?!<!-- generated: ).)*?(<!-- end -->)", re.S)
+SHOWN = ("achieved", "speed_up", "fd", "fd_minus_full", "latent_mse")  # of the columns of a run's table
+LEFT_OUT = ("FD − best", "Latent MSE − fewer steps", "Efficiency", "Area")  # of the comparisons; so is p to the best
+NOT_METHODS = {"plain": "The network without doors", "bare": "The network with doors, no method"}
+MACS_NAMES = {"full": "Full", "l2c": "L2C"}  # of the methods in resources/published
+MEASURED = tables.Column("measured", "measured", interval="bounds")
+TIME = tables.Column("time_ratio", "time", interval="bounds")
+
+
+def results():
+    """The committed benchmark's rows with their comparisons; a method that cannot run on a network has none."""
+    frame = tables.read(RESULTS, COMPARISONS)
+    return frame[frame.status != "unsupported"]
+
+
+def every_method():
+    """The comparison table of every run, of the columns SHOWN."""
+    frame = results()
+    return "\n".join(lowered(typeset.markdown(narrow(tables.build(frame, run))), 2) for run in frame.run.unique())
+
+
+def narrow(table):
+    """The table of the columns SHOWN, without remarks: the pages say what its signs mean, results.csv the rest."""
+    table.remarks = []
+    kept = [i for i, column in enumerate(table.columns) if column.key in SHOWN]
+    table.columns = tuple(table.columns[i] for i in kept)
+    for i, (heading, rows) in enumerate(table.groups):
+        table.groups[i] = heading, [replace(row, cells=tuple(row.cells[j] for j in kept if row.cells)) for row in rows]
+    return table
+
+
+def comparisons():
+    """Every method against fewer steps at the same budget, as the page has it, of each run."""
+    frame, out = results(), []
+    heads = compared.headings(tables.called(frame))
+    kept = [i for i, (title, unit) in enumerate(heads) if title not in LEFT_OUT and unit != "Holm, to best"]
+    titles = ["Budget", *(f"{title} ({unit})" if unit else title for title, unit in (heads[i] for i in kept))]
+    for run in frame.run.unique():
+        rows = []
+        for heading, lines in compared.groups(frame, run):
+            budget = heading.partition(":")[0].removeprefix("Budget ")
+            for line in lines:
+                if line["cells"]:
+                    cells = [{"text": line["name"]}, *line["cells"]]
+                    rows.append([budget, *(plain(cells[i]) for i in kept)])
+        out += [f"### {run} against fewer steps", "", published.grid(titles, rows)]
+    return "\n".join(out)
+
+
+def plain(cell):
+    """A cell of the page as text."""
+    return typeset.escape_md(f"{cell['text']} {cell.get('spread', '')}".strip())
+
+
+def macs():
+    text = published.macs_markdown(published.read(RESOURCES / "published/l2c.csv"))
+    for name, printed in MACS_NAMES.items():
+        text = text.replace(f" | {name} | ", f" | {printed} | ")
+    return text
+
+
+def transferred():
+    text = transfer.markdown(transfer.read([RESOURCES / "fmnist/transfer.csv"]))
+    return re.sub(r"\n{3,}", "\n\n", lowered(text[text.index("## ") :], 1))
+
+
+def measurements(column):
+    """[(path, frame)] of the committed measurements that have a column."""
+    files = sorted((RESOURCES / "measured").glob("*.csv"), key=lambda path: path.stem)
+    read = ((path, pd.read_csv(path)) for path in files)
+    return [(path, frame) for path, frame in read if column in frame]
+
+
+def speed():
+    """Share of the time beside share of the MACs, of everything that was timed."""
+    known = tables.read(RESULTS)
+    names = {(row.backbone, row.method): row["name"] for _, row in known.iterrows()}
+    out = []
+    for path, frame in measurements("macs_ratio"):
+        for run, rows in frame[frame.status == "ok"].groupby("run", sort=False):
+            first, lines = rows.iloc[0], []
+            for _, row in rows.iterrows():
+                name = NOT_METHODS.get(row.method) or names.get((run, row.method), row.method)
+                numbers = [tables.number(row.macs_ratio), tables.phrase(row, TIME), tables.number(row.efficiency)]
+                lines.append([typeset.escape_md(name), f"{row.budget:g}", *numbers, tables.number(row.ms_per_image)])
+            about = f"{first.device}, {first.precision}, batches of {first.batch_size}, mode {first['mode']}"
+            about = f"{about}, {first.repeats} repeats"
+            head = ["Method", "Budget", "MACs / full", "Time / full (interval)", "Efficiency", "ms/image"]
+            out += [f"### {run}", "", f"{about} ([file]({link(path)})).", "", published.grid(head, lines)]
+    return "\n".join(out)
+
+
+def targets():
+    """What the engine is aimed at, and what was measured; a part that failed as a whole has no target."""
+    out = []
+    for path, frame in measurements("target"):
+        rows = frame[frame.target.notna()].rename(columns={"low": "measured_low", "high": "measured_high"})
+        lines = []
+        for _, row in rows.iterrows():
+            texts = [row.measure, row.run, row.target, tables.phrase(row, MEASURED), row.verdict, row.reason]
+            lines.append([typeset.escape_md(str(text)) if pd.notna(text) else tables.DASH for text in texts])
+        head = ["What", "Run", "Target", "Measured (interval)", "Verdict", "Remark"]
+        out += [f"### {path.stem}", "", f"{rows.device.iloc[0]} ([file]({link(path)})).", "", published.grid(head, lines)]
+    return "\n".join(out)
+
+
+def link(path):
+    return f"../{path.relative_to(atomic.ROOT)}"
+
+
+def lowered(text, levels):
+    """Markdown whose headings stand `levels` deeper."""
+    return re.sub(r"^#", "#" * (levels + 1), text, flags=re.M)
+
+
+BLOCKS = {
+    "every-method": every_method,
+    "comparisons": comparisons,
+    "macs": macs,
+    "transfer": transferred,
+    "speed": speed,
+    "targets": targets,
+}
+
+
+def current(path):
+    """The page's text as it should be. SystemExit in one line if a block has no end or another name."""
+    text = path.read_text()
+    names = [name for _, name, _ in BLOCK.findall(text)]
+    wrong = [f"unknown block {name!r}; allowed: {', '.join(BLOCKS)}" for name in names if name not in BLOCKS]
+    if len(names) != text.count("<!-- generated: "):
+        wrong.append("a block has no end")
+    if wrong:
+        raise SystemExit(f"{path.relative_to(atomic.ROOT)}: {wrong[0]}")
+    return BLOCK.sub(lambda found: f"{found[1]}\n{BLOCKS[found[2]]().strip()}\n\n{found[3]}", text)
+
+
+arguments(__doc__, "check*")  # which takes no values
+check = "--check" in sys.argv
+pages = {path: current(path) for path in PAGES}
+old = [path for path, text in pages.items() if text != path.read_text()]
+for path in old:
+    print(path.relative_to(atomic.ROOT))
+    if not check:
+        atomic.write_text(path, pages[path])
+if check and old:
+    raise SystemExit("These pages have old tables; `python workflow/scripts/docs.py` makes them anew.")
