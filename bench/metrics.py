@@ -7,7 +7,7 @@ import torch
 
 import bench  # noqa: F401  the package on the path
 from _cli import arguments
-from cachebench.metrics import frechet, pairs, scores
+from cachebench.metrics import classes, frechet, pairs
 from cachebench.metrics.intervals import partition
 
 args = arguments(__doc__, "count?", "dimensions?", "groups?", "subset?")
@@ -33,5 +33,5 @@ def timed(name, function):
 timed("reference: root", lambda: reference.root)
 reference_pairs = timed("reference: balls and kernel", lambda: pairs.Real(real))
 timed("fd", lambda: frechet.distances(features, reference, parts))
-timed("inception_score", lambda: scores.inception_score(logits, parts))
+timed("inception_score", lambda: classes.score(logits, parts))
 timed("kid, precision, recall", lambda: pairs.scores(features, reference_pairs, parts))

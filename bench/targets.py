@@ -66,11 +66,13 @@ def common(measured):
 
 @dataclass
 class Targets:
-    """Measures the targets on the device `where`; `config_file` has the runs EMBEDDED, SMALL and LARGE, `trained_file` TRAINED.
+    """Measures the targets on the device `where`; `config_file` has the runs EMBEDDED, SMALL and LARGE, whose settings are in
+    `folder`, `trained_file` has TRAINED.
 
     What says GPU needs one; what says CPU is measured beside a GPU too."""
 
     config_file: str
+    folder: str
     trained_file: str
     where: str
     repeats: int
@@ -84,8 +86,9 @@ class Targets:
         self.precision = str(device.fast_dtype(self.where)).removeprefix("torch.")
 
     def rows(self, run, batch, mode, where=None, precision=None, methods=None):
-        cfg = self.cfg | {"methods": methods or self.cfg["methods"]}
-        return clock.rows(cfg, run, where or self.where, precision or self.precision, batch, mode, self.repeats)
+        cfg = clock.only(self.cfg, methods) if methods else self.cfg
+        where, precision = where or self.where, precision or self.precision
+        return clock.rows(cfg, self.folder, run, where, precision, batch, mode, self.repeats)
 
     def overhead(self):
         """Of single network calls, since a machine drifts by more than doors cost while it runs whole trajectories."""
@@ -109,7 +112,7 @@ class Targets:
 
     def cpu(self):
         yield worst("cpu", "the same on CPU, embedded DiT, eager", ">= 0.90", self.rows(EMBEDDED, 8, "eager", "cpu"))
-        rows = self.rows(SMALL, 8, "eager", "cpu", methods=["fora_spread", "random_skip", "ddim"])
+        rows = self.rows(SMALL, 8, "eager", "cpu", methods=["fora_spread", "random_skip", "fewer_steps"])
         yield worst("cpu", "the same on CPU, DiT-S/2, eager", ">= 0.90", rows)
 
     def utilisation(self):
@@ -202,7 +205,7 @@ def growth(cfg, images, where):
 
 
 if __name__ == "__main__":
-    options = ("config?", "trained?", "parts*", "repeats?", "iterations?", "images?", "out?", "growth?")
+    options = ("config?", "folder?", "trained?", "parts*", "repeats?", "iterations?", "images?", "out?", "growth?")
     args = arguments("Measures every speed target on this device and prints the table (csv too).", *options)
 
     trained = args.trained or atomic.ROOT / "config/config.yaml"
@@ -214,7 +217,8 @@ if __name__ == "__main__":
     out = args.out or clock.unused(where, "-targets")
     numbers = {"repeats": args.repeats or 20, "iterations": args.iterations or 6, "images": args.images or 250}
     runs = args.config or atomic.ROOT / "config/speed.yaml"
-    made = Targets(str(runs), str(trained), where, **{key: int(n) for key, n in numbers.items()})
+    folder = clock.folder_of(config.load(runs), args.folder)
+    made = Targets(str(runs), folder, str(trained), where, **{key: int(n) for key, n in numbers.items()})
     for part in args.parts or PARTS:
         try:
             rows = list(getattr(made, part)())

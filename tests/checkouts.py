@@ -20,9 +20,13 @@ def copy_checkout(folder):
     return folder
 
 
-def snakemake(folder, *words):
-    """Finished process of `snakemake words` in `folder`, output captured."""
-    return subprocess.run([sys.executable, "-m", "snakemake", *words], cwd=folder, capture_output=True, text=True)
+START = "import sys; from snakemake.cli import main; sys.executable = sys.argv.pop(1); main()"
+
+
+def snakemake(folder, *words, python=sys.executable):
+    """Finished process of `snakemake words` in `folder`, output captured. `python` is what its jobs take for Python."""
+    command = [sys.executable, "-c", START, str(python), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 def smoke(folder, *words):

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from cachebench.engine.backbones import checkpoints
-from cachebench.engine.spec import NOISE, Arch, Spec
+from cachebench.engine.spec import Arch, Spec, noise_of
 from cachebench.plugin.problem import Problem
 
 torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
@@ -84,7 +84,7 @@ def trained(arch):
     """A network trained briefly from open gates, so that its samples stay of order one and every reuse shows.
 
     (With random weights samples grow to hundreds, and a reuse after the first evaluations is lost in the rounding.)"""
-    network, g, noise = checkpoints.build(arch), torch.Generator().manual_seed(0), NOISE[arch.kind]
+    network, g, noise = checkpoints.build(arch), torch.Generator().manual_seed(0), noise_of(arch.kind)
     with torch.no_grad():
         for name, p in network.named_parameters():
             if p.requires_grad and not re.search(r"norm\d?\.weight", name):

@@ -14,20 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LIBRARIES = ("torch", "diffusers.models.autoencoders.autoencoder_kl", "torch_fidelity", "seaborn", "scipy.stats", "torchvision")
-LINE = 'python = "python" if CONDA else shlex.quote(sys.executable)'
 
 
 @contextmanager
-def running(checkout):
-    """While it lasts, the jobs of the copied checkout are forks; its rules are changed to that."""
-    path, rules = checkout / ".forks", checkout / "workflow/rules/common.smk"
-    assert LINE in rules.read_text()
-    client = f'"{sys.executable} -S -E {Path(__file__).resolve()} {path}"'
-    rules.write_text(rules.read_text().replace(LINE, f"python = shlex.quote({client})"))
+def running(folder):
+    """While it lasts a server listens; what is yielded is what jobs take for Python, a file in `folder`."""
+    path, client = folder / ".forks", folder / ".forked-python"
+    client.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "{Path(__file__).resolve()}" "{path}" "$@"\n')
+    client.chmod(0o755)
     server = subprocess.Popen([sys.executable, __file__, "--serve", path], stdout=subprocess.PIPE)
     try:
         server.stdout.readline()  # it listens
-        yield
+        yield client
     finally:
         server.terminate()
         server.wait()

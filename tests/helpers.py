@@ -1,6 +1,9 @@
 """Small functions that several test files use."""
 
+import runpy
+import sys
 from importlib import import_module
+from unittest import mock
 
 import numpy as np
 import torch
@@ -8,8 +11,12 @@ import torch
 from cachebench.engine import doors, seeds, trajectory
 from cachebench.engine.schedule import Schedule
 from cachebench.engine.spec import BRANCHES
+from cachebench.files import atomic
 from cachebench.metrics import extractors
 from cachebench.plugin import loader
+from cachebench.run import opening
+from cachebench.run.folder import Folder
+from cachebench.setup import config, matrix
 
 
 def part_of(plugin, module):
@@ -46,9 +53,9 @@ class Spy(doors.Session):
     def __init__(self, session):
         self.session, self.computed, self.reset, self.computes = session, [], session.reset, session.computes
 
-    def begin(self, evaluation):
+    def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
-        self.session.begin(evaluation)
+        self.session.begin(evaluation, x, t, y)
 
     def trunk(self, h, run):
         return self.session.trunk(h, run)
@@ -71,7 +78,7 @@ class Notes(doors.Session):
     def __init__(self):
         self.branches, self.after = {}, {}
 
-    def begin(self, evaluation):
+    def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
 
     def block(self, i, h, run):
@@ -82,6 +89,28 @@ class Notes(doors.Session):
         value = run(h)
         self.branches[self.evaluation, i, BRANCHES.index(name)] = (h, value)
         return value
+
+
+def settle(path, folder):
+    """Fits and matches every method on every run of the config at `path`, in this process, into a tree at `folder`."""
+    cfg, tree = config.load(path), Folder(folder)
+    for run in cfg["runs"]:
+        for name in matrix.method_ids(cfg, run):
+            given, states = {"config": path, "run": run, "method": name}, opening.state_files(cfg, folder, run, name)
+            for state in states:
+                made = {"state": state, "curve": state.with_suffix(".csv"), "report": state.with_suffix(".json")}
+                script("fit", **given, fit=state.stem, **made)
+            script("match", **given, states=states, out=tree.settings(run, name))
+
+
+def script(name, **options):
+    """Runs one of the workflow's scripts in this process; an option has one value or a list of them."""
+    words = [f"{name}.py"]
+    for option, values in options.items():
+        words += [f"--{option}", *map(str, values if isinstance(values, list) else [values])]
+    scripts = atomic.ROOT / "workflow/scripts"
+    with mock.patch.object(sys, "argv", words), mock.patch.object(sys, "path", [str(scripts), *sys.path]):
+        runpy.run_path(str(scripts / f"{name}.py"))
 
 
 def random_state():

@@ -26,7 +26,7 @@ class Rows(Session):
     def __init__(self, total, squares, token):
         self.total, self.squares, self.token = total, squares, token
 
-    def begin(self, evaluation):
+    def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
 
     def block(self, i, h, run):

@@ -18,7 +18,7 @@ class Tape(Session):
     def __init__(self):
         self.values = {}
 
-    def begin(self, evaluation):
+    def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
 
     def branch(self, i, name, h, run):
@@ -32,7 +32,7 @@ class Replay(Session):
     def __init__(self, values):
         self.values = values
 
-    def begin(self, evaluation):
+    def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation, self.outputs = evaluation, []
 
     def block(self, i, h, run):

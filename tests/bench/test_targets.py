@@ -16,6 +16,7 @@ from cachebench.run import opening
 from cachebench.setup import config, matrix
 from cachebench.speed import clock
 from engine.test_device import job, name, two_gpus  # noqa: F401
+from helpers import settle
 
 ARCH = {"input_size": 8, "patch_size": 4, "channels": 1, "width": 32, "depth": 2, "heads": 2, "num_classes": 10}
 SCRIPTS = atomic.ROOT / "workflow/scripts"
@@ -23,20 +24,22 @@ SCRIPTS = atomic.ROOT / "workflow/scripts"
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """The speed config, as a file, with tiny networks in the place of its own."""
+    """The speed config, as a file, with tiny networks in the place of its own; its settings lie beside it."""
     cfg = config.read(atomic.ROOT / "config/speed.yaml")
     cfg["backbones"] = {"tiny": {"arch": ARCH | {"kind": "dit"}, "weights": "random:0"}}
     run = {"backbone": "tiny", "sampler": "ddim", "num_steps": 6, "cfg_scale": 1.5}
     cfg["runs"] = dict.fromkeys((targets.EMBEDDED, targets.SMALL, targets.LARGE), run)
-    cfg |= {"methods": ["fora_spread", "ddim"], "budgets": [0.5], "tolerance": 0.1}
+    cfg |= {"methods": ["fora_spread", "fewer_steps"], "budgets": [0.5], "tolerance": 0.1}
     path = tmp_path_factory.mktemp("targets") / "speed.yaml"
     path.write_text(yaml.safe_dump(cfg))
+    settle(path, path.parent / "settings")
     return path
 
 
 @pytest.fixture
 def measured(tiny):
-    return targets.Targets(str(tiny), str(atomic.ROOT / "config/config.yaml"), "cpu", repeats=3, iterations=2, images=10)
+    trained, numbers = atomic.ROOT / "config/config.yaml", {"repeats": 3, "iterations": 2, "images": 10}
+    return targets.Targets(str(tiny), tiny.parent / "settings", str(trained), "cpu", **numbers)
 
 
 def test_a_verdict_says_by_how_much():
@@ -53,7 +56,7 @@ def test_parts_measure_or_say_why_not(measured, monkeypatch):
     rows = {part: list(getattr(measured, part)()) for part in ("overhead", "cpu", "graph", "utilisation", "bfloat16")}
     assert all(0 < row["low"] <= row["measured"] <= row["high"] for row in rows["overhead"] + rows["cpu"])
     assert "GPU" in rows["graph"][0]["reason"] and "GPU" in rows["utilisation"][0]["reason"]
-    assert "fora_spread" in rows["cpu"][0]["reason"] or "ddim" in rows["cpu"][0]["reason"]
+    assert "fora_spread" in rows["cpu"][0]["reason"] or "fewer_steps" in rows["cpu"][0]["reason"]
 
 
 def test_routers_can_be_trained_on_the_run_that_times_it():

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from cachebench.engine.backbones import checkpoints
-from cachebench.engine.backbones.layouts import from_diffusers, to_diffusers
+from cachebench.engine.backbones.dit.layouts import from_diffusers, to_diffusers
 
 
 def entry(model, path):

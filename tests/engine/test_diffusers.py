@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from cachebench.engine.backbones.layouts import to_diffusers
+from cachebench.engine.backbones.dit.layouts import diffusers_twin, to_diffusers
 from cachebench.engine.noise import Noise
 from cachebench.engine.samplers import ddim, ddpm, dpm_solver2, dpm_solver_2m
-from cachebench.speed.plain import diffusers_dit
 from helpers import relative
 
 diffusers = pytest.importorskip("diffusers")
@@ -16,11 +15,11 @@ diffusers = pytest.importorskip("diffusers")
 @pytest.mark.parametrize("t", [999, 400, 0])
 def test_forward_equals_diffusers_dit(model, golden, t):
     x, y, time = golden["sample/z"], golden["sample/y"], torch.full((3,), t)
-    assert relative(model(x, time, y), diffusers_dit(model)(x, time, class_labels=y).sample) < 1e-5
+    assert relative(model(x, time, y), diffusers_twin(model)(x, time, class_labels=y).sample) < 1e-5
 
 
 def test_every_weight_is_converted(model):
-    twin = diffusers_dit(model)
+    twin = diffusers_twin(model)
     missing, unexpected = twin.load_state_dict(to_diffusers(model.state_dict(), model.arch.depth), strict=False)
     assert (missing, unexpected) == ([], [])
 

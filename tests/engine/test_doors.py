@@ -125,7 +125,7 @@ def test_counted_rows_are_the_schedule_times_the_rows(small_model, small_spec):
 class Skips(Session):
     """Leaves out the whole trunk at odd evaluations, block 1 at the others."""
 
-    def begin(self, evaluation):
+    def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
 
     def trunk(self, h, run):

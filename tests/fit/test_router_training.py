@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from cachebench.engine import trajectory
+from cachebench.engine.backbones.dit import facts as dit
+from cachebench.engine.backbones.uvit import facts as uvit
 from cachebench.engine.doors import ScheduledSession, Session
 from cachebench.engine.schedule import Schedule
 from cachebench.engine.seeds import generator
-from cachebench.engine.spec import NOISE
 from cachebench.fit import loop, router
 from cachebench.plugin.problem import Problem
 from helpers import relative
@@ -196,7 +197,7 @@ def test_hard_scores_are_what_the_engine_does_at_inference(problem, sampler, pai
         x, out = at_inference(model, spec, pair, choice.numpy(), x0, y, eps)
         assert torch.equal(x, router.arrive(model, spec, pair, x0, y, eps, Session()))
         difference = out - model(x, torch.full((3,), pair.time), y)
-        expected = router.RECIPES[spec.arch.kind][0](difference.square(), dim=(1, 2, 3))
+        expected = router.of_sample(difference.square(), spec.arch)
         assert expected.min() > 1e-6
         errors, _ = router.pair_loss(model, spec, pair, logits, x0, y, eps)
         assert relative(errors, expected) < 1e-4
@@ -215,22 +216,21 @@ def test_dropped_branches_are_those_of_a_network_without_them(problem):
     errors, _ = router.pair_loss(problem.model, problem.spec, pair, zeros, x0, y, eps, drop=True)
     x, t = router.arrive(problem.model, problem.spec, pair, x0, y, eps, Session()), torch.full((3,), pair.time)
     difference = problem.model(x, t, y, Without()) - problem.model(x, t, y)
-    reduce, _ = router.RECIPES[problem.spec.arch.kind]
-    assert relative(errors, reduce(difference.square(), dim=(1, 2, 3))) < 1e-4
+    assert relative(errors, router.of_sample(difference.square(), problem.spec.arch)) < 1e-4
 
 
 def test_uvit_sums_where_dit_takes_the_mean(small_model, small_spec, monkeypatch):
     images_, pair = images(small_spec), router.pairs(small_spec)[0]
     logits = torch.zeros(2 * small_spec.arch.blocks)
     mean, _ = router.pair_loss(small_model, small_spec, pair, logits, *images_)
-    monkeypatch.setitem(router.RECIPES, "dit", router.RECIPES["uvit"])
+    monkeypatch.setattr(dit, "ROUTERS", uvit.ROUTERS)
     total, _ = router.pair_loss(small_model, small_spec, pair, logits, *images_)
     assert relative(total, mean * small_spec.arch.out_channels * small_spec.arch.input_size**2) < 1e-5
 
 
 def test_unshifted_pairs_go_half_a_solver_step(uvit_problem):
     """The mid evaluation of a step reuses its outer one: the solver goes from the one to the other."""
-    plan, noise = uvit_problem.spec.plan, NOISE["uvit"]
+    plan, noise = uvit_problem.spec.plan, uvit.NOISE
     for k, pair in enumerate(router.pairs(uvit_problem.spec, "unshifted")):
         assert (pair.evaluation, pair.key) == (2 * k + 1, k)
         assert pair.segment == plan.segment(2 * k, 2 * k + 1)

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from cachebench.engine.backbones.dit import network
 from cachebench.engine.seeds import generator
-from cachebench.engine.spec import NOISE
+from cachebench.engine.spec import noise_of
 from cachebench.fit import loop
 from cachebench.models import backbone, extractor
 
@@ -95,7 +95,7 @@ def test_resumed_backbone_training_equals_uninterrupted(small_arch, tmp_path, mo
 
         with monkeypatch.context() as patch:
             patch.setattr(backbone, "learning_rate", learning_rate)
-            given = network.build(small_arch), images, labels, NOISE["dit"], settings
+            given = network.build(small_arch), images, labels, noise_of("dit"), settings
             return backbone.train_backbone(*given, tmp_path / name, "cpu")
 
     rate = backbone.learning_rate

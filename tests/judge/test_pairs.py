@@ -31,14 +31,14 @@ def scores(fd, noise=0.05, seed=0, shared=2.0, errors=1.0):
 
 
 def example(**fds):
-    """(frame, scored) of a run with full (FD 5), ddim at two budgets, and methods {name: FD or (FD at 0.5, FD at 0.8)}."""
-    given = {"full": {1.0: 5.0}, "ddim": {0.8: 5.2, 0.5: 6.0}}
+    """(frame, scored) of a run with full (FD 5), fewer steps at two budgets, methods {name: FD or (FD at 0.5, FD at 0.8)}."""
+    given = {"full": {1.0: 5.0}, "fewer_steps": {0.8: 5.2, 0.5: 6.0}}
     given |= {name: fd if isinstance(fd, dict) else {0.5: fd} for name, fd in fds.items()}
     rows, scored = [], {}
     for i, (name, values) in enumerate(given.items()):
         for budget, fd in values.items():
-            about = FULL | {"kind": "control" if name in ("full", "ddim") else "cache"}
-            about |= {"nfe": round(20 * budget) if name == "ddim" else 20, "achieved": budget}
+            about = FULL | {"kind": "control" if name in ("full", "fewer_steps") else "cache"}
+            about |= {"nfe": round(20 * budget) if name == "fewer_steps" else 20, "achieved": budget}
             about["fd_minus_full"] = (fd - 5.0, 0.1) if name != "full" else (math.nan, math.nan)
             rows.append(row(name, budget, fd=(fd, 0.1), **about))
             scored.setdefault(("r_1", name), {})[budget] = scores(fd, seed=i, errors=fd)
@@ -53,13 +53,13 @@ def test_a_difference_that_the_pairs_show_is_claimed_though_the_intervals_overla
     found = compared(*example(good=5.7, same=6.001, bad=6.4))
     verdicts = {name: found[name]["verdict"] for name in ("good", "same", "bad")}
     assert verdicts == {"good": "better", "same": "tie", "bad": "worse"}
-    assert found["good"]["control"] == "ddim" and "verdict" not in found["ddim"]
+    assert found["good"]["control"] == "fewer_steps" and "verdict" not in found["fewer_steps"]
     assert found["good"]["fd_minus_control"] == pytest.approx(-0.3)
     assert found["good"]["fd_minus_control_low"] < -0.3 < found["good"]["fd_minus_control_high"] < 0
     assert found["bad"]["best"] == "good" and found["bad"]["fd_minus_best"] == pytest.approx(0.7)
     assert found["good"].get("fd_minus_best") is None
     ranks = {name: (r["rank_first"], r["rank_last"]) for name, r in found.items()}
-    assert ranks == {"good": (1, 1), "same": (2, 3), "ddim": (2, 3), "bad": (4, 4)}
+    assert ranks == {"good": (1, 1), "same": (2, 3), "fewer_steps": (2, 3), "bad": (4, 4)}
 
 
 def test_the_p_of_a_difference_is_that_of_the_paired_t_test_when_fd_is_a_mean():
@@ -91,8 +91,8 @@ def test_holm_takes_back_what_one_method_alone_might_claim():
 def test_wilcoxon_is_scipys_on_paired_errors():
     frame, scored = example(near=5.0)
     found = compared(frame, scored)["near"]
-    near, ddim = (np.array(scored["r_1", name][0.5]["errors"]["latent_mse"]) for name in ("near", "ddim"))
-    assert found["wilcoxon_p"] == pytest.approx(stats.wilcoxon(near - ddim).pvalue, rel=1e-5)
+    near, fewer = (np.array(scored["r_1", name][0.5]["errors"]["latent_mse"]) for name in ("near", "fewer_steps"))
+    assert found["wilcoxon_p"] == pytest.approx(stats.wilcoxon(near - fewer).pvalue, rel=1e-5)
     assert found["wilcoxon_verdict"] == "better" and found["latent_mse_minus_control"] < 0
 
 
@@ -122,17 +122,21 @@ def test_every_metric_has_its_firsts_and_its_paired_difference_to_the_control():
     close = np.array(scored["r_1", "good"][0.5]["errors"]["latent_mse"])
     scored["r_1", "near"][0.5]["errors"] = {"latent_mse": (0.97 * close).tolist(), "psnr_db": [30.0, 31.0]}
     found = compared(frame, scored)
-    assert {m: r["first_in"] for m, r in found.items()} == {"good": "fd recall", "near": "fd recall latent_mse", "ddim": ""}
+    assert {m: r["first_in"] for m, r in found.items()} == {
+        "good": "fd recall",
+        "near": "fd recall latent_mse",
+        "fewer_steps": "",
+    }
     half = stats.t.ppf(0.975, 59) * stats.sem(close)
     assert close.mean() - half < 0.97 * close.mean() < close.mean() + half
     low, high = (found["good"][f"recall_minus_control_{end}"] for end in ("low", "high"))
     assert 0 < low < 0.03 < high < 0.04 and found["good"]["recall_minus_control"] == pytest.approx(0.03)
-    assert "recall_minus_control" not in found["ddim"] and "kid_minus_control" not in found["good"]
+    assert "recall_minus_control" not in found["fewer_steps"] and "kid_minus_control" not in found["good"]
 
 
 def test_a_method_that_equals_the_control_ties_with_it():
     frame, scored = example(twin=6.0)
-    scored["r_1", "twin"] = {0.5: scored["r_1", "ddim"][0.5]}
+    scored["r_1", "twin"] = {0.5: scored["r_1", "fewer_steps"][0.5]}
     found = compared(frame, scored)["twin"]
     assert (found["p"], found["wilcoxon_p"], found["verdict"], found["wilcoxon_verdict"]) == (1, 1, "tie", "tie")
     assert (found["rank_first"], found["rank_last"]) == (1, 2)
@@ -170,20 +174,20 @@ def test_rows_without_numbers_are_there_with_their_reason():
 
 def test_a_run_without_step_reduction_has_ranks_but_no_control():
     frame, scored = example(a=6.0, b=7.0)
-    found = compared(frame[frame.method != "ddim"], scored)
+    found = compared(frame[frame.method != "fewer_steps"], scored)
     assert found["b"]["rank_first"] == 2 and "verdict" not in found["b"]
     assert tables.why(found["b"]["reason"], "equivalent_steps").startswith("no step-reduction curve")
 
 
 def test_equivalent_steps_interpolate_on_log_nfe_and_effective_speed_up_at_equal_quality():
-    frame, scored = example(m=5.6)  # half way between ddim's 5.2 at NFE 16 and 6.0 at NFE 10
+    frame, scored = example(m=5.6)  # half way between 5.2 at NFE 16 and 6.0 at NFE 10
     found = compared(frame, scored)["m"]
     nfe = math.sqrt(10 * 16)
     assert found["equivalent_steps"] == pytest.approx(nfe, rel=1e-5)
-    time = 0.5 + (nfe - 10) / 6 * 0.3  # of full, linear between ddim's measured 0.5 and 0.8
+    time = 0.5 + (nfe - 10) / 6 * 0.3  # of full, linear between the measured 0.5 and 0.8
     assert found["effective_speed_up"] == pytest.approx(2 * time, rel=1e-5)
     assert found["efficiency"] == pytest.approx(1)
-    on_curve = compared(frame, scored)["ddim"]
+    on_curve = compared(frame, scored)["fewer_steps"]
     assert on_curve["equivalent_steps"] == pytest.approx(10) and on_curve["effective_speed_up"] == pytest.approx(1)
 
 
@@ -221,7 +225,7 @@ def test_the_script_writes_every_column_and_refuses_in_one_line(tmp_path):
     words = [sys.executable, script, "--results", tmp_path / "results.csv", "--folder", tmp_path, "--out", tmp_path / "out.csv"]
     subprocess.run(words, check=True)
     out = pd.read_csv(tmp_path / "out.csv")
-    assert tuple(out.columns) == pairs.COLUMNS and len(out) == 3
+    assert tuple(out.columns) == pairs.columns() and len(out) == 3
     assert out.set_index(["method", "budget"]).loc[("m", 0.5), "verdict"] == "tie"
     frame.assign(count=np.arange(len(frame)) + 1.0).to_csv(tmp_path / "results.csv", index=False)
     refused = subprocess.run(words, capture_output=True, text=True)

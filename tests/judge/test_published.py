@@ -9,25 +9,24 @@ import numpy as np
 import pytest
 import yaml
 
-from cachebench.engine import cost
 from cachebench.files import atomic
-from cachebench.judge import published
-from cachebench.judge.results import COLUMNS
-from cachebench.plugin import loader, method
-from cachebench.run.match import match
+from cachebench.judge import published, results
+from cachebench.plugin import loader
+from cachebench.report import printed
 from cachebench.setup import check, config, matrix
 
-CFG = {"backbones": {"xl": {"arch": {"kind": "dit", "size": "XL/2", "input_size": 32, "channels": 4, "num_classes": 1000}}}}
-FID = {"fd_label": "FID-50k", "count": 50_000, "status": "ok", "backbone": "xl", "sampler": "ddim", "achieved": 1.0}
-FID |= {"cfg_scale": 1.5}
-UNTOLD = "nothing that is printed tells which setting this is"
-FEWER = ("ddim", "dpm_solver")  # steps
+CFG = {"name": "imagenet256-dit"}
+FID = {"fd_label": "FID-50k", "count": 50_000, "status": "ok"}
+RUNS = {50: "ddim50", 40: "ddim50", 20: "ddim20"}  # of evaluations
 PAPER = sorted(atomic.ROOT.glob("config/imagenet*.yaml"))
 
 
 def measured(method, nfe, setting, fd, half, **values):
     return (
-        FID | {"method": method, "nfe": nfe, "setting": setting, "fd": fd, "fd_low": fd - half, "fd_high": fd + half} | values
+        FID
+        | {"run": RUNS[nfe], "method": method, "nfe": nfe, "setting": setting}
+        | {"fd": fd, "fd_low": fd - half, "fd_high": fd + half}
+        | values
     )
 
 
@@ -38,7 +37,7 @@ def printed_rows(**wanted):
 def line(results, metric, **wanted):
     """The one line of a published row's metric."""
     (row,) = printed_rows(**wanted)
-    return next(one for one in published.lines(results, [row], CFG) if one["metric"] == metric)
+    return next(one for one in published.lines(results, [row]) if one["metric"] == metric)
 
 
 DDIM50 = {"table": "Table 1", "resolution": "256", "size": "XL/2", "sampler": "ddim", "nfe": "50", "method": "full"}
@@ -78,13 +77,11 @@ def test_another_extractor_or_count_is_not_compared(change):
 def test_what_was_not_run_says_so():
     found = line([measured("full", 20, "default", 3.5, 0.01)], "fid", **DDIM50)
     assert (found["verdict"], found.get("measured")) == ("not measured", None)
-    assert found["why"] == "no row has these evaluations and parameters"
-    unguided = measured("full", 50, "default", 2.26, 0.01, cfg_scale=1.0)
-    assert line([unguided], "fid", **DDIM50)["verdict"] == "not measured"
+    assert found["why"] == "run ddim50 has no such row"
 
 
 def test_fewer_steps_of_another_run_are_the_same_row():
-    control = measured("ddim", 40, "num_steps=40", 2.39, 0.01)
+    control = measured("fewer_steps", 40, "num_steps=40", 2.39, 0.01)
     assert line([control], "fid", **DDIM50 | {"nfe": "40"})["verdict"] == "reproduced"
 
 
@@ -98,66 +95,33 @@ def test_routers_meet_by_their_parameters():
     assert line([failed], "fid", **wanted)["why"].startswith("no images; ")
 
 
-def rows_of(cfg):
-    """Rows as a run of the config would have them, in its order: fewer steps as they are matched, other matched rows at the
-    middle of their knob, 60 branches reused; then the fixed rows, with 180."""
-    found = []
-    for run, entry in cfg["runs"].items():
-        spec = matrix.spec(cfg, run)
-        for name in matrix.method_ids(cfg, run):
-            cls = loader.plugin(name)
-            for grid, budgets, tolerance in matrix.grids(cfg, cls, run):
-                fixed = tolerance > 1
-                if name not in FEWER:
-                    grid = {key: [values[len(values) // 2 if key == cls.knob else 0]] for key, values in grid.items()}
-                candidates = [(p, cost.full_rows(cls(**p).sampler(spec))) for p in method.settings(grid)]
-                for chosen in match(cls, spec, budgets, math.inf, candidates):
-                    own, params = cls(**chosen["params"]).sampler(spec), chosen["params"]
-                    about = {"backbone": entry["backbone"], "sampler": spec.sampler, "method": name, "status": "ok"}
-                    about["cfg_scale"] = spec.cfg_scale
-                    about |= {"nfe": own.num_evaluations, "achieved": chosen["budget"], "setting": method.label(params)}
-                    found.append(about | {"reused_attn": 0, "reused_mlp": 180 if fixed else 60, "fixed": fixed})
-    return found
-
-
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_every_printed_row_finds_its_own(path):
-    """Swept rows stand in front of those that are fixed as the paper has them; what no row can be told of says why."""
-    cfg = check.check(config.read(path))
-    results, absent = rows_of(cfg), set()
-    printed = published.of_config(published.read(), cfg)
-    for row in (way for one in printed for way in published.ways(one)):
-        found, why = published.find(row, results, cfg)
-        if found is None:
-            absent.add((row["size"], row["method"], row["params"]))
-            assert why == ("no row has these evaluations and parameters" if row["size"] == "L/2" else UNTOLD), row
+def test_every_published_row_names_a_row_of_its_configuration(path):
+    """Its run, its method and its setting: fixed by the config, matched to one of its budgets, or the full run."""
+    cfg, unnamed = check.check(config.read(path)), set()
+    for row in (way for one in published.of_config(published.read(), cfg) for way in published.ways(one)):
+        if not row["run"]:
+            unnamed.add((row["size"], row["method"]))
+            assert published.find(row, []) == (None, published.UNTOLD)
             continue
-        assert found["nfe"] == int(row["nfe"]) and found["sampler"] == row["sampler"]
-        if row["method"] != "full":
-            assert found["fixed"] and found["method"] == row["method"]
-            assert set(filter(None, row["params"].split(";"))) <= set(found["setting"].split(","))
-        elif row["speed_up"]:
-            assert found["achieved"] == pytest.approx(1 / float(row["speed_up"]), abs=0.05)
-    unknown = {"imagenet256-uvit": {("H/2", "l2c", ""), ("H/2", "faster_diffusion.strict", "")}}
-    assert {one for one in absent if one[0] != "L/2"} == unknown.get(path.stem, set())
-    assert any(one[0] == "L/2" for one in absent) == (path.stem == "imagenet256-dit")
-
-
-def test_a_row_without_parameters_is_the_one_that_reuses_as_many():
-    wanted = {"table": "Table 5", "method": "learning_to_drop"}
-    rows = [
-        measured("learning_to_drop", 20, f"threshold={t}", t, 0.01, reused_attn=n, reused_mlp=0)
-        for t, n in ((1.0, 90), (17.4, 172))
-    ]
-    assert line(rows, "fid", **wanted)["measured"] == 17.4
-    found = line(rows[:1], "fid", **wanted)
-    assert found["verdict"] == "not measured" and found["why"] == "the nearest row has 90 branches"
+        assert row["id"] in matrix.method_ids(cfg, row["run"])
+        cls, spec = loader.plugin(row["id"]), matrix.spec(cfg, row["run"])
+        grids = matrix.grids(cfg, cls, row["run"])
+        wanted = dict(part.split("=") for part in row["setting"].split(";") if part)
+        fitting = [grid for grid, *_ in grids if all(v in map(str, grid[key]) for key, v in wanted.items())]
+        assert fitting, row
+        if row["id"] in ("full", "fewer_steps"):
+            own = cls(**{key: grid[0] for key, grid in fitting[0].items()} | {key: int(v) for key, v in wanted.items()})
+            assert own.sampler(spec).num_evaluations == int(row["nfe"]) and spec.sampler == row["sampler"]
+    unknown = {"imagenet256-uvit": {("H/2", "l2c"), ("H/2", "faster_diffusion.strict")}}
+    assert {one for one in unnamed if one[0] != "L/2"} == unknown.get(path.stem, set())
+    assert any(one[0] == "L/2" for one in unnamed) == (path.stem == "imagenet256-dit")
 
 
 def test_released_routers_are_judged_beside_those_trained_here():
     (row,) = printed_rows(**DDIM50 | {"nfe": "20", "method": "l2c"})
     released = measured("l2c_released", 20, "threshold=0.1,path=data/routers/DDIM20_router.pt", 3.46, 0.01)
-    found = [one["verdict"] for one in published.lines([released], [row], CFG) if one["metric"] == "fid"]
+    found = [one["verdict"] for one in published.lines([released], [row]) if one["metric"] == "fid"]
     assert found == ["not measured", "reproduced"]
 
 
@@ -179,7 +143,6 @@ def test_times_are_compared_on_the_same_device_only():
 
 def test_u_vit_is_timed_with_its_autoencoder():
     """As the paper does: 11.16 s and 1.74 are with decoding."""
-    cfg = check.check(config.read(atomic.ROOT / "config/imagenet256-uvit.yaml"))
     row = measured(
         "l2c",
         50,
@@ -188,18 +151,9 @@ def test_u_vit_is_timed_with_its_autoencoder():
         0.01,
         **TIMES | {f"latency_ms_{k}": 11060 for k in ("median", "q25", "q75")},
     )
-    row |= {
-        "backbone": "uvit-h-2",
-        "cfg_scale": 1.4,
-        "sampler": "dpm_solver2",
-        "decode_ms_median": 100.0,
-        "end_to_end_speed_up": 1.74,
-        "speed_up": 9,
-    }
+    row |= {"run": "nfe50", "decode_ms_median": 100.0, "end_to_end_speed_up": 1.74, "speed_up": 9}
     printed = printed_rows(table="Table 2", nfe="50", method="l2c")
-    found = {
-        one["metric"]: one for one in reversed(published.lines([row], printed, cfg))
-    }  # ours stands before the released one
+    found = {one["metric"]: one for one in reversed(published.lines([row], printed))}  # ours stands before the released one
     assert found["latency_s"]["measured"] == pytest.approx(11.16) and found["speed_up"]["measured"] == pytest.approx(1.74)
     assert found["latency_s"]["verdict"] == found["speed_up"]["verdict"] == "reproduced"
 
@@ -217,14 +171,14 @@ def test_digits_count_for_released_routers_and_the_margin_for_those_trained_here
     counts = {"reused_attn": 124, "reused_mlp": 125}
     trained = measured("l2c", 20, "lambda=5e-06,threshold=0.1", 3.46, 0.01, **counts)
     released = measured("l2c_released", 20, "threshold=0.1,path=x", 3.46, 0.01, **counts)
-    found = [one["verdict"] for one in published.lines([trained, released], [row], CFG) if one["metric"] == "share_attn"]
+    found = [one["verdict"] for one in published.lines([trained, released], [row]) if one["metric"] == "share_attn"]
     assert found == ["reproduced", "not reproduced"]
 
 
 def test_conflicts_of_the_paper_are_footnotes():
-    found = published.lines([], printed_rows(table="Table 2"), CFG)
+    found = published.lines([], printed_rows(table="Table 2"))
     assert any("3.756" in one["why"] for one in found)
-    text = published.markdown(found)
+    text = printed.verdicts(found)
     assert text.splitlines()[-1].endswith("; 7.69 s over 5.64 s is 1.36")
     assert {one["metric"] for one in found if "1.36" in one["why"]} == {"speed_up"}
 
@@ -239,25 +193,24 @@ def test_macs_of_every_published_row_whose_mask_is_known():
 
 
 def test_the_macs_table_is_the_committed_one():
-    assert published.macs_markdown(published.read()) == (published.PUBLISHED.parent / "macs.md").read_text()
+    assert printed.macs(published.read()) == (published.PUBLISHED.parent / "macs.md").read_text()
 
 
-def test_only_backbones_of_the_config_are_judged():
+def test_only_rows_of_the_config_are_judged():
     kept = published.of_config(published.read(), CFG)
     assert {(row["kind"], row["size"], row["resolution"]) for row in kept} == {("dit", "XL/2", "256"), ("dit", "L/2", "256")}
-    never = next(one for one in published.lines([], kept, CFG) if "L/2" in one["row"].split()[0] and "XL" not in one["row"])
+    never = next(one for one in published.lines([], kept) if "L/2" in one["row"].split()[0] and "XL" not in one["row"])
     assert never["verdict"] == "not measured" and "not released" in never["why"]
-    small = {"kind": "dit", "width": 8, "depth": 1, "heads": 1, "patch_size": 2, "input_size": 8}
-    assert published.of_config(published.read(), {"backbones": {"x": {"arch": small}}}) == []
+    assert published.of_config(published.read(), {"name": "smoke"}) == []
 
 
 def test_script(tmp_path):
     """The whole job by hand: the smoke config with a DiT-XL/2 in it, and a results table of one row."""
     config = yaml.safe_load((atomic.ROOT / "config/smoke.yaml").read_text())
-    config["backbones"]["xl"] = CFG["backbones"]["xl"] | {"weights": "random:0"}
+    config |= CFG
     atomic.write_text(tmp_path / "config.yaml", yaml.safe_dump(config))
     row = measured("full", 50, "default", 2.27, 0.01, macs_paper=5.721e12)
-    atomic.write_csv(tmp_path / "results.csv", [row], COLUMNS)
+    atomic.write_csv(tmp_path / "results.csv", [row], results.columns())
     paths = ["--config", tmp_path / "config.yaml", "--results", tmp_path / "results.csv", "--published", published.PUBLISHED]
     script, out = atomic.ROOT / "workflow/scripts/verdicts.py", [tmp_path / "verdicts.csv", tmp_path / "verdicts.md"]
     subprocess.run([sys.executable, script, *paths, "--csv", out[0], "--markdown", out[1]], check=True)

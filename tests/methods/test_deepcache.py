@@ -10,7 +10,7 @@ import torch
 from cachebench.engine import cost
 from cachebench.engine.spec import Spec
 from cachebench.plugin import loader
-from cachebench.report.figures import of_run
+from cachebench.report.files_of_run import Files
 from engine.test_uvit import h2, on_meta
 from helpers import Spy, relative, sample
 
@@ -238,7 +238,7 @@ def test_the_branch_that_was_published_comes_first():
 
 
 def test_the_heat_map_shows_its_mask(uvit_spec, monkeypatch):
-    files = of_run.Files.__new__(of_run.Files)
+    files = Files({}, None, "nowhere")
     files.spec, entry = uvit_spec, {"params": {"interval": 2, "branch": 1}}
     mask = files.mask("deepcache.uniform", entry)
     assert not mask[2, 1:4].any() and mask.sum() == mask.size - 3 * 3 * 2

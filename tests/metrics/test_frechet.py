@@ -8,7 +8,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from cachebench.metrics import frechet, infinity, intervals, pairs, scores
+from cachebench.metrics import classes, frechet, infinity, intervals, pairs, scores
 from cachebench.metrics.intervals import partition
 
 METRICS = {"groups": 5, "infinity": False}
@@ -67,7 +67,7 @@ def test_pairs_are_torch_fidelitys_with_every_group_left_out_for_real(groups):
     parts = partition(60, groups)
     found = pairs.scores(x, pairs.Real(y), parts)
     logits = x[:, :4] * 2
-    found["inception_score"] = scores.inception_score(logits, parts)
+    found["inception_score"] = classes.score(logits, parts)
     for i, part in enumerate([slice(0, 0), *parts]):
         kept = np.delete(np.arange(60), part)
         prc = prc_features_to_metric(x[kept], y, prc_neighborhood=3, prc_batch_size=1000, verbose=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cachebench.metrics import extractors, frechet, scores, simulation
+from cachebench.metrics import errors, extractors, frechet, scores, simulation
 from cachebench.metrics.intervals import difference, interval, jackknife, partition
 from helpers import register_extractor
 
@@ -47,7 +47,7 @@ def test_scores_are_what_torch_fidelity_computes_from_the_images(images):
     model = extractors.load(EXTRACTOR)
     found = extractors.extract(model, fake)
     reference = scores.Reference(extractors.extract(model, real)["features"], subset=100)
-    ours = scores.scores(found["features"], found["logits"], reference)
+    ours = scores.scores(found, reference)
     names = {
         "fd": "frechet_inception_distance",
         "inception_score": "inception_score_mean",
@@ -63,9 +63,9 @@ def test_frechet_distance_of_two_gaussians_is_the_closed_form():
     g = torch.Generator().manual_seed(0)
     a = torch.randn(20000, 3, generator=g).double()
     b = 2 * torch.randn(20000, 3, generator=g).double() + torch.tensor([1.0, 0, 0])
-    found = scores.scores(a.float()[:500], torch.zeros(500, 4), scores.Reference(b.float(), 500))["fd"][0]
+    found = scores.scores({"features": a.float()[:500]}, scores.Reference(b.float(), 500))["fd"][0]
     assert found == pytest.approx(1 + 3 * (2 - 1) ** 2, rel=0.15)
-    own = scores.scores(a.float()[:500], torch.zeros(500, 4), scores.Reference(a.float()[:500], 500))["fd"][0]
+    own = scores.scores({"features": a.float()[:500]}, scores.Reference(a.float()[:500], 500))["fd"][0]
     assert abs(own) < 1e-4
 
 
@@ -74,7 +74,7 @@ def test_precision_and_recall_are_not_swapped():
     g = torch.Generator().manual_seed(0)
     real = torch.cat([torch.randn(100, 2, generator=g), torch.randn(100, 2, generator=g) + 50])
     fake = torch.randn(200, 2, generator=g) * 0.5
-    found = scores.scores(fake, torch.zeros(200, 4), scores.Reference(real, 200))
+    found = scores.scores({"features": fake}, scores.Reference(real, 200))
     assert found["precision"][0] > 0.9
     assert found["recall"][0] < 0.6
 
@@ -83,9 +83,10 @@ def test_psnr_and_latent_mse_by_hand():
     images = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
     other = images.clone()
     other[1] += 10
-    errors = scores.paired(torch.zeros(2, 1, 2, 2), images, torch.full((2, 1, 2, 2), 0.5), other)
-    assert errors["latent_mse"] == pytest.approx([0.25, 0.25])
-    assert errors["psnr_db"] == pytest.approx([scores.PSNR_CEILING, 10 * np.log10(255**2 / 100)])
+    full = {"latents": torch.full((2, 1, 2, 2), 0.5), "images": other}
+    found = errors.to_full({"latents": torch.zeros(2, 1, 2, 2), "images": images}, full)
+    assert found["latent_mse"] == pytest.approx([0.25, 0.25])
+    assert found["psnr_db"] == pytest.approx([errors.PSNR_CEILING, 10 * np.log10(255**2 / 100)])
 
 
 def test_features_that_are_not_finite_are_refused():
@@ -134,8 +135,8 @@ def test_jackknife_groups_partition_the_samples():
 
 @pytest.mark.parametrize("case", (*simulation.CASES[1:5], *simulation.CASES[7:9]), ids=str)
 def test_interval_of_a_paired_frechet_difference_covers_the_truth(case):
-    """92 to 98 % in the large (config/README.md); with 80 trials, 95 % shows as 86 % or more but once in a thousand times. And
-    it is no wider than that takes: the errors are what the intervals say, neither half nor twice."""
+    """92 to 98 % in the large (docs/statistics.md); with 80 trials, 95 % shows as 86 % or more but once in a thousand times.
+    And it is no wider than that takes: the errors are what the intervals say, neither half nor twice."""
     found = simulation.coverage(**case, trials=80, seed=1)
     assert found["covered"] >= 0.86 and 0.7 < found["errors"] < 1.35
 

@@ -11,7 +11,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from cachebench.files import atomic, images
-from cachebench.metrics import extractors, frechet, references, scores
+from cachebench.metrics import classes, extractors, frechet, references, scores
 from cachebench.metrics.intervals import partition
 from cachebench.report import tables
 from cachebench.setup import check, config, sources
@@ -51,7 +51,7 @@ def test_a_batch_of_adm_is_read_as_it_is(tmp_path):
     reference = references.read(tmp_path / "adm.safetensors", METRICS)
     assert metadata == {"count": 40, "shape": [3, 6, 4]} and "spatial" not in tensors
     x = extractors.extract(Tiny(), torch.as_tensor(pixels(60)[20:]).permute(0, 3, 1, 2))
-    found = scores.scores(x["features"], None, reference, 4, x["spatial"])
+    found = scores.scores({name: x[name] for name in ("features", "spatial")}, reference, 4)
     for name, values, mean in (("fd", x["features"], "mu"), ("sfid", x["spatial"], "mu_s")):
         ours = statistics(values.double().numpy())
         theirs = {"mu": given[mean], "sigma": given[mean.replace("mu", "sigma")]}
@@ -203,7 +203,7 @@ def features(n, seed, d=6):
 def test_inception_score_in_ten_splits_is_torch_fidelitys(groups):
     """Also without a group: as the mean over the splits without its rows; with 10 groups each is a split and leaves as one."""
     logits, parts = features(80, 0), partition(80, groups)
-    found = scores.split_score(logits, parts)
+    found = classes.split_score(logits, parts)
     assert found[0] == pytest.approx(isc_features_to_metric(logits, 10, shuffle=False)["inception_score_mean"], rel=1e-9)
     rows = np.arange(80)
     for i, part in enumerate(parts, 1):
@@ -215,7 +215,7 @@ def test_inception_score_in_ten_splits_is_torch_fidelitys(groups):
 def test_precision_and_recall_are_against_a_part_and_against_all_of_the_reference():
     """ADM's form takes 10,000 of the reference's images for 50,000 samples; here 40 of 120 for 200."""
     x, real = 0.7 * features(200, 0) + 0.3, features(120, 1)
-    found = scores.scores(x, None, scores.Reference(real, 40, all_pairs=True))
+    found = scores.scores({"features": x}, scores.Reference(real, 40, all_pairs=True))
     for ending, against in (("", real[::3]), ("_all", real)):
         theirs = prc_features_to_metric(x, against, prc_neighborhood=3, prc_batch_size=1000, verbose=False)
         for name in ("precision", "recall"):

@@ -106,7 +106,7 @@ def test_unknown_parameter_names_the_allowed(cls):
 def test_a_file_without_exactly_one_method_is_named(tmp_path, count):
     path = tmp_path / "wrong.py"
     classes = [f"class M{i}(Method):\n    pass\n" for i in range(count)]
-    path.write_text("from cachebench.method import Method\n\n" + "\n".join(classes))
+    path.write_text("from cachebench.plugin.method import Method\n\n" + "\n".join(classes))
     with pytest.raises(ValueError, match=f"wrong.py: defines {count} Method subclasses, expected exactly one"):
         loader.load(path)
 
@@ -219,7 +219,6 @@ def test_what_does_more_than_reuse_is_not_exported(small_spec, small_uvit_spec):
     """Drops, scale-shift tables, whole blocks, fewer steps, other stand-ins and networks."""
     for spec in (small_spec, small_uvit_spec):
         more = {"random_drop", "learning_to_drop", "deepcache.uniform", "faster_diffusion.strict"}
-        fewer = [loader.plugin("ddim")(num_steps=3), loader.plugin("dpm_solver")(num_steps=3)]
-        adjusted = loader.plugin("block_caching")(iterations=1)
-        assert not any(made.only_reuses(spec) for made in [adjusted, *fewer, *(loader.plugin(name)() for name in more)])
+        fewer, adjusted = loader.plugin("fewer_steps")(num_steps=3), loader.plugin("block_caching")(iterations=1)
+        assert not any(made.only_reuses(spec) for made in [adjusted, fewer, *(loader.plugin(name)() for name in more)])
         assert all(loader.plugin(name)().only_reuses(spec) for name in ("l2c", "fora", "smoothcache", "block_caching"))

@@ -10,16 +10,17 @@ import torch
 
 from cachebench.files import atomic
 from cachebench.plugin import loader, method
-from cachebench.report import tables
-from cachebench.report.figures import of_run, style
+from cachebench.report import figures, style, tables
+from cachebench.report.files_of_run import Files
 from cachebench.report.page import collect, render
 from cachebench.setup import config, matrix
 from report.test_tables import METRICS, missing, row
 
+OF_RUN = [figure.name for figure in figures.available() if figure.per == "run"]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 RUNS = {"dit-20": ("dit", "ddim", 20), "dit-50": ("dit", "ddim", 50), "uvit-10": ("uvit", "dpm_solver2", 10)}
 BUDGETS = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
-METHODS = {"ddim": "control", "random_skip": "control", "fora": "cache", "l2c": "cache", "fora_spread": "cache"}
+METHODS = {"fewer_steps": "control", "random_skip": "control", "fora": "cache", "l2c": "cache", "fora_spread": "cache"}
 FIT = {"lambda": [0.1], "iterations": [5], "lr": [1.0], "batch_size": [2]}
 ARCH = {"input_size": 28, "patch_size": 4, "channels": 1, "width": 64, "depth": 8, "heads": 4, "num_classes": 10}
 
@@ -105,7 +106,7 @@ def write_results(folder, runs, **changes):
                 else:
                     entry = {"budget": budget, "params": parameters(cls, cfg, run, budget), "achieved": budget}
                     label = method.label(entry["params"])
-                    first = {"ddim": "fd latent_mse", "l2c": "fd" if budget == 0.3 else ""}.get(name, "")
+                    first = {"fewer_steps": "fd latent_mse", "l2c": "fd" if budget == 0.3 else ""}.get(name, "")
                     own = about | {"setting": label, "first_in": first}
                     rows.append(row(name, budget, kind, **numbers(name, index, budget)) | own)
                 entries.append(entry)
@@ -123,10 +124,10 @@ def write_results(folder, runs, **changes):
     return cfg, frame
 
 
-def write_page(folder, cfg, frame, figures=()):
+def write_page(folder, cfg, frame, paths=()):
     frame = tables.completed(cfg, frame)
     data = collect.collect(cfg, frame, folder)
-    html = render.render(cfg, frame, folder / "config.yaml", figures, folder, data)
+    html = render.render(cfg, frame, folder / "config.yaml", paths, folder, data)
     (folder / "index.html").write_text(html)
     return folder / "index.html", data
 
@@ -136,18 +137,17 @@ def synthetic(tmp_path_factory):
     """(page file, its data) of 3 runs x (full + 5 methods x 7 budgets)."""
     folder = tmp_path_factory.mktemp("synthetic")
     cfg, frame = write_results(folder, list(RUNS))
-    files = of_run.Files(cfg, "dit-20", folder, dict(zip(frame.method, frame.name, strict=True)))
-    figures = []
-    for name, drawn in {"pareto": style.pareto(frame, "dit-20"), "schedules": of_run.schedules(files)}.items():
-        style.save(drawn, [folder / f"figures/dit-20/{name}.{ending}" for ending in ("png", "svg")])
+    files, paths = Files(cfg, "dit-20", folder, frame), []
+    for name in ("pareto", "schedules"):
+        style.save(figures.load(name).draw(files), [folder / f"figures/dit-20/{name}.{ending}" for ending in ("png", "svg")])
     for run in RUNS:  # a full page has a figure of every kind for every run; what they show does not matter here
-        for name in set(render.FIGURES) - {"solvers"}:
+        for name in OF_RUN:
             for ending in ("png", "svg"):
                 kind = "schedules" if name in ("schedules", "samples", "fits") else "pareto"
                 (file := folder / f"figures/{run}/{name}.{ending}").parent.mkdir(exist_ok=True)
                 file.write_bytes((folder / f"figures/dit-20/{kind}.{ending}").read_bytes())
-                figures.append(file)
-    return write_page(folder, cfg, frame, figures)
+                paths.append(file)
+    return write_page(folder, cfg, frame, paths)
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def mouse(browser, place, press=False):
 
 def test_a_page_of_100_settings_is_small_and_opens_at_once(opened, synthetic):
     assert len(synthetic[1]["settings"]) >= 100
-    assert opened.execute_script("return document.querySelectorAll('figure img').length") == 3 * (len(render.FIGURES) - 1)
+    assert opened.execute_script("return document.querySelectorAll('figure img').length") == 3 * len(OF_RUN)
     assert synthetic[0].stat().st_size < 15e6
     times = []
     for _ in range(3):
@@ -253,7 +253,7 @@ def test_leaderboard_sorts(opened, synthetic):
         assert measured == sorted(measured, reverse=end is max) and order[: len(measured)] == measured
         assert len(order) == len(values) and order[-1] is None
     click(opened, "#board thead th:nth-child(1) button")
-    assert shown(opened)[0].split("/")[1] == "ddim"
+    assert shown(opened)[0].split("/")[1] == "fewer_steps"
 
 
 def test_leaderboard_filters(opened):
@@ -271,7 +271,7 @@ def test_leaderboard_filters(opened):
     assert "uvit-10/fora/0.7" not in shown(opened) and len(shown(opened)) == 3
     assert opened.execute_script("return document.getElementById('shown').value") == f"3 of {len(everything)} rows"
     choose(opened, "filter-kind", "control")
-    assert shown(opened) == ["uvit-10/full/1", "uvit-10/ddim/0.7", "uvit-10/random_skip/0.7"]
+    assert shown(opened) == ["uvit-10/full/1", "uvit-10/fewer_steps/0.7", "uvit-10/random_skip/0.7"]
 
 
 def test_a_row_without_numbers_says_why(opened):
@@ -348,18 +348,18 @@ def test_only_the_pages_own_scripts_may_run(opened):
 def test_ties_are_marked_and_the_best_beyond_doubt_is_bold(synthetic):
     marks = {one["id"]: one["ties"] for one in synthetic[1]["settings"]}
     tied = {"fd": "tie", "fd_minus_full": "tie"}
-    assert marks["dit-20/ddim/0.3"] == tied | {"latent_mse": "best"} and marks["dit-20/l2c/0.3"] == tied
-    assert marks["dit-20/ddim/0.4"] == {"fd": "best", "fd_minus_full": "best", "latent_mse": "best"}
+    assert marks["dit-20/fewer_steps/0.3"] == tied | {"latent_mse": "best"} and marks["dit-20/l2c/0.3"] == tied
+    assert marks["dit-20/fewer_steps/0.4"] == {"fd": "best", "fd_minus_full": "best", "latent_mse": "best"}
     assert marks["dit-20/full/1"] == marks["dit-20/fora/0.9"] == {}
 
 
 def test_masks_and_images_are_those_of_the_files(synthetic):
     folder, data = synthetic[0].parent, synthetic[1]
-    files = of_run.Files(config.load(folder / "config.yaml"), "dit-20", folder, {})
+    files = Files(config.load(folder / "config.yaml"), "dit-20", folder)
     setting = next(one for one in data["settings"] if one["id"] == "dit-20/l2c/0.5")
     mask = files.mask("l2c", files.entries("l2c")[BUDGETS.index(0.5)])
     assert [[int(c) for c in site] for site in setting["mask"]] == mask.reshape(len(mask), -1).T.astype(int).tolist()
-    own, full = of_run.images(files, "l2c", 0.5).astype(int), of_run.images(files, "full", 1.0).astype(int)
+    own, full = files.images("l2c", 0.5).astype(int), files.images("full", 1.0).astype(int)
     assert setting["images"]["difference"] == collect.strip((255 - np.minimum(4 * abs(own - full), 255)).astype(np.uint8))
 
 
@@ -396,8 +396,9 @@ def test_page_is_made_of_whatever_is_there(case, tmp_path):
 
 
 def test_the_command_names_the_files_of_the_setting(synthetic):
-    setting = next(one for one in synthetic[1]["settings"] if one["id"] == "dit-50/ddim/0.5")
+    setting = next(one for one in synthetic[1]["settings"] if one["id"] == "dit-50/fewer_steps/0.5")
     here = "results/synthetic"
     assert setting["command"] == (
-        f"snakemake {here}/dit-50/ddim/scores.json {here}/dit-50/ddim/latency.json --cores all --configfile {here}/config.yaml"
+        f"snakemake {here}/dit-50/fewer_steps/scores.json {here}/dit-50/fewer_steps/latency.json --cores all "
+        f"--configfile {here}/config.yaml"
     )

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
-from cachebench.engine.spec import Arch, Spec
+from cachebench.engine.spec import Arch
 from cachebench.files import atomic
 from cachebench.plugin import loader
-from cachebench.report import tables
-from cachebench.report.figures import differences, infinity, of_run, style
+from cachebench.report import against_cost, figures, style, tables
+from cachebench.report.figures import differences
+from cachebench.report.files_of_run import Files
 from cachebench.report.page import collect, render
-from cachebench.run.folder import Folder
 from cachebench.setup import matrix
 from report.test_tables import example, missing, row
 
@@ -27,7 +27,7 @@ CONFIG = {
     "name": "tiny & co",
     "backbones": {"b": {"arch": vars(ARCH)}},
     "runs": {"r_1": {"backbone": "b", "sampler": "ddim", "num_steps": 6, "cfg_scale": 1.0, "cfg_channels": None}},
-    "methods": ["ddim", "fora", "l2c"],
+    "methods": ["fewer_steps", "fora", "l2c"],
     "budgets": [0.8, 0.5],
     "params": {"l2c": {"lambda": [0.1], "iterations": [5], "lr": [1.0], "batch_size": [2]}},
     "samples": {"first_seed": 0, "labels": "balanced"},
@@ -36,7 +36,7 @@ CONFIG = {
     "extractor": {"name": "tiny_cnn"},
     "reference": "some-test-set",
 }
-NAMES = {"full": "Full", "ddim": "Fewer steps", "fora": "FORA", "l2c": "L2C"}
+KINDS = {"full": "control", "fewer_steps": "control", "fora": "cache", "l2c": "cache"}
 (FITTED,) = matrix.fits(CONFIG, loader.plugin("l2c"), "r_1")
 FIT = loader.plugin("l2c").fit_label(FITTED)
 
@@ -48,19 +48,22 @@ def frame():
 
 @pytest.fixture
 def files(tmp_path):
-    """of_run.Files of a run of three methods: two that ran (one with routers), one that could not reach its budget."""
+    """Files of a run of three methods: two that ran (one with routers), one that could not reach its budget."""
     chosen = {
         "full": [{"budget": 1.0, "params": {}, "achieved": 1.0}],
-        "ddim": [{"budget": b, "params": {"num_steps": round(6 * b)}, "achieved": b} for b in CONFIG["budgets"]],
+        "fewer_steps": [{"budget": b, "params": {"num_steps": round(6 * b)}, "achieved": b} for b in CONFIG["budgets"]],
         "fora": [{"budget": b, "status": "unreachable", "reason": "no"} for b in CONFIG["budgets"]],
         "l2c": [{"budget": b, "params": {"threshold": b} | FITTED, "achieved": b} for b in CONFIG["budgets"]],
     }
     for name, entries in chosen.items():
         atomic.write_json(tmp_path / "r_1" / name / "settings.json", entries)
-    out = of_run.Files.__new__(of_run.Files)
-    out.cfg, out.run, out.tree, out.names = CONFIG, "r_1", Folder(tmp_path), NAMES
-    out.spec = Spec(ARCH, "ddim", num_steps=6)
-    return out
+    frame = tables.tidy(pd.DataFrame([row(name, 1.0, kind) for name, kind in KINDS.items()]))
+    return Files(CONFIG, "r_1", tmp_path, frame)
+
+
+def draw(name, frame, run="r_1"):
+    """A figure that needs the results only."""
+    return figures.load(name).draw(Files(CONFIG, run, "nowhere", frame))
 
 
 def write_fit(files):
@@ -99,16 +102,16 @@ def test_the_axis_of_differences_has_ticks_on_either_side(ends):
 def test_pareto_front_of_a_hand_made_example():
     cost = np.array([1.0, 0.5, 0.7, 0.5, 0.9, 0.2, np.nan, 0.6])
     value = np.array([1.0, 3.0, 2.0, 4.0, 2.0, np.nan, 0.0, 3.0])
-    assert style.pareto_front(cost, value) == [1, 2, 0]
-    assert style.pareto_front(np.array([]), np.array([])) == []
+    assert against_cost.pareto_front(cost, value) == [1, 2, 0]
+    assert against_cost.pareto_front(np.array([]), np.array([])) == []
 
 
 def test_labels_are_spread_but_stay_inside_and_in_order():
     heights = np.array([0.5, 0.51, 0.49, 0.98, 1.4])
-    placed = style.spread_out(heights, gap=0.1)
+    placed = against_cost.spread_out(heights, gap=0.1)
     assert (np.diff(np.sort(placed)) >= 0.1 - 1e-9).all() and placed.min() >= 0 and placed.max() <= 1
     assert (np.argsort(placed) == np.argsort(heights)).all()
-    assert style.spread_out(np.array([0.2, 0.8])) == pytest.approx([0.2, 0.8])
+    assert against_cost.spread_out(np.array([0.2, 0.8])) == pytest.approx([0.2, 0.8])
 
 
 def test_no_two_methods_look_alike_and_ten_have_ten_colours():
@@ -119,7 +122,7 @@ def test_no_two_methods_look_alike_and_ten_have_ten_colours():
 
 def test_points_behind_the_front_are_faint(frame):
     """At budget 0.5 the random choice has a higher FD than l2c at the same cost; l2c's own FD falls with its cost."""
-    axis = style.pareto(frame, "r_1").axes[0]
+    axis = draw("pareto", frame).axes[0]
     points = [line for line in axis.lines if line.get_linestyle() == "None" and line.get_alpha()]
     dots = {(x, y): line.get_alpha() for line in points for x, y in line.get_xydata()}
     at = {m: tuple(frame[frame.method == m][["achieved", "fd"]].iloc[-1]) for m in ("l2c", "random_skip")}
@@ -129,19 +132,24 @@ def test_points_behind_the_front_are_faint(frame):
 
 def test_differences_are_drawn_in_order_with_intervals_ranks_and_open_ties(frame):
     """At budget 0.5 l2c ties with the control, random_skip is worse; the full run and what did not run are not there."""
-    assert "could be compared" in words(differences.draw(frame, "r_1"))
+    assert "could be compared" in words(draw("differences", frame))
     found = frame.assign(fd_minus_control=math.nan)
     for name, verdict, value in (("l2c", "tie", -0.3), ("random_skip", "worse", 2.7)):
-        about = {"control": "ddim", "verdict": verdict, "fd_minus_control": value, "rank_last": 2.0 + (verdict == "worse")}
+        about = {
+            "control": "fewer_steps",
+            "verdict": verdict,
+            "fd_minus_control": value,
+            "rank_last": 2.0 + (verdict == "worse"),
+        }
         about |= {
             "rank_first": 1.0 + 2 * (verdict == "worse"),
             "fd_minus_control_low": value - 0.4,
             "fd_minus_control_high": value + 0.4,
         }
         found.loc[(found.method == name) & (found.budget == 0.5), list(about)] = list(about.values())
-    found.loc[(found.method == "ddim") & (found.budget == 0.5), ["rank_first", "rank_last"]] = 1.0, 2.0
-    (axis,) = differences.draw(found, "r_1").axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["L2C", "DDIM", "RANDOM_SKIP"]
+    found.loc[(found.method == "fewer_steps") & (found.budget == 0.5), ["rank_first", "rank_last"]] = 1.0, 2.0
+    (axis,) = draw("differences", found).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["L2C", "FEWER_STEPS", "RANDOM_SKIP"]
     points = [bar.lines[0] for bar in axis.containers]
     assert [(p.get_xdata()[0], p.get_mfc() == "white") for p in points] == [(-0.3, True), (0.0, False), (2.7, False)]
     ends = [bar.lines[2][0].get_segments()[0][:, 0].tolist() for bar in axis.containers if bar.lines[2]]
@@ -152,11 +160,11 @@ def test_differences_are_drawn_in_order_with_intervals_ranks_and_open_ties(frame
 def test_the_fit_to_infinity_is_drawn_as_it_was_computed(files):
     fit = {"count": [10, 20, 50], "fd": [3.0, 2.0, 1.4], "intercept": 1.0, "slope": 20.0}
     row = {"infinity_fit": fit, "fd_infinity": 1.0, "fd_infinity_low": 0.7, "fd_infinity_high": 1.3}
-    assert "was not extrapolated" in words(infinity.draw(files))
+    assert "was not extrapolated" in words(figures.load("infinity").draw(files))
     atomic.write_json(files.tree.scores("r_1", "full"), {"1.0": row})
     atomic.write_json(files.tree.scores("r_1", "l2c"), {"0.8": row, "0.5": {"status": "failed"}})
-    figure = infinity.draw(files)
-    assert len(figure.axes) == 1 and "budget 0.8" in words(figure) and "L2C" in words(figure) and "Full" in words(figure)
+    figure = figures.load("infinity").draw(files)
+    assert len(figure.axes) == 1 and "budget 0.8" in words(figure) and "L2C" in words(figure) and "FULL" in words(figure)
     points, line = figure.axes[0].lines[:2]
     assert points.get_xdata().tolist() == [0.1, 0.05, 0.02] and points.get_ydata().tolist() == fit["fd"]
     assert line.get_ydata() == pytest.approx([1.0, 3.0])  # at infinitely many images, and at ten
@@ -167,7 +175,7 @@ def drawn(frame, tmp_path_factory):
     """{name: (figure, its png, svg and pdf)} of the two figures of the results table, saved below results/figures/r_1."""
     here, out = tmp_path_factory.mktemp("results") / "figures/r_1", {}
     for name in ("pareto", "fidelity"):
-        out[name] = (getattr(style, name)(frame, "r_1"), *(here / f"{name}.{ending}" for ending in ("png", "svg", "pdf")))
+        out[name] = (draw(name, frame), *(here / f"{name}.{ending}" for ending in ("png", "svg", "pdf")))
         style.save(out[name][0], out[name][1:])
     return out
 
@@ -185,35 +193,35 @@ def test_cost_figures_are_written_and_name_every_method_that_ran(name, drawn):
 
 def test_the_same_figure_is_the_same_bytes(frame, drawn, tmp_path):
     again = [tmp_path / f"fidelity.{ending}" for ending in ("png", "svg", "pdf")]
-    style.save(style.fidelity(frame, "r_1"), again)
+    style.save(draw("fidelity", frame), again)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in drawn["fidelity"][1:]]
 
 
 def test_the_page_leaves_out_figures_that_have_nothing_to_show(files, drawn, tmp_path):
     paths = [path for _, *of in drawn.values() for path in of] + [tmp_path / f"r_1/samples.{e}" for e in ("png", "svg")]
-    style.save(of_run.samples(files), paths[-2:])
-    assert [figure["name"] for figure in render.figures(paths, "r_1", tmp_path)] == ["pareto", "fidelity"]
+    style.save(figures.load("samples").draw(files), paths[-2:])
+    assert [figure["name"] for figure in render.drawn(paths, files, tmp_path)] == ["pareto", "fidelity"]
 
 
 def test_figures_of_a_run_without_numbers_say_so(files):
     frame = tables.tidy(pd.DataFrame([missing("full", 1.0, "failed", "no luck")]))
-    assert "No setting" in words(style.pareto(frame, "r_1"))
+    assert "No setting" in words(draw("pareto", frame))
     write_fit(files)
     Path(files.tree.fit("r_1", "l2c", FIT, "csv")).write_text("\n")
     atomic.write_json(files.tree.fit("r_1", "l2c", FIT, "json"), {"reason": "RuntimeError: out of luck"})
-    assert "No method" in words(of_run.routers(files))
-    assert "No method" in words(of_run.fits(files))
-    assert "No images" in words(of_run.samples(files))
+    assert "No method" in words(figures.load("routers").draw(files))
+    assert "No method" in words(figures.load("fits").draw(files))
+    assert "No images" in words(figures.load("samples").draw(files))
 
 
 def test_masks_and_words_stand_where_they_belong(files):
     write_fit(files)
-    ddim, l2c = (files.entries(name)[0] for name in ("ddim", "l2c"))
-    assert files.mask("ddim", ddim).shape == (5, 2, 2) and files.mask("ddim", ddim).all()
+    fewer, l2c = (files.entries(name)[0] for name in ("fewer_steps", "l2c"))
+    assert files.mask("fewer_steps", fewer).shape == (5, 2, 2) and files.mask("fewer_steps", fewer).all()
     mask = files.mask("l2c", l2c)
     assert mask.shape == (6, 2, 2) and mask[::2].all() and not mask[1::2].all()
     assert files.mask("fora", files.entries("fora")[0]) == "unreachable"
-    figure = of_run.schedules(files)
+    figure = figures.load("schedules").draw(files)
     text = words(figure)
     assert "unreachable" in text and "budget 0.8" in text and f"{100 * mask.mean():.0f} % of 24 cells" in text
     assert len([axis for axis in figure.axes if axis.images]) == 4
@@ -221,7 +229,7 @@ def test_masks_and_words_stand_where_they_belong(files):
 
 def test_router_scores_are_those_of_the_cached_evaluations(files):
     write_fit(files)
-    figure = of_run.routers(files)
+    figure = figures.load("routers").draw(files)
     shown = np.asarray(figure.axes[0].images[0].get_array())
     logits = np.linspace(-4, 4, 24, dtype=np.float32).reshape(6, 4)
     assert shown == pytest.approx((1 / (1 + np.exp(-logits[[4, 2, 0]]))).T, rel=1e-6)  # evaluations 1, 3, 5
@@ -230,20 +238,20 @@ def test_router_scores_are_those_of_the_cached_evaluations(files):
 
 def test_curves_have_a_panel_per_measured_column(files):
     write_fit(files)
-    figure = of_run.fits(files)
+    figure = figures.load("fits").draw(files)
     assert [axis.get_ylabel() for axis in figure.axes] == ["mse", "scores sum"]
     assert figure.axes[0].get_yscale() == "log" and figure.axes[1].get_yscale() == "linear"
 
 
 def test_samples_are_a_row_per_setting_with_full_on_top(files):
     write_images(files, "full", 1.0, 6, shards=2)
-    write_images(files, "ddim", 0.8, 12)
+    write_images(files, "fewer_steps", 0.8, 12)
     write_images(files, "l2c", 0.5, 3)
-    assert of_run.images(files, "full", 1.0).shape == (10, 28, 28, 1)
-    assert of_run.images(files, "full", 1.0)[[5, 6], 0, 0, 0].tolist() == [10, 20]
-    axis = of_run.samples(files).axes[0]
+    assert files.images("full", 1.0).shape == (10, 28, 28, 1)
+    assert files.images("full", 1.0)[[5, 6], 0, 0, 0].tolist() == [10, 20]
+    axis = figures.load("samples").draw(files).axes[0]
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels == ["Full run", "Fewer steps\nbudget 0.8 (80.0 %)", "L2C\nbudget 0.5 (50.0 %)"]
+    assert labels == ["Full run", "FEWER_STEPS\nbudget 0.8 (80.0 %)", "L2C\nbudget 0.5 (50.0 %)"]
     canvas = np.asarray(axis.images[0].get_array())
     assert canvas.shape == (3 * 30 - 2, 10 * 30 - 2) and (canvas[60:, 90:] == 255).all()
 
@@ -288,7 +296,7 @@ def test_page_loads_nothing_from_elsewhere(html):
     assert not re.search(r"@import|url\(|fetch\(|https?://", html)
     assert "link" not in found.tags and "iframe" not in found.tags
     assert b"<svg" in base64.b64decode(found.loaded[0].partition(",")[2])
-    links = {"results.csv", "config.yaml", "tables/r_1.csv", "tables/r_1.md", "tables/r_1.tex", "figures/r_1/pareto.pdf"}
+    links = {"results.csv", "config.yaml", "tables/r_1.md", "tables/r_1.tex", "figures/r_1/pareto.pdf"}
     assert links <= set(found.links)
 
 
@@ -300,15 +308,18 @@ def test_summary_without_comparisons_claims_nothing(frame):
     lead, budgets = render.summary(frame.assign(rank_first=np.nan), "r_1")
     assert lead == ["No method could be compared with fewer steps at the same budget."]
     sentences = dict(budgets)["0.5"]
-    assert sentences[0].startswith("Closest to the full run's images: L2C, latent MSE 0.00400 ± 0.000100; next DDIM")
+    assert sentences[0].startswith("Closest to the full run's images: L2C, latent MSE 0.00400 ± 0.000100; next FEWER_STEPS")
     assert sentences[1] == "No FD could be compared."
 
 
 def test_summary_names_ties_of_the_best_and_the_control_when_it_wins():
-    about = {"best": "ddim", "rank_first": 1}
-    rows = [row("ddim", 0.5, "control", fd=(6.0, 0.1), **about), row("l2c", 0.5, control="ddim", verdict="tie", **about)]
+    about = {"best": "fewer_steps", "rank_first": 1}
+    rows = [
+        row("fewer_steps", 0.5, "control", fd=(6.0, 0.1), **about),
+        row("l2c", 0.5, control="fewer_steps", verdict="tie", **about),
+    ]
     _, ((_, sentences),) = render.summary(tables.tidy(pd.DataFrame(rows)), "r_1")
-    lowest = "Lowest FD, less its bias: DDIM, 6.000 ± 0.100, a tie with L2C. It is the step-reduction control itself."
+    lowest = "Lowest FD, less its bias: FEWER_STEPS, 6.000 ± 0.100, a tie with L2C. It is the step-reduction control itself."
     assert lowest in sentences
 
 
@@ -321,8 +332,3 @@ def test_summary_names_what_does_not_beat_a_random_choice():
     assert f"Not closer to the full run than a random choice: {expected}" in sentences
     _, ((_, sentences),) = render.summary(tables.tidy(pd.DataFrame(rows[:1])), "r_1")
     assert "Not closer to the full run than a random choice: none." in sentences
-
-
-def test_every_caption_exists():
-    for name in render.FIGURES:
-        assert render.caption(name).endswith(".")

@@ -19,7 +19,7 @@ def matched(name, budgets, tolerance=0.02, states=None, **overrides):
 
 @pytest.mark.parametrize("budget, steps", [(1.0, 20), (0.85, 17), (0.7, 14), (0.55, 11)])
 def test_step_reduction_hits_every_budget_exactly(budget, steps):
-    (entry,) = matched("ddim", [budget])
+    (entry,) = matched("fewer_steps", [budget])
     assert entry["params"] == {"num_steps": steps}
     assert entry["achieved"] == pytest.approx(budget)
     assert "status" not in entry
@@ -60,7 +60,7 @@ def test_config_overrides_replace_the_grid():
 
 
 def test_budget_is_a_share_of_the_guided_full_run():
-    (entry,) = matched("ddim", [0.5])
+    (entry,) = matched("fewer_steps", [0.5])
     assert entry["macs"] == 10 * 2 * cost.total(XL, cost.full_rows(Spec(XL, "ddim", 1)))
 
 

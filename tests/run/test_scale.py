@@ -1,9 +1,6 @@
 """Many images on whatever memory there is: shards, batches that do not fit, and what a shard keeps."""
 
 import gc
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -153,25 +150,3 @@ def test_a_run_in_tf32_is_one_of_the_network_alone(cfg, extractor, monkeypatch):
         allowed[precision] = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
         assert next(model.parameters()).dtype == torch.float32
     assert allowed == {"tf32": ("high", True), "float32": ("highest", False)} and set(seen) == {("highest", False)}
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left as they are")
-def test_a_script_does_not_fetch_the_same_memory_anew():
-    """Every network call frees and asks for the same sizes; by default glibc gives pages back in between."""
-    script = """
-import sys
-sys.path.insert(0, "workflow/scripts")
-if sys.argv[1] == "kept":
-    import _cli
-import resource
-blocks = lambda: [b"x" * (size << 20) for size in (1, 7, 30)]
-blocks()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    blocks()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    faults = {
-        way: int(subprocess.check_output([sys.executable, "-c", script, way], cwd=atomic.ROOT)) for way in ("plain", "kept")
-    }
-    assert faults["kept"] < 0.1 * faults["plain"]

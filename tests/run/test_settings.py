@@ -15,19 +15,19 @@ def checked(**run):
     values = yaml.safe_load((atomic.ROOT / "config/smoke.yaml").read_text())
     values["runs"] = {"tiny-ddim20": values["runs"]["tiny-ddim20"]}
     values["runs"]["tiny-ddim20"] |= run
-    return check.check(values | {"methods": ["ddim", "l2c"]})
+    return check.check(values | {"methods": ["fewer_steps", "l2c"]})
 
 
-FIXED = [{"budget": 0.8, "ddim": {"num_steps": 16}}, {"budget": 0.78, "l2c": {"lambda": 0.5}, "fora": {"interval": 3}}]
+FIXED = [{"budget": 0.8, "fewer_steps": {"num_steps": 16}}, {"budget": 0.78, "l2c": {"lambda": 0.5}, "fora": {"interval": 3}}]
 
 
 def test_fixed_rows_stand_beside_the_matched_ones():
     """A method that only `settings` names has no others; what a setting leaves out is the first value of the method's grid."""
     cfg = checked(settings=FIXED)
     budgets = {name: matrix.budgets(cfg, "tiny-ddim20", name) for name in matrix.method_ids(cfg)}
-    assert budgets == {"full": [1.0], "ddim": [0.65, 0.8], "l2c": [0.65, 0.78], "fora": [0.78]}
+    assert budgets == {"full": [1.0], "fewer_steps": [0.65, 0.8], "l2c": [0.65, 0.78], "fora": [0.78]}
     assert matrix.budgets(cfg, "tiny-ddim20") == [0.65, 0.8, 0.78]
-    (_, swept, tolerance), (grid, budget, none) = matrix.grids(cfg, loader.plugin("ddim"), "tiny-ddim20")
+    (_, swept, tolerance), (grid, budget, none) = matrix.grids(cfg, loader.plugin("fewer_steps"), "tiny-ddim20")
     assert (swept, tolerance, grid, budget, none) == ([0.65], 0.02, {"num_steps": [16]}, [0.8], math.inf)
     fora = {"interval": [3], "anchor": ["descending"]}
     assert matrix.grids(cfg, loader.plugin("fora"), "tiny-ddim20") == [(fora, [0.78], math.inf)]
@@ -59,12 +59,18 @@ def test_fixed_settings_are_fitted_too_and_each_fit_once():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ([{"budget": 0.65, "ddim": {"num_steps": 3}}], r"settings: ddim has two rows at budget 0.65; every row needs its own"),
-        ([{"budget": 0.5, "dim": {}}], r"methods: unknown 'dim'; allowed: all, .*ddim"),
+        (
+            [{"budget": 0.65, "fewer_steps": {"num_steps": 3}}],
+            r"settings: fewer_steps has two rows at budget 0.65; every row needs its own",
+        ),
+        ([{"budget": 0.5, "dim": {}}], r"methods: unknown 'dim'; allowed: all, .*fewer_steps"),
         ([{"budget": 0.5, "alternate": {"reused": 2}}], r"unknown 'alternate'; allowed: alternate.outer, alternate.mid"),
         ([{"budget": 0.5, "fora": {"n": 2}}], r"runs.tiny-ddim20.settings.0.fora: unknown 'n'; allowed: interval"),
-        ([{"ddim": {"num_steps": 3}}], r"key missing under 'runs.tiny-ddim20.settings.0': 'budget' is a required property"),
-        ([{"budget": 2, "ddim": {}}], r"runs.tiny-ddim20.settings.0.budget: 2 is greater than the maximum of 1"),
+        (
+            [{"fewer_steps": {"num_steps": 3}}],
+            r"key missing under 'runs.tiny-ddim20.settings.0': 'budget' is a required property",
+        ),
+        ([{"budget": 2, "fewer_steps": {}}], r"runs.tiny-ddim20.settings.0.budget: 2 is greater than the maximum of 1"),
     ],
 )
 def test_a_mistake_is_one_line(settings, message):

@@ -12,14 +12,14 @@ import yaml
 from cachebench.engine import doors
 from cachebench.engine.schedule import Schedule
 from cachebench.files import atomic
-from cachebench.report.figures import of_run
 from cachebench.report.figures.trace import draw
+from cachebench.report.files_of_run import Files
 from cachebench.run import trace
 from cachebench.setup import config
 from helpers import inputs, sample
 
 RUN = "tiny-ddim20"
-CHOSEN = {"full": {}, "ddim": {"num_steps": 4}, "fora_spread": {"refreshes": 3}, "deepcache.uniform": {"interval": "no"}}
+CHOSEN = {"full": {}, "fewer_steps": {"num_steps": 4}, "fora_spread": {"refreshes": 3}, "deepcache.uniform": {"interval": "no"}}
 
 
 def recorded(model, spec, session):
@@ -76,11 +76,12 @@ def test_script_and_figure(folder):
     assert tuple(table.columns) == trace.COLUMNS
     by_method = dict(list(table.groupby("method")))
     assert len(by_method["fora_spread"]) == 7 and set(by_method["fora_spread"]["count"]) == {12}
-    last = by_method["ddim"].iloc[-1]
+    last = by_method["fewer_steps"].iloc[-1]
     assert last.evaluation == 6 and last.latent_mse_low <= last.latent_mse <= last.latent_mse_high and last.latent_mse > 0
     assert by_method["deepcache.uniform"].reason.iloc[0] and by_method["deepcache.uniform"].latent_mse.isna().all()
-    names = {"full": "Full", "ddim": "Fewer", "fora_spread": "Spread", "deepcache.uniform": "Deep"}
-    files = of_run.Files(config.load(folder / "config.yaml"), RUN, folder, names)
+    names = {"full": "Full", "fewer_steps": "Fewer", "fora_spread": "Spread", "deepcache.uniform": "Deep"}
+    frame = pd.DataFrame({"run": RUN, "method": names.keys(), "name": names.values(), "kind": "cache"})
+    files = Files(config.load(folder / "config.yaml"), RUN, folder, frame)
     figure = draw(files)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["Fewer", "Spread"] and figure.axes[0].get_yscale() == "log"
@@ -97,7 +98,7 @@ def test_a_full_run_that_fails_stops_neither_the_trace_nor_the_timings(folder, t
     (only,) = trace.rows(cfg, RUN, folder, "cpu")
     assert only["method"] == "full" and "gone.safetensors" in only["reason"]
     script, out = atomic.ROOT / "workflow/scripts/latency.py", tmp_path / "latency.json"
-    words = ["--config", tmp_path / "config.yaml", "--run", RUN, "--method", "ddim", "--budgets", "0.65", "--out", out]
+    words = ["--config", tmp_path / "config.yaml", "--run", RUN, "--method", "fewer_steps", "--budgets", "0.65", "--out", out]
     words += ["--settings", folder / RUN / "ddim/settings.json", "--full-settings", folder / RUN / "full/settings.json"]
     subprocess.run([sys.executable, script, *words], check=True)
     row = atomic.read_json(out)["0.65"]

@@ -14,7 +14,7 @@ from cachebench.engine.schedule import router_keys
 from cachebench.files import atomic
 from cachebench.plugin.loader import plugin
 from cachebench.plugin.method import label
-from cachebench.report.figures.transfer import markdown, read
+from cachebench.report.transfer import markdown, read
 from cachebench.run import transfer
 from cachebench.run.match import candidates, match
 from cachebench.run.opening import read_states, state_files
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     cfg = config.load(atomic.ROOT / "config/smoke.yaml")
     first, second, _ = cfg["runs"].values()
     runs = {name: {key: first[key] for key in ("backbone", "sampler", "cfg_scale")} | own for name, own in RUNS.items()}
-    cfg |= {"runs": runs | {"alone": second}, "methods": ["ddim", "l2c", "smoothcache"], "params": {"l2c": L2C}}
+    cfg |= {"runs": runs | {"alone": second}, "methods": ["fewer_steps", "l2c", "smoothcache"], "params": {"l2c": L2C}}
     cfg |= {"budgets": [0.7], "tolerance": 0.1, "samples": cfg["samples"] | {"count": 4, "paired": 4, "batch_size": 2}}
     cfg["runs"]["alone"].pop("methods")
     atomic.write_text(folder / "config.yaml", yaml.safe_dump(cfg))

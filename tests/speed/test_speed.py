@@ -1,6 +1,8 @@
-"""The speed script: which rows it measures, that its ratios are what they say, and the released routers' schedules."""
+"""The speed script: which settings it times, that its ratios are what they say, and the released routers' schedules."""
 
 import copy
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,9 +21,10 @@ from cachebench.files import atomic
 from cachebench.fit import router
 from cachebench.plugin import loader, method
 from cachebench.run import opening
+from cachebench.run.folder import Folder
 from cachebench.setup import check, config, matrix
 from cachebench.speed import clock, latency, modes, plain
-from helpers import relative, sample
+from helpers import relative, sample, settle
 
 TINY = {"kind": "dit", "input_size": 8, "patch_size": 4, "channels": 1, "width": 32, "depth": 2, "heads": 2, "num_classes": 10}
 RELEASED = {
@@ -39,29 +42,42 @@ def given():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """The speed config with one tiny run and a few methods, as a file."""
+    """The speed config with one tiny run and a few methods, as a file; their settings lie beside it."""
+    folder, g = tmp_path_factory.mktemp("speed"), np.random.default_rng(0)
     cfg = config.read(atomic.ROOT / "config/speed.yaml")
     cfg["backbones"] = {"tiny": {"arch": TINY, "weights": "random:0"}}
     cfg["runs"] = {"tiny": {"backbone": "tiny", "sampler": "ddim", "num_steps": 6, "cfg_scale": 1.5}}
-    cfg |= {"methods": ["fora_spread", "l2c", "dpm_solver", "ddim"], "budgets": [0.5], "tolerance": 0.1}
-    cfg["speed"] = {"batch_sizes": [2], "repeats": 3}
-    path = tmp_path_factory.mktemp("speed") / "speed.yaml"
+    cfg |= {"methods": ["fora_spread", "l2c", "faster_diffusion.repaired", "fewer_steps"], "budgets": [0.5], "tolerance": 0.1}
+    cfg |= {"speed": {"batch_sizes": [2], "repeats": 3}, "calibration": str(folder / "calibration.npz")}
+    np.savez(cfg["calibration"], images=g.integers(0, 256, (8, 1, 8, 8), np.uint8), labels=np.arange(8))
+    path = folder / "speed.yaml"
     path.write_text(yaml.safe_dump(cfg))
+    settle(path, folder / "settings")
     return path
 
 
-def test_rows_and_ratios(tiny):
-    cfg = config.load(tiny)
-    rows = {row["method"]: row for row in clock.rows(cfg, "tiny", "cpu", "float32", 2, "eager", 3)}
+@pytest.fixture
+def folder(tiny, tmp_path):
+    """A copy of the settings, to change."""
+    return shutil.copytree(tiny.parent / "settings", tmp_path / "settings")
+
+
+def measure(cfg, folder, mode="eager", repeats=3):
+    """{method: row} of the tiny run."""
+    return {row["method"]: row for row in clock.rows(cfg, folder, "tiny", "cpu", "float32", 2, mode, repeats)}
+
+
+def test_rows_and_ratios(tiny, folder):
+    rows = measure(config.load(tiny), folder)
     assert {name for name, row in rows.items() if row["status"] == "ok"} == {
         "plain",
         "bare",
         "full",
         "fora_spread",
         "l2c",
-        "ddim",
+        "fewer_steps",
     }
-    assert "sampler" in rows["dpm_solver"]["reason"]
+    assert "time token" in rows["faster_diffusion.repaired"]["reason"]
     assert rows["full"]["time_ratio"] == rows["full"]["efficiency"] == 1
     half = rows["fora_spread"]
     assert half["macs_ratio"] == pytest.approx(0.5, abs=0.1)
@@ -73,31 +89,54 @@ def test_rows_and_ratios(tiny):
     )  # blocks, branches, halves, tokens, width, bytes
 
 
-def test_a_fit_that_fails_loses_its_own_rows(tiny, monkeypatch):
-    def fails(*args):
-        raise ValueError("no luck")
+def test_exactly_the_settings_of_the_folder_are_timed(tiny, folder):
+    """Whatever the config asks for; what is not there is left out, what did not succeed has a row that says why."""
+    cfg, tree = config.load(tiny) | {"budgets": [0.9], "params": {}}, Folder(folder)
+    (entry,) = atomic.read_json(tree.settings("tiny", "fora_spread"))
+    failed = {"budget": 0.6, "status": "failed", "reason": "fit failed: no luck"}
+    atomic.write_json(tree.settings("tiny", "fora_spread"), [entry, failed])
+    shutil.rmtree(tree.of("tiny", "fewer_steps"))
+    shutil.rmtree(folder / "tiny/l2c/fit")
+    found = {(name, entry.get("budget")): entry for name, entry, _ in clock.settings(cfg, folder, "tiny")}
+    assert found.keys() == {("fora_spread", 0.5), ("fora_spread", 0.6), ("l2c", None), ("faster_diffusion.repaired", 0.5)}
+    assert "fit/" in found["l2c", None]["reason"]
+    rows = {(row["method"], row["budget"]): row for row in clock.rows(cfg, folder, "tiny", "cpu", "float32", 2, "eager", 1)}
+    assert rows["fora_spread", 0.5]["setting"] == method.label(entry["params"])
+    assert rows["fora_spread", 0.6].items() >= failed.items()
+    assert rows["l2c", None]["status"] == "failed" and rows["faster_diffusion.repaired", 0.5]["status"] == "unsupported"
 
-    monkeypatch.setattr(router, "train_routers", fails)
+
+def test_a_folder_without_settings_is_named(tiny, tmp_path):
     cfg = config.load(tiny)
-    cfg["params"] = cfg["params"] | {"l2c": {"iterations": [3]}}  # fits are kept by what they were made of
-    rows = {row["method"]: row for row in clock.rows(cfg, "tiny", "cpu", "float32", 2, "eager", 3)}
-    assert rows["l2c"]["status"] == "failed" and "no luck" in rows["l2c"]["reason"]
-    assert rows["fora_spread"]["status"] == "ok"
+    with pytest.raises(SystemExit, match=f"{tmp_path}: no settings.json of tiny; allowed are .*results/<name>"):
+        clock.folder_of(cfg, tmp_path)
+    with pytest.raises(SystemExit, match="resources/settings/speed: no settings.json of tiny"):
+        clock.folder_of(cfg)
 
 
-def test_decoding_dilutes_the_speed_up(tiny):
+def test_what_decides_at_run_time_is_timed_in_eager_mode_alone(tiny, folder, monkeypatch):
+    cfg = clock.only(config.load(tiny), ["fora_spread"])
+    for told in ("rows", "store_values"):
+        monkeypatch.setattr(method.Method, told, lambda *_: None)
+    model, chosen = opening.run_model(cfg, "tiny", "cpu"), clock.settings(cfg, folder, "tiny")
+    assert ("fora_spread", 0.5) in clock.opened(cfg, "tiny", model, "eager", chosen)[0]
+    runs, about = clock.opened(cfg, "tiny", model, "graph", chosen)
+    assert ("fora_spread", 0.5) not in runs and "run time" in about["fora_spread", 0.5]["reason"]
+
+
+def test_decoding_dilutes_the_speed_up(tiny, folder):
     cfg = config.load(tiny)
     cfg["backbones"]["tiny"] |= {"arch": TINY | {"channels": 4}, "autoencoder": {"weights": "random:0", "scale": 1.0}}
-    rows = {row["method"]: row for row in clock.rows(cfg, "tiny", "cpu", "float32", 2, "eager", 3)}
-    assert all(row["end_ms_per_image"] > row["ms_per_image"] for row in (rows["full"], rows["ddim"]))
+    rows = measure(cfg, folder)
+    assert all(row["end_ms_per_image"] > row["ms_per_image"] for row in (rows["full"], rows["fewer_steps"]))
     assert rows["full"]["end_to_end_speed_up"] == 1
-    assert 0.8 < rows["ddim"]["end_to_end_speed_up"] < 1 / rows["ddim"]["time_ratio"]
+    assert 0.8 < rows["fewer_steps"]["end_to_end_speed_up"] < 1 / rows["fewer_steps"]["time_ratio"]
 
 
-def test_utilisation_is_of_the_measured_matrix_product(tiny, monkeypatch):
+def test_utilisation_is_of_the_measured_matrix_product(tiny, folder, monkeypatch):
     cfg = config.load(tiny)
     monkeypatch.setattr(clock, "product_rate", lambda *_: 1e12)
-    full = next(row for row in clock.rows(cfg, "tiny", "cpu", "float32", 2, "eager", 3) if row["method"] == "full")
+    full = measure(cfg, folder)["full"]
     spec = matrix.spec(cfg, "tiny")
     flop = 2 * cost.image_macs(spec, cost.full_rows(spec))
     assert full["flop_utilisation"] == pytest.approx(flop / (full["ms_per_image"] / 1000) / 1e12)
@@ -115,9 +154,22 @@ def test_what_a_device_cannot_do_is_said(small_spec):
 
 @pytest.mark.parametrize("run", RELEASED)
 def test_released_schedules_are_rows_of_their_own(given, run):
-    given = given | {"methods": ["schedule_file"]}
-    entry = dict((name, e) for name, e, _ in clock.settings(given, run) if not e.get("status"))["schedule_file"]
+    cfg = clock.only(given, ["schedule_file"])
+    ((_, entry, _),) = clock.settings(cfg, clock.folder_of(cfg), run)
     assert entry["achieved"] == pytest.approx(entry["budget"], abs=1e-3)
+
+
+@pytest.mark.parametrize("run", config.read(atomic.ROOT / "config/speed.yaml")["runs"])
+def test_the_committed_settings_cost_what_they_say(given, run):
+    """If not, the command in resources/settings/README.md makes them anew."""
+    spec, found = matrix.spec(given, run), clock.settings(given, clock.folder_of(given), run)
+    assert any("rows" in entry for _, entry, _ in found)
+    for name, entry, state in found:
+        assert entry.get("status") != "failed", (name, entry)
+        if not entry.get("status"):
+            chosen = loader.plugin(name)(**entry["params"])
+            counted = chosen.rows(chosen.sampler(spec), state)
+            assert counted in (entry["rows"], None), (name, entry["budget"])
 
 
 @pytest.mark.parametrize("run", RELEASED)
@@ -145,9 +197,13 @@ def test_the_straight_trainer_has_the_gradients_of_ours(names, request):
     assert relative(*gradients) < 1e-5
 
 
-def test_script(tiny, tmp_path):
+def test_script_needs_no_snakemake(tiny, tmp_path):
     script, out = atomic.ROOT / "workflow/scripts/speed.py", tmp_path / "speed.csv"
-    done = subprocess.run([sys.executable, script, "--config", tiny, "--out", out], check=True, capture_output=True, text=True)
+    without = "import runpy, sys; sys.modules |= dict.fromkeys(['snakemake', 'torch_fidelity'])"
+    start = [sys.executable, "-c", f"{without}; runpy.run_path({str(script)!r})"]
+    words = ["--config", tiny, "--folder", tiny.parent / "settings", "--out", out]
+    path = os.environ | {"PYTHONPATH": str(script.parent)}
+    done = subprocess.run([*start, *words], env=path, check=True, capture_output=True, text=True)
     header, *rows = out.read_text().splitlines()
     assert header.split(",")[:5] == ["run", "precision", "batch_size", "mode", "method"]
     assert len(rows) == 7
@@ -182,9 +238,8 @@ def test_a_session_holds_no_memory_between_trajectories(small_model, small_spec)
     assert not any(scheduled.store.values()) and not spans.kept
 
 
-@pytest.mark.parametrize("compiled", modes.COMPILED)
 @pytest.mark.parametrize("names", [("small_model", "small_spec"), ("small_uvit", "small_uvit_spec")])
-def test_compiled_sessions_decide_as_theirs(names, compiled, request, monkeypatch):
+def test_compiled_sessions_decide_as_theirs(names, request, monkeypatch):
     """Which code the compiler makes is its own affair; what it is given, and what is kept of it, must be the eager run's."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     model, spec = map(request.getfixturevalue, names)
@@ -193,7 +248,7 @@ def test_compiled_sessions_decide_as_theirs(names, compiled, request, monkeypatc
     dropped = ScheduledSession(Schedule(mask), predict=lambda *_: 0.0)
     spans = loader.plugin("deepcache.uniform")(interval=3, branch=1).session(model, spec)
     for session in (ScheduledSession(Schedule(mask)), dropped, spans, doors.BARE):
-        assert torch.equal(sample(model, spec, modes.COMPILED[compiled](session)), sample(model, spec, session))
+        assert torch.equal(sample(model, spec, modes.Compiled(session)), sample(model, spec, session))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
@@ -205,43 +260,42 @@ def test_blocks_are_compiled_once_for_each_row_of_the_mask(tiny, monkeypatch, ba
     sessions = [ScheduledSession(Schedule.refresh(spec, np.arange(0, 6, every))) for every in (1, 2, 3)]
     torch._dynamo.utils.counters.clear()
     with modes.compiling():
-        found = [sample(model, spec, modes.Blocks(session)) for session in sessions]
+        found = [sample(model, spec, modes.Compiled(session)) for session in sessions]
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # all computed, all reused
     assert all(relative(a, sample(model, spec, session)) < 1e-5 for a, session in zip(found, sessions, strict=True))
 
 
 @pytest.mark.slow
-def test_mode_compile_is_measured(tiny):
-    rows = {row["method"]: row for row in clock.rows(config.load(tiny), "tiny", "cpu", "float32", 2, "compile", 3)}
-    assert rows["full"]["compiled"] in modes.COMPILED and rows["full"]["first_s"] > rows["full"]["ms_per_image"] / 1000
+def test_mode_compile_is_measured(tiny, folder):
+    rows = measure(config.load(tiny), folder, "compile")
+    assert rows["full"]["first_s"] > rows["full"]["ms_per_image"] / 1000
     assert rows["fora_spread"]["status"] == "ok" and "plain" not in rows
 
 
-def test_a_setting_that_fails_loses_its_own_row_and_the_full_run_all(tiny, monkeypatch):
+def test_a_setting_that_fails_loses_its_own_row_and_the_full_run_all(tiny, folder, monkeypatch):
     cfg, prepare = config.load(tiny), method.Method.prepare
 
     def broken(self, model, state):
-        if self.id() == "ddim":
+        if self.id() == "fewer_steps":
             raise RuntimeError("no memory")
         return prepare(self, model, state)
 
     monkeypatch.setattr(method.Method, "prepare", broken)
-    rows = {row["method"]: row for row in clock.rows(cfg, "tiny", "cpu", "float32", 2, "eager", 1)}
-    assert (rows["ddim"]["status"], rows["ddim"]["reason"]) == ("failed", "RuntimeError: no memory")
+    rows = measure(cfg, folder, repeats=1)
+    assert (rows["fewer_steps"]["status"], rows["fewer_steps"]["reason"]) == ("failed", "RuntimeError: no memory")
     assert rows["full"]["status"] == rows["fora_spread"]["status"] == "ok"
     monkeypatch.setattr(trajectory, "run", lambda *_, **__: 1 / 0)
-    (row,) = clock.rows(cfg, "tiny", "cpu", "float32", 2, "eager", 1)
+    (row,) = measure(cfg, folder).values()
     assert (row["method"], row["status"]) == ("full", "failed") and "division" in row["reason"]
 
 
-def test_a_method_is_timed_on_the_network_that_it_prepares(tiny, monkeypatch):
-    cfg, seen = config.load(tiny), []
-    cfg["methods"] = ["ddim"]
+def test_a_method_is_timed_on_the_network_that_it_prepares(tiny, folder, monkeypatch):
+    cfg, seen = clock.only(config.load(tiny), ["fewer_steps"]), []
     monkeypatch.setattr(method.Method, "prepare", lambda self, model, state: copy.deepcopy(model))
     monkeypatch.setattr(clock, "started", lambda makers: seen.extend(makers.values()) or ({}, {}))
-    clock.rows(cfg, "tiny", "cpu", "float32", 2, "eager", 1)
-    plain, bare, ddim = (make.args[0][0] for make in seen)
-    assert plain.network is bare is not ddim
+    measure(cfg, folder)
+    plain, bare, fewer = (make.args[0][0] for make in seen)
+    assert plain.network is bare is not fewer
 
 
 def test_runs_are_timed_in_turn_in_an_order_drawn_anew(monkeypatch):

@@ -20,7 +20,8 @@ def path(tmp_path):
             "weights": "random:0",
         }
     }
-    run = {"backbone": "xl", "sampler": "ddim", "num_steps": 20, "cfg_scale": 1.5, "methods": ["ddim"], "budgets": [0.8, 0.5]}
+    run = {"backbone": "xl", "sampler": "ddim", "num_steps": 20, "cfg_scale": 1.5}
+    run |= {"methods": ["fewer_steps"], "budgets": [0.8, 0.5]}
     values["runs"] = {"ddim20": run | {"settings": [{"budget": 0.75, "l2c": {"threshold": 0.1}}]}}
     values["params"] = {"l2c": {"lambda": [5.0e-6], "iterations": [20000], "batch_size": [64]}}
     values["samples"] |= {"count": 50000}
@@ -40,7 +41,7 @@ def test_hours_by_hand(path, tmp_path):
     row = 118_621_421_568
     expected = (40 * row * 3.05 * 50_000 + 20_000 * 64 * 5 * row) / 1e13 / 3600
     assert estimate("--config", path, "--rate", "1e13")[1] == pytest.approx(expected, rel=5e-3)
-    lines = ["method,images_per_s,macs_per_image", "full,4,2.5e12", "ddim,100,1", "full,9,2.5e12", "full,,2.5e12"]
+    lines = ["method,images_per_s,macs_per_image", "full,4,2.5e12", "fewer_steps,100,1", "full,9,2.5e12", "full,,2.5e12"]
     (tmp_path / "r.csv").write_text("\n".join(lines))
     assert estimate("--config", path, "--results", tmp_path / "r.csv")[1] == pytest.approx(expected, rel=5e-3)
 

@@ -1,5 +1,6 @@
 """The real Snakemake on a copy of the checkout: the smoke configuration whole, plug-ins added, edited and broken, SIGKILL."""
 
+import fcntl
 import json
 import os
 import re
@@ -14,9 +15,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from checkouts import MEASURED, ROOT, copy_checkout, results, rules_to_run, shrink, smoke, texts
+from checkouts import MEASURED, ROOT, copy_checkout, results, rules_to_run, shrink, smoke, snakemake, texts
 
-DPM_METHODS = ["full", "dpm_solver", "deepcache.uniform", "deepcache.quadratic", "alternate.outer", "alternate.mid", "l2c"]
+DPM_METHODS = ["full", "fewer_steps", "deepcache.uniform", "deepcache.quadratic", "alternate.outer", "alternate.mid", "l2c"]
 
 BROKEN = {
     "raises": 'raise RuntimeError("out of luck")',
@@ -38,7 +39,7 @@ def test_smoke_run_fills_every_row(finished):
     table = results(finished)
     assert set(table.index) == {(m, 1.0 if m == "full" else 0.65) for m in table.index.get_level_values(0)}
     ran = table[table.status == "ok"]
-    assert {"full", "ddim", "random_skip", "fora_spread", "l2c"} <= set(ran.index.get_level_values(0))
+    assert {"full", "fewer_steps", "random_skip", "fora_spread", "l2c"} <= set(ran.index.get_level_values(0))
     assert (ran.macs_per_image == ran.macs_counted_per_image).all()
     assert ((ran.achieved - ran.index.get_level_values(1)).abs() <= 0.02).all()
     assert ran.loc[("full", 1.0), "latent_mse"] == 0
@@ -51,7 +52,7 @@ def test_smoke_run_of_the_second_backbone(finished):
     table = results(finished, "tiny-dpm20")
     assert set(table.index.get_level_values(0)) == set(DPM_METHODS)
     ran = table[table.status == "ok"]
-    assert {"dpm_solver", "alternate.outer", "alternate.mid", "l2c"} <= set(ran.index.get_level_values(0))
+    assert {"fewer_steps", "alternate.outer", "alternate.mid", "l2c"} <= set(ran.index.get_level_values(0))
     assert (ran.macs_per_image == ran.macs_counted_per_image).all()
     assert ran.loc[("full", 1.0), "nfe"] == 20
     page = (finished / "results/smoke/index.html").read_text()
@@ -69,20 +70,20 @@ def test_schedules_are_exported_and_come_back(finished):
     import numpy as np
 
     from cachebench.engine.schedule import Schedule
-    from cachebench.report.figures.of_run import Files
+    from cachebench.report.files_of_run import Files
     from cachebench.setup import config
 
     assert "Nothing to be done" in smoke(finished, "-n", "schedules").stdout + smoke(finished, "-n", "schedules").stderr
     cfg, found = config.load(finished / "config/smoke.yaml"), set()
     for path in (finished / "results/smoke/schedules").glob("*/*.json"):
         run, (name, _, budget) = path.parent.name, path.stem.rpartition("-")
-        files = Files(cfg, run, finished / "results/smoke", {})
+        files = Files(cfg, run, finished / "results/smoke")
         (entry,) = [entry for entry in files.entries(name) if entry["budget"] == float(budget)]
         assert np.array_equal(Schedule.from_json(path.read_text(), files.spec).compute, files.mask(name, entry))
         found.add((run, name))
     assert found >= {("tiny-ddim20", name) for name in ("random_skip", "fora_spread", "l2c")}
     assert found >= {("tiny-dpm20", name) for name in ("alternate.outer", "alternate.mid", "l2c")}
-    assert not {name for _, name in found} & {"ddim", "dpm_solver", "deepcache.uniform", "deepcache.quadratic"}
+    assert not {name for _, name in found} & {"fewer_steps", "deepcache.uniform", "deepcache.quadratic"}
 
 
 def test_unreachable_budget_shows_its_nearest_cost(finished):
@@ -107,10 +108,10 @@ def test_snakemakes_own_report_holds_every_table_and_figure_under_its_label(fini
     with zipfile.ZipFile(finished / "report.zip") as archive:
         names = [name.rpartition("/")[2] for name in archive.namelist()]
         found = archive.read("report/report.html").decode()
-    assert {"results.csv", "comparisons.csv", "tiny-ddim20.tex", "pareto.svg", "solvers.png"} <= set(names)
+    assert {"results.csv", "comparisons.csv", "tiny-ddim20.tex", "pareto.svg", "halves.png"} <= set(names)
     labels = re.findall(r'"labels": (\{[^}]*\})', found)
     tables = [tuple(json.loads(label).items()) for label in labels if '"table"' in label]
-    assert len(tables) == len(set(tables)) == 2 + 3 * 4  # each under its own label: of every run three forms and the trace
+    assert len(tables) == len(set(tables)) == 2 + 3 * 3  # each under its own label: of every run two forms and the trace
 
 
 def test_editing_a_method_reruns_that_method_only(finished):
@@ -180,7 +181,7 @@ def test_killed_run_resumes_to_the_same_numbers(tmp_path, finished):
     """SIGKILL to the whole process group, three times, then a plain second call: every number that is not a time agrees."""
     folder = copy_checkout(tmp_path)
     runs = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["runs"]
-    shrink(folder, methods=["ddim", "l2c"], runs={"tiny-ddim20": runs["tiny-ddim20"]})
+    shrink(folder, methods=["fewer_steps", "l2c"], runs={"tiny-ddim20": runs["tiny-ddim20"]})
     killed = 0
     for seconds in (6, 9, 12):
         process = subprocess.Popen(
@@ -289,3 +290,21 @@ def test_conda_and_pip_have_the_pins_of_the_package():
     pins = sorted([*project["dependencies"], *project["optional-dependencies"]["dev"]])
     assert [line for line in (ROOT / "requirements.txt").read_text().split("\n") if "==" in line] == pins
     assert yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"] == pins
+
+
+def test_a_dry_run_writes_nothing(finished):
+    """Not even another config's: jobs read what their run was started with, from the environment."""
+    files = {path: path.stat().st_mtime_ns for path in (finished / "results").rglob("*")}
+    shown = snakemake(finished, "-n", "--configfile", "config/smoke.yaml", "--config", "tolerance=0.1")
+    assert shown.returncode == 0, shown.stderr
+    assert {path: path.stat().st_mtime_ns for path in (finished / "results").rglob("*")} == files
+
+
+def test_a_second_run_in_the_same_results_is_refused_in_one_line(finished):
+    """The lock is the kernel's: it ends with the process that holds it, however that ends."""
+    with open(finished / "results/smoke/.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = smoke(finished, "--forcerun", "collect")
+        assert refused.returncode != 0
+        assert "results/smoke: another snakemake is writing there; wait for it" in refused.stdout + refused.stderr
+        assert "Traceback" not in refused.stdout + refused.stderr

@@ -1,4 +1,5 @@
 # What the rules share: the checked config, the tree of the results, and what makes a job run again.
+import itertools
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from cachebench.files import atomic, closure, downloads
 from cachebench.judge import published
 from cachebench.metrics import kinds
 from cachebench.plugin import loader
+from cachebench.report import figures
 from cachebench.run import folder
 from cachebench.setup import check, matrix, sources
 from cachebench.setup.config import TOLD, ConfigError

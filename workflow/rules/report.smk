@@ -48,8 +48,7 @@ rule comparisons:
 
 
 TEMPLATE = [PACKAGE / f"report/page/page.{ending}" for ending in ("html.j2", "css", "js")]
-FIGURES = ("pareto", "differences", "fidelity", *["infinity"] * CONFIG["metrics"]["infinity"])
-FIGURES += ("trace", "routers", "fits", "samples")
+FIGURES = PACKAGE / "report/figures"
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -66,7 +65,7 @@ rule tables:
                 labels={"table": run, "format": ending},
             )
             for run in CONFIG["runs"]
-            for ending in ("csv", "md", "tex")
+            for ending in ("md", "tex")
         ],
     log:
         f"{LOGS}/tables.log",
@@ -81,117 +80,97 @@ rule tables:
 
 rule schedules:
     input:
-        expand(TREE.figure("schedules", "png", RUN), run=CONFIG["runs"]),
+        expand(TREE.schedules(RUN), run=CONFIG["runs"]),
     localrule: True
 
 
-# The schedules of all settings as heat maps side by side, and of those that only reuse JSON files that `schedule_file` reads.
-rule gallery:
+# Schedules of all settings that only reuse, as JSON files that `schedule_file` reads.
+rule schedule_files:
     input:
         settings=lambda wildcards: [TREE.settings(wildcards.run, name) for name in methods_of(wildcards.run)],
         fits=lambda wildcards: fits_of(wildcards.run),
     output:
-        figures=[
-            report(
-                TREE.figure("schedules", ending, RUN),
-                caption="../report/schedules.rst",
-                category="Figures",
-                subcategory="{run}",
-                labels={"figure": "schedules", "format": ending},
-            )
-            for ending in FORMATS
-        ],
-        folder=directory(TREE.schedules(RUN)),
+        directory(TREE.schedules(RUN)),
     log:
-        f"{LOGS}/{{run}}/gallery.log",
+        f"{LOGS}/{{run}}/schedule-files.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
         results=RESULTS,
-        code=code("gallery"),
+        code=code("schedule_files"),
     shell:
-        "$PYTHON $SCRIPTS/gallery.py --run {wildcards.run} --folder {params.results} "
-        "--schedules {output.folder} --out {output.figures} > {log} 2>&1"
+        "$PYTHON $SCRIPTS/schedule_files.py --run {wildcards.run} --folder {params.results} --out {output} > {log} 2>&1"
+
+
+def plotted(per, run=None, **said):
+    """The files of the figures that are drawn for each run, or for all."""
+    marked, said = [], said | {"caption": "../report/figure.rst", "category": "Figures"}
+    for name, ending in itertools.product(captions(per), FORMATS):
+        marked.append(report(TREE.figure(name, ending, run), labels={"figure": name, "format": ending}, **said))
+    return marked
+
+
+def captions(per):
+    """{figure: its caption} of those that are drawn for each run, or for all."""
+    return {figure.name: figure.caption for figure in figures.wanted(CONFIG, per)}
+
+
+def drawn_from(*runs):
+    """The files that figures of these runs may read, besides the tables."""
+    return {
+        "settings": [TREE.settings(run, name) for run in runs for name in methods_of(run)],
+        "fits": [file for run in runs for file in fits_of(run)],
+        "images": [file for run in runs for file in images_of(run)],
+        "scores": [TREE.scores(run, name) for run in runs for name in methods_of(run)],
+        "trace": [TREE.trace(run) for run in runs],
+    }
 
 
 rule plots:
     input:
+        unpack(lambda wildcards: drawn_from(wildcards.run)),
         results=TREE.file("results.csv"),
         comparisons=TREE.file("comparisons.csv"),
-        fits=lambda wildcards: fits_of(wildcards.run),
-        images=lambda wildcards: images_of(wildcards.run),
-        trace=TREE.trace(RUN),
-        scores=lambda wildcards: [TREE.scores(wildcards.run, name) for name in methods_of(wildcards.run)],
     output:
-        [
-            report(
-                TREE.figure(figure, ending, RUN),
-                caption=f"../report/{figure}.rst",
-                category="Figures",
-                subcategory="{run}",
-                labels={"figure": figure, "format": ending},
-            )
-            for figure in FIGURES
-            for ending in FORMATS
-        ],
+        plotted("run", RUN, subcategory=RUN),
     log:
         f"{LOGS}/{{run}}/plots.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
+        run="--run {run}",
         results=RESULTS,
-        code=code("plots"),
+        captions=captions("run"),
+        code=closure.digest([SCRIPTS / "plots.py", FIGURES]),
     shell:
-        "$PYTHON $SCRIPTS/plots.py --run {wildcards.run} --results {input.results} "
+        "$PYTHON $SCRIPTS/plots.py {params.run} --results {input.results} "
         "--comparisons {input.comparisons} --folder {params.results} --out {output} > {log} 2>&1"
 
 
-# Which half of a solver's evaluations can be reused: drawn where a run probes both.
-PROBED = any({"alternate.outer", "alternate.mid"} <= set(methods_of(run)) for run in CONFIG["runs"])
-
-
-rule solvers:
+use rule plots as plots_of_all with:
     input:
-        TREE.file("results.csv"),
+        unpack(lambda wildcards: drawn_from(*CONFIG["runs"])),
+        results=TREE.file("results.csv"),
+        comparisons=TREE.file("comparisons.csv"),
     output:
-        [
-            report(
-                TREE.figure("solvers", ending),
-                caption="../report/solvers.rst",
-                category="Figures",
-                labels={"figure": "solvers", "format": ending},
-            )
-            for ending in FORMATS
-        ],
+        plotted("all"),
     log:
-        f"{LOGS}/solvers.log",
-    localrule: True
-    conda:
-        "../../environment.yml"
+        f"{LOGS}/plots.log",
     params:
-        code=code("solvers"),
-    shell:
-        "$PYTHON $SCRIPTS/solvers.py --results {input} --out {output} > {log} 2>&1"
+        run="",
+        captions=captions("all"),
 
 
 rule page:
     input:
+        unpack(lambda wildcards: drawn_from(*CONFIG["runs"])),
         results=TREE.file("results.csv"),
         comparisons=TREE.file("comparisons.csv"),
         verdicts=VERDICTS[:1],
         tables=rules.tables.output,
-        solvers=rules.solvers.output if PROBED else [],
-        figures=expand(
-            TREE.figure("{figure}", "{ending}", RUN),
-            run=CONFIG["runs"],
-            figure=(*FIGURES, "schedules"),
-            ending=FORMATS,
-        ),
-        settings=results_of(TREE.settings),
-        fits=[file for run in CONFIG["runs"] for file in fits_of(run)],
-        images=[file for run in CONFIG["runs"] for file in images_of(run)],
+        figures=[*expand(rules.plots.output, run=CONFIG["runs"]), *rules.plots_of_all.output],
     output:
         TREE.file("index.html"),
     log:
@@ -200,8 +179,8 @@ rule page:
     conda:
         "../../environment.yml"
     params:
-        code=[code("page"), *map(atomic.sha256, TEMPLATE)],
+        code=[closure.digest([SCRIPTS / "page.py", FIGURES]), *map(atomic.sha256, TEMPLATE)],
         printed=f"--verdicts {VERDICTS[0]}" if VERDICTS else "",
     shell:
         "$PYTHON $SCRIPTS/page.py --results {input.results} --comparisons {input.comparisons} "
-        "{params.printed} --figures {input.figures} {input.solvers} --out {output} > {log} 2>&1"
+        "{params.printed} --figures {input.figures} --out {output} > {log} 2>&1"

@@ -1,5 +1,15 @@
-# Times every method that needs no fit on this machine: `snakemake speed --cores all --configfile config/speed.yaml`.
+# Settings of every method on every run, and nothing that is made of them: what resources/settings/speed is a copy of.
+rule speed_settings:
+    input:
+        results_of(TREE.settings),
+    localrule: True
+
+
+# Times them on this machine: `snakemake speed --cores all --configfile config/speed.yaml`.
 rule speed:
+    input:
+        settings=results_of(TREE.settings),
+        states=[TREE.fit(run, name, fit) for (run, name), fits in FITS.items() for fit in fits],
     output:
         TREE.file("speed.csv"),
     log:
@@ -10,7 +20,8 @@ rule speed:
     resources:
         gpu=GPU,
     params:
-        said=canonical(*(CONFIG[key] for key in ("runs", "backbones", "speed", "methods", "params", "budgets", "tolerance"))),
+        results=RESULTS,
+        said=canonical(*(CONFIG[key] for key in ("runs", "backbones", "speed", "methods"))),
         code=closure.digest([SCRIPTS / "speed.py", PACKAGE / "engine", loader.FOLDER]),
     shell:
-        "$PYTHON $SCRIPTS/speed.py --out {output} 2>&1 | tee {log}"
+        "$PYTHON $SCRIPTS/speed.py --folder {params.results} --out {output} 2>&1 | tee {log}"

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib import pyplot
 
 from _cli import arguments
-from cachebench.report.figures import style
+from cachebench.report import style
 
 args = arguments(__doc__, "curve", "results", "run", "out")
 

@@ -13,7 +13,7 @@ args = arguments(__doc__, "config?", "folder", "out", "written?")
 
 cfg = config.load(args.config)
 rows = results.collect(cfg, Path(args.folder))
-atomic.write_csv(args.out, rows, results.COLUMNS)
+atomic.write_csv(args.out, rows, results.columns())
 if args.written:  # the config, for people and for scripts that are called by hand
     atomic.write_text(args.written, yaml.safe_dump(cfg, sort_keys=False))
 for row in rows:

@@ -16,4 +16,4 @@ try:
     rows = pairs.comparisons(frame, scored)
 except pairs.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
-atomic.write_csv(args.out, rows, pairs.COLUMNS)
+atomic.write_csv(args.out, rows, pairs.columns())

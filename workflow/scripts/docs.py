@@ -11,8 +11,8 @@ import pandas as pd
 from _cli import arguments
 from cachebench.files import atomic
 from cachebench.judge import published
-from cachebench.report import tables, typeset
-from cachebench.report.figures import transfer
+from cachebench.report import markdown as md
+from cachebench.report import printed, tables, transfer, typeset
 from cachebench.report.page import compared
 
 RESOURCES = atomic.ROOT / "resources"
@@ -63,19 +63,19 @@ def comparisons():
                 if line["cells"]:
                     cells = [{"text": line["name"]}, *line["cells"]]
                     rows.append([budget, *(plain(cells[i]) for i in kept)])
-        out += [f"### {run} against fewer steps", "", published.grid(titles, rows)]
+        out += [f"### {run} against fewer steps", "", md.table(titles, rows)]
     return "\n".join(out)
 
 
 def plain(cell):
     """A cell of the page as text."""
-    return typeset.escape_md(f"{cell['text']} {cell.get('spread', '')}".strip())
+    return md.escape(f"{cell['text']} {cell.get('spread', '')}".strip())
 
 
 def macs():
-    text = published.macs_markdown(published.read(RESOURCES / "published/l2c.csv"))
-    for name, printed in MACS_NAMES.items():
-        text = text.replace(f" | {name} | ", f" | {printed} | ")
+    text = printed.macs(published.read(RESOURCES / "published/l2c.csv"))
+    for name, shown in MACS_NAMES.items():
+        text = text.replace(f" | {name} | ", f" | {shown} | ")
     return text
 
 
@@ -102,11 +102,11 @@ def speed():
             for _, row in rows.iterrows():
                 name = NOT_METHODS.get(row.method) or names.get((run, row.method), row.method)
                 numbers = [tables.number(row.macs_ratio), tables.phrase(row, TIME), tables.number(row.efficiency)]
-                lines.append([typeset.escape_md(name), f"{row.budget:g}", *numbers, tables.number(row.ms_per_image)])
+                lines.append([md.escape(name), f"{row.budget:g}", *numbers, tables.number(row.ms_per_image)])
             about = f"{first.device}, {first.precision}, batches of {first.batch_size}, mode {first['mode']}"
             about = f"{about}, {first.repeats} repeats"
             head = ["Method", "Budget", "MACs / full", "Time / full (interval)", "Efficiency", "ms/image"]
-            out += [f"### {run}", "", f"{about} ([file]({link(path)})).", "", published.grid(head, lines)]
+            out += [f"### {run}", "", f"{about} ([file]({link(path)})).", "", md.table(head, lines)]
     return "\n".join(out)
 
 
@@ -118,9 +118,9 @@ def targets():
         lines = []
         for _, row in rows.iterrows():
             texts = [row.measure, row.run, row.target, tables.phrase(row, MEASURED), row.verdict, row.reason]
-            lines.append([typeset.escape_md(str(text)) if pd.notna(text) else tables.DASH for text in texts])
+            lines.append([md.escape(str(text)) if pd.notna(text) else tables.DASH for text in texts])
         head = ["What", "Run", "Target", "Measured (interval)", "Verdict", "Remark"]
-        out += [f"### {path.stem}", "", f"{rows.device.iloc[0]} ([file]({link(path)})).", "", published.grid(head, lines)]
+        out += [f"### {path.stem}", "", f"{rows.device.iloc[0]} ([file]({link(path)})).", "", md.table(head, lines)]
     return "\n".join(out)
 
 

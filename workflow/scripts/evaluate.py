@@ -4,6 +4,7 @@ from _cli import arguments
 from cachebench.engine import device
 from cachebench.files import atomic
 from cachebench.judge import foreign
+from cachebench.report import typeset
 from cachebench.setup import config
 
 args = arguments(__doc__, "config?", "samples", "reference", "json", "csv")
@@ -15,4 +16,4 @@ except ValueError as error:
     raise SystemExit(f"samples: {error}") from None
 atomic.write_json(args.json, row | {"replicates": replicates})
 atomic.write_csv(args.csv, [row])
-print(foreign.table(row))
+print(typeset.plain(row))

@@ -3,7 +3,8 @@
 from _cli import arguments
 from cachebench.files import atomic
 from cachebench.judge import published
+from cachebench.report import printed
 
 args = arguments(__doc__, "published", "out")
 
-atomic.write_text(args.out, published.macs_markdown(published.read(args.published)))
+atomic.write_text(args.out, printed.macs(published.read(args.published)))

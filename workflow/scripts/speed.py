@@ -1,4 +1,5 @@
-"""Measures the speed of every method on this device, on random weights (csv); needs no files and no Snakemake."""
+"""Measures on this device the speed of the settings in a folder: a run's results/<name>, or without one the committed folder
+resources/settings/<name> (csv). Needs no Snakemake."""
 
 import itertools
 
@@ -8,12 +9,12 @@ from cachebench.files import atomic
 from cachebench.setup import check, config
 from cachebench.speed import clock
 
-options = ("out?", "runs*", "methods*", "batch-sizes*", "precisions*", "modes*", "repeats?")
-args = arguments(__doc__, "config", *options)
+options = ("folder?", "out?", "runs*", "methods*", "batch-sizes*", "precisions*", "modes*", "repeats?")
+args = arguments(__doc__, "config?", *options)
 
-cfg = config.read(args.config)
-cfg["methods"] = args.methods or cfg["methods"]
-cfg = check.check(cfg, args.config)
+cfg = config.load(args.config)
+cfg = check.check(clock.only(cfg, args.methods) if args.methods else cfg, args.config or "config")
+folder = clock.folder_of(cfg, args.folder)
 where, wanted, found = device.pick(exclusive=True), cfg["speed"], []
 out = args.out or clock.unused(where)
 grid = itertools.product(
@@ -23,7 +24,7 @@ grid = itertools.product(
     args.modes or wanted["modes"],
 )
 for run, precision, batch, mode in grid:
-    for row in clock.rows(cfg, run, where, precision, batch, mode, int(args.repeats or wanted["repeats"])):
+    for row in clock.rows(cfg, folder, run, where, precision, batch, mode, int(args.repeats or wanted["repeats"])):
         found.append(row)
         shown = clock.PRINTED if row["status"] == "ok" else (*clock.GROUP, "reason")
         print(*(f"{row[key]:.3f}" if isinstance(row[key], float) else row[key] for key in shown), flush=True)

@@ -1,4 +1,4 @@
-"""Writes the comparison table of every run that `--out` names: <run>.csv, <run>.md, <run>.tex."""
+"""Writes the comparison table of every run that `--out` names: <run>.md, <run>.tex."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ args = arguments(__doc__, "queue", "stage?", "data?")
 queue, told = config.read(args.queue), []
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: told.append(True))
-deadline = time.monotonic() + 60 * queue["minutes"]
+cpu_seconds = 60 * queue["minutes"]  # of this one thread, whatever runs beside it
 try:
     left = stages.waiting(queue)
     name = args.stage or (left[0] if left else sys.exit("all stages have ended"))
@@ -24,7 +24,7 @@ try:
         raise ValueError(f"stages: no stage {name!r}; those that wait: {', '.join(left)}")
     source = queue["data"][queue["networks"][stages.network_of(queue, name)]["data"]]
     images = datasets.training(source, [args.data] if args.data else source["folders"])
-    stages.run(queue, name, *images, device.pick(), lambda: bool(told) or time.monotonic() > deadline)
+    stages.run(queue, name, *images, device.pick(), lambda: bool(told) or time.process_time() > cpu_seconds)
 except ValueError as error:
     sys.exit(str(error))
 print(f"{name} has ended; commit {queue['folder']}")

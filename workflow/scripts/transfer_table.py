@@ -4,7 +4,7 @@ from pathlib import Path
 
 from _cli import arguments
 from cachebench.files import atomic
-from cachebench.report.figures import style, transfer
+from cachebench.report import style, transfer
 
 args = arguments(__doc__, "columns+", "out+")
 

@@ -5,15 +5,15 @@ from collections import Counter
 from _cli import arguments
 from cachebench.files import atomic
 from cachebench.judge import published
-from cachebench.report import tables
+from cachebench.report import printed, tables
 from cachebench.setup import config
 
 args = arguments(__doc__, "config?", "results", "published", "csv", "markdown")
 
 cfg = config.load(args.config)
-printed = published.of_config(published.read(args.published), cfg)
-lines = published.lines(tables.read(args.results).to_dict("records"), printed, cfg)
+rows = published.of_config(published.read(args.published), cfg)
+lines = published.lines(tables.read(args.results).to_dict("records"), rows)
 atomic.write_csv(args.csv, lines, published.COLUMNS)
-atomic.write_text(args.markdown, published.markdown(lines))
+atomic.write_text(args.markdown, printed.verdicts(lines))
 for verdict, count in sorted(Counter(line["verdict"] for line in lines).items()):
     print(f"{verdict}: {count}")

@@ -1,8 +1,10 @@
 """MACs: analytic per site, and counted while running. 1 MAC = 2 FLOPs; the autoencoder is not included.
 
-A site is "fixed" (what every network call computes), "block-i" (what block i computes besides its branches when it is
-entered: DiT's gates, U-ViT's skip linear), "attn" and "mlp" (a computed branch), "affine" (the shift and scale of a branch
-that is not known to be reused: DiT's only). Counts are {site: network rows}."""
+A site is "fixed" (what every network call computes), "embed" (the part of it before the trunk, where only that runs), "block-i"
+(what block i computes besides its branches when it is entered, such as gates or the linear of a skip), "attn" and "mlp" (a
+computed branch; of some tokens "attn@queries/keys" and "mlp@tokens"), "affine" (the shift and scale of a branch that is not
+known to be reused), "spent" (MACs that a session makes itself). Counts are {site: network rows}. What each costs says the
+backbone's `facts.py`."""
 
 import numpy as np
 
@@ -11,49 +13,38 @@ CONVENTIONS = ("true", "paper")
 
 def site_macs(arch, convention="true"):
     """{site: MACs of one network row}. "true" counts every product, attention's too. "paper" is what L2C prints: no
-    attention products, and for each LayerNorm 2 operations per element (4 where it is affine); DiT's norms are charged
-    whether their branch runs or not, U-ViT's with their branch (found from the rows printed in arXiv:2406.01733)."""
-    if arch.kind not in _OTHERS:
-        raise ValueError(f"arch.kind: {arch.kind!r} has no cost formula; allowed: {', '.join(_OTHERS)}")
+    attention products, and for each LayerNorm 2 operations per element, 4 where it is affine (found from the rows printed in
+    arXiv:2406.01733)."""
     if convention not in CONVENTIONS:
         raise ValueError(f"convention: {convention!r}; allowed: {', '.join(CONVENTIONS)}")
+    return arch.facts.site_macs(arch, convention)
+
+
+def branch_macs(arch, convention):
+    """{"attn", "mlp": MACs} of a transformer's two branches without their norms."""
     T, D = arch.tokens, arch.width
     products = 2 * T * T * D if convention == "true" else 0
-    fixed, blocks, norm, affine = _OTHERS[arch.kind](arch, T * D if convention == "paper" else 0)
-    sites = {
-        "fixed": fixed,
-        "affine": affine,
-        "attn": 4 * T * D * D + products + norm,
-        "mlp": 2 * arch.mlp_ratio * T * D * D + norm,
-    }
-    return sites | {f"block-{i}": macs for i, macs in enumerate(blocks)}
-
-
-def _dit(arch, elements):
-    """(fixed, per block, per norm, per affine); `elements` of a LayerNorm's input, 0 if norms are not charged."""
-    T, D, p2 = arch.tokens, arch.width, arch.patch_size**2
-    ends = p2 * (arch.channels + arch.out_channels) * T * D + 2 * D * D  # patches, final linear and its modulation
-    time = 256 * D + D * D
-    gates, affine = (6, 0) if elements else (2, 2)  # on paper every block computes all of its modulation
-    return ends + time + 2 * elements, [gates * D * D + 4 * elements] * arch.blocks, 0, affine * D * D
-
-
-def _uvit(arch, elements):
-    T, D, p2, C = arch.tokens, arch.width, arch.patch_size**2, arch.channels
-    ends = p2 * C * (T - arch.extra_tokens) * D + p2 * C * T * D  # patches; the decoder reads all tokens
-    if arch.final_conv:
-        ends += 9 * C * C * arch.input_size**2
-    skips = [2 * T * D * D if i > arch.depth // 2 else 0 for i in range(arch.blocks)]
-    return ends + 4 * elements, skips, 4 * elements, 0
-
-
-_OTHERS = {"dit": _dit, "uvit": _uvit}
+    return {"attn": 4 * T * D * D + products, "mlp": 2 * arch.mlp_ratio * T * D * D}
 
 
 def total(arch, rows, convention="true"):
     """MACs of the counts `rows`."""
     macs = site_macs(arch, convention)
-    return sum(count * macs[site] for site, count in rows.items())
+    return sum(count * (macs[site] if site in macs else some_macs(arch, site)) for site, count in rows.items())
+
+
+def some_macs(arch, site):
+    """MACs of one row at a site of some tokens, "attn@queries/keys" or "mlp@tokens", or of what a session spends itself."""
+    branch, _, tokens = site.partition("@")
+    counts, D = [int(number) for number in tokens.split("/") if number], arch.width
+    if branch == "attn" and len(counts) == 2:
+        queries, keys = counts
+        return 2 * (queries + keys) * D * D + 2 * queries * keys * D
+    if branch == "mlp" and len(counts) == 1:
+        return 2 * arch.mlp_ratio * counts[0] * D * D
+    if site == "spent":
+        return 1
+    raise ValueError(f"site {site!r} has no cost; sites are those of {arch.facts.NAME}, attn@queries/keys, mlp@tokens, spent")
 
 
 def mask_rows(compute, entered=None):

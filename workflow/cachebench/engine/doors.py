@@ -1,4 +1,9 @@
-"""The engine: what happens at a backbone's three doors (trunk, block, branch) during one trajectory."""
+"""The engine: what happens at a backbone's four doors during one trajectory, and what is behind them.
+
+network   around the whole call, both halves of a guided pair as rows: x [rows, C, H, W] -> [rows, C', H, W]
+trunk     around all blocks: the residual stream h [rows, tokens, width] -> h
+block     around one block: h -> h
+branch    around the attention or the MLP of a block: h -> its value [rows, tokens, width] before the gate"""
 
 from collections import Counter
 
@@ -8,19 +13,25 @@ from cachebench.engine.spec import BRANCHES
 class Session:
     """The bare session: every door runs what is behind it. A caching session overrides the doors it needs.
 
-    A door receives the residual stream `h` [rows, tokens, width] and `run`, which computes what is behind it; a branch's
-    value is the attention or MLP output before the gate. Sessions are passed to a forward, never installed in a model."""
+    A door receives what enters it and `run`, a `Behind`: what it does not run costs nothing. Sessions are passed to a
+    forward, never installed in a model."""
+
+    spent = 0.0  # MACs that the session itself has multiplied
 
     def reset(self):
         """Called by the engine before and after every trajectory: what was kept goes."""
 
-    def begin(self, evaluation):
-        """Called by the engine before every network call; 0 is the noisiest."""
+    def begin(self, evaluation, x=None, t=None, y=None):
+        """Called by the engine before every network call, with what it is called on: x [rows, C, H, W], t, y [rows].
+        Evaluation 0 is the noisiest."""
 
     def computes(self, i, name):
         """False promises that a branch door will not run what is behind it at the current evaluation: then what only that
         would need is not computed."""
         return True
+
+    def network(self, x, run):
+        return run(x)
 
     def trunk(self, h, run):
         return run(h)
@@ -30,6 +41,58 @@ class Session:
 
     def branch(self, i, name, h, run):
         return run(h)
+
+    def output(self, out):
+        """The network's output after guidance [B, C', H, W] float32, or what is taken in its place."""
+        return out
+
+    def spend(self, macs):
+        """Counts MACs of products that the session itself makes, of all rows together."""
+        self.spent += macs
+
+
+class Behind:
+    """What is behind a door: called with what entered, it gives the value. `given` are its conditions, tensors [rows, ...]."""
+
+    def __init__(self, compute, doors=None, **given):
+        self.compute, self.doors, self.given = compute, doors, given
+
+    def __call__(self, h):
+        return self.compute(h, **self.given)
+
+    def rows(self, index):
+        """The same for some rows of the batch, to be called with those rows; `index` as tensors are indexed by."""
+        given = {key: value if value is None else value[index] for key, value in self.given.items()}
+        return type(self)(self.compute, self.doors, **given)
+
+    def door(self, i, name):
+        """The branch `name` of block i before anything behind this door has run: a `Branch` whose input is computed from what
+        enters here. ValueError where it needs what a block before it gives."""
+        return self.doors(i, name, **self.given)
+
+
+class Branch(Behind):
+    """What is behind a branch door: `prepare` makes the input of `branch`, the module, from what entered.
+
+    `costs`: the sites that `input` is charged, for branches that were asked for by `door`."""
+
+    def __init__(self, branch, prepare, costs=(), **given):
+        self.branch, self.prepare, self.costs, self.given = branch, prepare, costs, given
+
+    def __call__(self, h):
+        return self.values(self.input(h))
+
+    def rows(self, index):
+        return Branch(self.branch, self.prepare, self.costs, **{key: value[index] for key, value in self.given.items()})
+
+    def input(self, h):
+        """z [rows, tokens, width]: h normalised and, where the backbone has it, modulated."""
+        return self.prepare(h, **self.given)
+
+    def values(self, z, tokens=None):
+        """The value on an input z; with `tokens` [rows, k] of these tokens alone, [rows, k, width]: their queries, and the keys
+        and values of all of z."""
+        return self.branch(z) if tokens is None else self.branch(z, tokens)
 
 
 BARE = Session()
@@ -51,7 +114,7 @@ class ScheduledSession(Session):
     def reset(self):
         self.store = {(i, name): [] for i in range(len(self.compute[0])) for name in BRANCHES}
 
-    def begin(self, evaluation):
+    def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
 
     def computes(self, i, name):
@@ -71,26 +134,72 @@ class ScheduledSession(Session):
 
 
 class Counted(Session):
-    """Wraps any session and counts the rows that each site (see `engine.cost`) really computed, {site: rows}."""
+    """Wraps any session and counts the rows that each site (see `engine.cost`) really computed, {site: rows}; the site "spent"
+    holds MACs. It refuses a value of another shape than the door has: ValueError names the door and both shapes."""
 
     def __init__(self, session):
         self.session, self.rows = session, Counter()
-        self.reset, self.begin, self.computes = session.reset, session.begin, session.computes
+        self.reset, self.computes = session.reset, session.computes
+
+    def begin(self, evaluation, x=None, t=None, y=None):
+        self.session.begin(evaluation, x, t, y)
+
+    def network(self, x, run):
+        value = self.session.network(x, Seen(run, "fixed", self.rows))
+        return same("network", value, (len(x), *value.shape[1:2], *x.shape[2:]))
 
     def trunk(self, h, run):
-        self.rows["fixed"] += len(h)
-        return self.session.trunk(h, run)
+        return same("trunk", self.session.trunk(h, Seen(run, None, self.rows)), h.shape)
 
     def block(self, i, h, run):
-        return self.session.block(i, h, self._counting(f"block-{i}", run))
+        return same(f"block {i}", self.session.block(i, h, Seen(run, f"block-{i}", self.rows)), h.shape)
 
     def branch(self, i, name, h, run):
         self.rows["affine"] += len(h) * self.computes(i, name)
-        return self.session.branch(i, name, h, self._counting(name, run))
+        value = self.session.branch(i, name, h, Seen(run, name, self.rows))
+        return same(f"{name} of block {i}", value, h.shape) if hasattr(value, "shape") else value
 
-    def _counting(self, name, run):
-        def counted(h):
-            self.rows[name] += len(h)
-            return run(h)
+    def output(self, out):
+        out = self.session.output(out)
+        if self.session.spent:
+            self.rows["spent"] += self.session.spent
+            self.session.spent = 0.0
+        return out
 
-        return counted
+
+def same(door, value, shape):
+    if value.shape != shape:
+        raise ValueError(f"door {door}: the session returned {list(value.shape)}, expected {list(shape)}")
+    return value
+
+
+class Seen:
+    """What is behind a door, each use of it counted in `counts` under its site."""
+
+    def __init__(self, run, site, counts):
+        self.run, self.site, self.counts = run, site, counts
+
+    def __call__(self, h):
+        if self.site:
+            self.counts[self.site] += len(h)
+        return self.run(h)
+
+    def rows(self, index):
+        return Seen(self.run.rows(index), self.site, self.counts)
+
+    def door(self, i, name):
+        return Seen(self.run.door(i, name), name, self.counts)
+
+    @property
+    def branch(self):
+        return self.run.branch
+
+    def input(self, h):
+        for site in self.run.costs:
+            self.counts[site] += len(h)
+        return self.run.input(h)
+
+    def values(self, z, tokens=None):
+        some = "" if tokens is None else f"@{tokens.shape[1]}/{z.shape[1]}" if self.site == "attn" else f"@{tokens.shape[1]}"
+        self.counts[f"{self.site}{some}"] += len(z)
+        return self.run.values(z, tokens)

@@ -1,71 +1,83 @@
 """What is run: a backbone's geometry, a sampler and its steps. Plain frozen data, no torch."""
 
+import pkgutil
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import import_module
-
-from cachebench.engine.noise import Noise
 
 BRANCHES = ("attn", "mlp")
 RANDOM = "random:"  # weights `random:SEED` are drawn; for tests and for speed
 
-# depth, width, heads of the published sizes (DiT, arXiv:2212.09748, Table 1; U-ViT, arXiv:2209.12152, Table 1).
-SIZES = {
-    "dit": {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)},
-    "uvit": {"S": (12, 512, 8), "M": (16, 768, 12), "L": (20, 1024, 16), "H": (28, 1152, 16)},
-}
-NOISE = {"dit": Noise("linear", 0), "uvit": Noise("scaled_linear", 1)}  # what each kind's released weights were trained under
+
+def kinds():
+    """The kinds of backbones: the folders in engine/backbones."""
+    return _modules("backbones", are_folders=True)
+
+
+def samplers():
+    """The samplers: the files in engine/samplers."""
+    return _modules("samplers", are_folders=False)
+
+
+def _modules(room, are_folders):
+    places = import_module(f"cachebench.engine.{room}").__path__
+    return sorted(module.name for module in pkgutil.iter_modules(places) if module.ispkg == are_folders)
+
+
+@lru_cache
+def facts(kind):
+    """What a kind's folder says of it (see `cachebench.engine.backbones`). ValueError names the kinds that there are."""
+    if kind not in (known := kinds()):
+        raise ValueError(f"kind: {kind!r}; allowed: {', '.join(known)}")
+    return import_module(f"cachebench.engine.backbones.{kind}.facts")
 
 
 def noise_of(kind, betas=None):
     """The Noise of a backbone of that kind whose config says `noise: betas`; the released one where it says nothing."""
-    return replace(NOISE[kind], betas=betas or NOISE[kind].betas)
+    released = facts(kind).NOISE
+    return replace(released, betas=betas or released.betas)
 
 
 @dataclass(frozen=True)
 class Arch:
     """Geometry of a backbone; enough to build it, to count its MACs and to shape its schedules."""
 
-    kind: str  # file in cachebench/backbones
+    kind: str  # folder in cachebench/engine/backbones
     input_size: int  # side of the (latent) image
     patch_size: int
     channels: int
     width: int
-    depth: int  # even for U-ViT, whose middle block comes on top
+    depth: int  # as its paper counts; see `blocks`
     heads: int
     num_classes: int  # label `num_classes` is the null class
-    learn_sigma: bool = True  # DiT only
+    learn_sigma: bool = True  # as many channels more, for the variance
     mlp_ratio: int = 4
-    final_conv: bool = False  # U-ViT only: the 3x3 convolution at the end, which the size H does without
+    final_conv: bool = False  # a 3x3 convolution at the end
 
     @classmethod
     def from_config(cls, values):
-        """Arch from a config mapping; `size: XL/2` stands for depth, width, heads and patch_size."""
+        """Arch from a config mapping; `size: XL/2` stands for what the size implies, and patch_size."""
         values = dict(values)
+        told = facts(values["kind"])
         if "size" in values:
             size, patch = values.pop("size").split("/")
-            if size not in SIZES[values["kind"]]:
-                raise ValueError(f"size: {size!r}; {values['kind']} has {', '.join(SIZES[values['kind']])}")
-            depth, width, heads = SIZES[values["kind"]][size]
-            values = {"final_conv": values["kind"] == "uvit" and size != "H"} | values
-            values = {"depth": depth, "width": width, "heads": heads, "patch_size": int(patch)} | values
-        if values["kind"] == "uvit":
-            values = {"learn_sigma": False} | values
-        return cls(**values)
+            if size not in told.SIZES:
+                raise ValueError(f"size: {size!r}; {values['kind']} has {', '.join(told.SIZES)}")
+            values = told.SIZES[size] | {"patch_size": int(patch)} | values
+        return cls(**told.DEFAULTS | values)
+
+    @property
+    def facts(self):
+        return facts(self.kind)
 
     @property
     def blocks(self):
-        """Blocks in the order of execution: U-ViT's are depth/2 in-blocks, the middle one, depth/2 out-blocks."""
-        return self.depth + (self.kind == "uvit")
-
-    @property
-    def extra_tokens(self):
-        """Tokens before the patches: U-ViT's label and time."""
-        return 2 if self.kind == "uvit" else 0
+        """Blocks in the order of execution."""
+        return self.facts.blocks(self)
 
     @property
     def tokens(self):
-        return (self.input_size // self.patch_size) ** 2 + self.extra_tokens
+        return (self.input_size // self.patch_size) ** 2 + self.facts.EXTRA_TOKENS
 
     @property
     def out_channels(self):

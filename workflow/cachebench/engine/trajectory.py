@@ -25,11 +25,12 @@ def denoiser(model, spec, session, labels):
     y = network_labels(spec, send(labels, weight.device))
 
     def denoise(x, evaluation):
-        session.begin(evaluation)
         t = torch.full((len(y),), plan.timesteps[evaluation], device=weight.device)
         x = x.to(weight.dtype)
-        out = model(x if spec.rows == 1 else torch.cat([x, x]), t, y, session).float()  # (rows * B, C', H, W)
-        return out if spec.rows == 1 else guide(out, spec.cfg_scale, spec.cfg_channels or spec.arch.channels)
+        x = x if spec.rows == 1 else torch.cat([x, x])
+        session.begin(evaluation, x, t, y)
+        out = model(x, t, y, session).float()  # (rows * B, C', H, W)
+        return session.output(out if spec.rows == 1 else guide(out, spec.cfg_scale, spec.cfg_channels or spec.arch.channels))
 
     return denoise
 

@@ -39,7 +39,7 @@ def files_of(path):
 def imports(file):
     """The package's files that a file imports, wherever in it the import stands."""
     found = set()
-    for node in ast.walk(tree(file)):
+    for node in ast.walk(tree(file) or ast.Module([], [])):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -56,19 +56,20 @@ def imports(file):
 @lru_cache
 def code(file):
     """Hash of what a file does."""
-    parsed = tree(file)
+    parsed, broken = tree(file), ""
+    if parsed is None:
+        parsed, broken = ast.Module([], []), file.read_text()
     for node in ast.walk(parsed):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc.args, node.exc.keywords = [], []
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
-    text = ast.dump(parsed) if parsed.body else file.read_text()
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256((ast.dump(parsed) + broken).encode()).hexdigest()
 
 
 def tree(file):
-    """The syntax tree of a file; an empty one where it is none, or is not Python."""
+    """The syntax tree of a file; None where it is not Python."""
     try:
         return ast.parse(file.read_text())
     except (SyntaxError, ValueError):
-        return ast.Module([], [])
+        return None

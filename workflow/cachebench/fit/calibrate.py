@@ -60,7 +60,7 @@ class Changes(Session):
     def __init__(self, measure, found):
         self.measure, self.found, self.past = measure, found, {}
 
-    def begin(self, evaluation):
+    def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
 
     def branch(self, i, name, h, run):

@@ -15,9 +15,6 @@ from cachebench.engine.spec import BRANCHES
 from cachebench.fit import parallel
 from cachebench.fit.loop import optimise
 
-# How the squared errors of a sample become one number, and the largest logit, as each backbone's trainer was released.
-RECIPES = {"dit": (torch.mean, 5.0), "uvit": (torch.sum, math.inf)}
-
 
 class Recorder(Session):
     """Keeps the branch values of the last evaluation, which computes everything."""
@@ -83,14 +80,18 @@ def pair_loss(model, spec, pair, logits, x0, y, eps, drop=False):
     """(squared error [B] of the mixed pass to the full one over all output channels, sum of the scores).
 
     x0, eps [B, C, H, W], y [B], logits [2 * blocks]. With `drop` nothing stands in for what a score leaves out."""
-    reduce, _ = RECIPES[spec.arch.kind]
     recorder, scores = Recorder(), logits.sigmoid()
     t = torch.full((len(y),), pair.time, device=x0.device)
     with torch.no_grad():
         x_m = arrive(model, spec, pair, x0, y, eps, recorder)
         teacher = model(x_m, t, y).float()
     student = model(x_m, t, y, SoftGates(scores, {} if drop else recorder.values)).float()
-    return reduce((student - teacher).square(), dim=(1, 2, 3)), scores.sum()
+    return of_sample((student - teacher).square(), spec.arch), scores.sum()
+
+
+def of_sample(errors, arch):
+    """The squared errors [B, C, H, W] of a sample as one number, [B], as the backbone's trainer was released."""
+    return getattr(torch, arch.facts.ROUTERS["reduce"])(errors, dim=(1, 2, 3))
 
 
 def batch(problem, size, label_dropout, g):
@@ -129,12 +130,12 @@ def train_routers(
 ):
     """Routers of a run: ({"routers": [evaluations, 2 * blocks] logits, row = router key}, curve).
 
-    AdamW without weight decay, N(0, 1) start, DiT's logits clamped to [-5, 5]; one pair per iteration for the whole batch
+    AdamW without weight decay, N(0, 1) start, logits clamped to the backbone's `limit`; one pair per iteration for the batch
     and one label-dropout mask for all its passes. Rows that are never cached keep their start. The backbone is frozen. Its
     weights, the residual stream, logits and loss are float32 whatever the run's precision; products are in `dtype` (None:
     bfloat16 where the device computes in it), and so are the branches' values. Of n processes each draws a pair and
     batch_size / n images of its own; the curve is that of the first. `loss`: another way to compute `pair_loss`."""
-    spec, _, limit = problem.spec, *RECIPES[problem.spec.arch.kind]
+    spec, limit = problem.spec, problem.spec.arch.facts.ROUTERS["limit"]
     rank, processes = parallel.place()
     if batch_size % processes:
         raise ValueError(f"batch_size: {batch_size} does not divide by the {processes} processes (gpu of rule fit)")

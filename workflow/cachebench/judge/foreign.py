@@ -4,9 +4,7 @@ import torch
 from tqdm import tqdm
 
 from cachebench.files import atomic, images
-from cachebench.judge.results import METRICS
 from cachebench.metrics import extractors, references, scores
-from cachebench.report.tables import number
 from cachebench.setup import sources
 
 READ = 500  # images in memory at a time
@@ -28,14 +26,3 @@ def evaluate(cfg, path, reference, device):
     row, replicates = scores.score_images(sample, references.read(reference, cfg["metrics"]), cfg["metrics"])
     about = {"samples": str(path), "fd_label": sources.fd_label(entry, source.count)}
     return about | {"extractor": entry["name"], "reference_stats": cfg["reference"]} | row, replicates
-
-
-def table(row):
-    """The row's metrics as lines of text: name, value, 95 % interval; then what there is to say of them."""
-    label, lines = row["fd_label"], [f"{row['samples']}: n = {row['count']}, {row['reference_stats']}"]
-    for key in METRICS:
-        if key in row:
-            name = {"fd": label, "sfid": f"s{label}"}.get(key, key)
-            bounds = f"[{number(row[f'{key}_low'])}, {number(row[f'{key}_high'])}]"
-            lines.append(f"{name:30s} {number(row[key], 4):>10s}  {bounds}")
-    return "\n".join([*lines, *filter(None, [row["reason"]])])

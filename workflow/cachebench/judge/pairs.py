@@ -12,21 +12,29 @@ import numpy as np
 from scipy import stats
 
 from cachebench.judge import equivalents
+from cachebench.metrics import catalog
 from cachebench.metrics.intervals import comparable, corrected, difference, mean_difference, ratio
 
 LEVEL = 0.05
 RANDOM = "random_skip"  # what any choice has to beat
-PER_IMAGE = ("latent_mse", "psnr_db")
-OTHERS = ("sfid", "inception_score", "inception_score_10", "kid", "precision", "recall", "precision_all", "recall_all")
-HIGHER = ("inception_score", "inception_score_10", "precision", "recall", "precision_all", "recall_all", "psnr_db")  # is better
 SAME = ("count", "seed_blocks", "extractor", "extractor_digest", "reference_stats", "reference_digest", "reference_count")
 BY_FD = ("fd", "control", "fd_minus_control", "fd_minus_control_low", "fd_minus_control_high", "p", "p_holm", "verdict")
 BY_FD += ("best", "fd_minus_best", "fd_minus_best_low", "fd_minus_best_high", "p_holm_best", "rank_first", "rank_last")
-BY_OTHERS = (*(f"{name}_minus_control{end}" for name in OTHERS for end in ("", "_low", "_high")), "first_in")
 WILCOXON = ("latent_mse_minus_control", "wilcoxon_p", "wilcoxon_p_holm", "wilcoxon_verdict")
 OVER_RANDOM = ("latent_mse_over_random", "latent_mse_over_random_low", "latent_mse_over_random_high")
 READOUTS = ("equivalent_steps_bound", "equivalent_steps", "effective_speed_up", "efficiency", "area")
-COLUMNS = ("run", "budget", "method", "name", "status", *BY_FD, *WILCOXON, *OVER_RANDOM, *READOUTS, *BY_OTHERS, *SAME, "reason")
+
+
+def others():
+    """Keys of the metrics but FD that are compared by their replicates."""
+    return [key for key in catalog.of_kind("distribution") if key != "fd"]
+
+
+def columns():
+    """The columns of comparisons.csv in their order."""
+    by_others = catalog.columns(f"{key}_minus_control" for key in others())
+    start = ("run", "budget", "method", "name", "status", *BY_FD, *WILCOXON, *OVER_RANDOM, *READOUTS)
+    return (*start, *by_others, "first_in", *SAME, "reason")
 
 
 class Incomparable(ValueError):
@@ -34,7 +42,7 @@ class Incomparable(ValueError):
 
 
 def comparisons(frame, scored):
-    """Rows (mappings over COLUMNS): one per run, budget and method but full, from `tables.read` and the methods' scores.
+    """Rows (mappings over `columns`): one per run, budget and method but full, from `tables.read` and the methods' scores.
 
     `scored` is {(run, method): {budget: its part of scores.json}}. Incomparable as `check_comparable` has it."""
     out = []
@@ -43,7 +51,7 @@ def comparisons(frame, scored):
         control, curve = equivalents.step_reduction(rows), equivalents.Curve.of(rows)
         for budget, group in rows[rows.method != "full"].groupby("budget", sort=False):
             scores = {m: scored[run, m][budget] for m in group.method[group.status == "ok"]}
-            pairs = {name: paired(having(scores, name), name) for name in ("fd", *OTHERS, *PER_IMAGE)}
+            pairs = {name: paired(having(scores, name), name) for name in ("fd", *others(), *catalog.of_kind("image"))}
             parts = [by_fd(having(scores, "fd"), control, *pairs["fd"])]
             parts += [by_image(scores, control), by_pairs(scores, control, pairs)]
             for _, row in group.iterrows():
@@ -81,15 +89,15 @@ def clean(value):
 
 def having(scores, name):
     """Those of a budget's {method: scores.json row} that have a metric; a Frechet distance of enough images."""
-    if name in PER_IMAGE:
+    if name in catalog.of_kind("image"):
         return {m: s for m, s in scores.items() if s["errors"].get(name)}
     there = {m: s for m, s in scores.items() if name in s["replicates"][0]}
-    return {m: s for m, s in there.items() if comparable(s)} if name in ("fd", "sfid") else there
+    return {m: s for m, s in there.items() if comparable(s)} if catalog.metric(name).frechet else there
 
 
 def paired(scores, name):
     """({(a, b): difference a - b}, {(a, b): its p after Holm's correction over all pairs}) of a metric, for all a and b."""
-    if name in PER_IMAGE:
+    if name in catalog.of_kind("image"):
         values = {m: np.array(s["errors"][name]) for m, s in scores.items()}
         pairs = {(a, b): mean_difference(values[a], values[b]) for a, b in combinations(values, 2)}
     else:
@@ -105,15 +113,16 @@ def above(m, pairs, adjusted, sign=1):
 
 
 def by_pairs(scores, control, paired_in):
-    """{method: columns BY_OTHERS} of a budget's {method: scores.json row}, from {metric: what `paired` gives}. `first_in` names
-    the metrics, FD among them, in which no other method is better beyond doubt."""
+    """{method: differences in `others`, and `first_in`} of a budget's {method: scores.json row}, from {metric: what `paired`
+    gives}. `first_in` names the metrics, FD among them, in which no other method is better beyond doubt."""
     out, first = {m: {} for m in scores}, {m: [] for m in scores}
     for name, (pairs, adjusted) in paired_in.items():
+        better, other = catalog.metric(name).better, name in others()
         for m in dict.fromkeys(a for a, _ in pairs):
-            if not above(m, pairs, adjusted, -1 if name in HIGHER else 1):
+            if better and not above(m, pairs, adjusted, -better):
                 first[m].append(name)
-            if name in OTHERS and (m, control) in pairs:
-                out[m] |= columns(f"{name}_minus_control", pairs[m, control])
+            if other and (m, control) in pairs:
+                out[m] |= ends(f"{name}_minus_control", pairs[m, control])
     return {m: out[m] | {"first_in": " ".join(first[m])} for m in scores}
 
 
@@ -128,10 +137,10 @@ def by_fd(scores, control, pairs, adjusted):
         out[m] = {"best": best, "rank_first": 1 + better, "rank_last": len(scores) - worse}
         if m in to_control:
             d = pairs[m, control]
-            out[m] |= {"control": control} | columns("fd_minus_control", d)
+            out[m] |= {"control": control} | ends("fd_minus_control", d)
             out[m] |= {"p": d["p"], "p_holm": to_control[m], "verdict": verdict(to_control[m], d["value"])}
         if m != best:
-            out[m] |= columns("fd_minus_best", pairs[m, best]) | {"p_holm_best": adjusted[m, best]}
+            out[m] |= ends("fd_minus_best", pairs[m, best]) | {"p_holm_best": adjusted[m, best]}
     return out
 
 
@@ -139,7 +148,7 @@ def mirrored(d):
     return d | {"value": -d["value"], "low": -d["high"], "high": -d["low"]}
 
 
-def columns(name, d):
+def ends(name, d):
     return {name: d["value"], f"{name}_low": d["low"], f"{name}_high": d["high"]}
 
 

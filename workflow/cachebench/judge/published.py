@@ -5,7 +5,7 @@ import itertools
 import math
 
 from cachebench.engine import cost
-from cachebench.engine.spec import BRANCHES, Arch, Spec
+from cachebench.engine.spec import BRANCHES, Arch, Spec, facts
 from cachebench.files import atomic
 
 PUBLISHED = atomic.ROOT / "resources/published/l2c.csv"
@@ -20,11 +20,9 @@ COLUMNS = ("table", "row", "metric", "published", "measured", "low", "high", "di
 FID = "FID-50k"  # the label of distances that can be compared with printed ones
 LATENCY = ("A5000", 8)  # the device of the printed times, and the images that it sampled at once
 MARGIN = 0.03  # the share of a printed number that does not matter
-NEAR = 0.1  # a row that is known by its number of reused branches only may be off by this share of it
+UNTOLD = "no run of ours is this row: what is printed does not tell its setting, or nobody else can have its network"
 TRAINED = ("l2c", "learning_to_drop")  # whose masks are a training's outcome, of which no digit is exact
 QUARTILES = {"": "median", "_low": "q25", "_high": "q75"}
-GUIDANCE = {"dit": 1.5, "uvit": 1.4}  # cfg_scale of every printed row
-KINDS = {"dit": "DiT", "uvit": "U-ViT"}
 
 
 def read(path=PUBLISHED):
@@ -34,53 +32,30 @@ def read(path=PUBLISHED):
 
 
 def of_config(published, cfg):
-    """The published rows at the kind and resolution of a network that the config shares with a paper: also those on a network
-    of another size, which nobody but its authors can run."""
-    archs = {place(entry["arch"]) for entry in cfg["backbones"].values()} & set(map(row_place, published))
-    same = {(kind, pixels) for kind, _, pixels in archs}
-    return [row for row in published if (row["kind"], int(row["resolution"])) in same]
-
-
-def place(arch):
-    """(kind, size, pixels a side) of a config's arch; the autoencoder has 8 pixels for a latent. None without a size."""
-    return (arch["kind"], arch["size"], 8 * arch["input_size"]) if "size" in arch else None
+    """The published rows of a configuration, by its name: also those on networks that nobody but their authors can run."""
+    return [row for row in published if row["config"] == cfg["name"]]
 
 
 def row_place(row):
     return row["kind"], row["size"], int(row["resolution"])
 
 
-def find(row, results, cfg):
-    """(the measured row of a published one or None, why there is none): the same backbone, sampler, guidance, evaluations and
-    method, and the printed parameters among those of the setting, or, where none are printed, about as many reused branches.
+def called(row):
+    """A published row's network in words, such as "DiT-XL/2 256"."""
+    return f"{facts(row['kind']).NAME}-{row['size']} {row['resolution']}"
 
-    The full run of another number of steps is also a control with fewer steps; of several that is taken whose share of a full
-    run is nearest to what the printed speed-up is over."""
-    archs = {name: place(entry["arch"]) for name, entry in cfg["backbones"].items()}
-    wanted = set(filter(None, row["params"].split(";")))
-    kept = [m for m in results if archs[m["backbone"]] == row_place(row) and same_run(row, m)]
+
+def find(row, results):
+    """(the measured row of a published one or None, why there is none): the columns `run`, `id` and `setting` of the published
+    row name it."""
+    if not row["run"]:
+        return None, UNTOLD
+    wanted = set(filter(None, row["setting"].split(";")))
+    kept = [m for m in results if (m["run"], m["method"]) == (row["run"], row["id"])]
     ran = [m for m in kept if m["status"] == "ok" and wanted <= set(m["setting"].split(","))]
-    if not (row["method"] == "full" or wanted or row["reused"]):
-        return None, "nothing that is printed tells which setting this is"
-    if not ran:
-        return None, next((m["reason"] for m in kept if m["status"] != "ok"), "no row has these evaluations and parameters")
-    if row["method"] == "full":
-        return min(ran, key=lambda m: abs(m["achieved"] * float(row["speed_up"] or 1) - 1)), ""
-    if wanted:
+    if ran:
         return ran[0], ""
-    found = min(ran, key=lambda m: abs(reused(m) - int(row["reused"])))
-    near = abs(reused(found) - int(row["reused"])) <= NEAR * int(row["reused"])
-    return (found, "") if near else (None, f"the nearest row has {reused(found):.0f} branches")
-
-
-def same_run(row, measured):
-    """Whether the method, sampler, guidance and evaluations of a measured row are those of a published one; of one that did not
-    run, the evaluations of its run."""
-    ran = measured["status"] == "ok"
-    evaluations = measured["nfe"] if ran else measured["num_steps"] * (2 if measured["sampler"] == "dpm_solver2" else 1)
-    method = measured["method"] == row["method"] or {measured["method"], row["method"]} <= {"full", "ddim", "dpm_solver"}
-    same = measured["sampler"] == row["sampler"] and measured["cfg_scale"] == GUIDANCE[row["kind"]]
-    return method and same and evaluations == int(row["nfe"])
+    return None, next((m["reason"] for m in kept if m["status"] != "ok"), f"run {row['run']} has no such row")
 
 
 def reused(measured):
@@ -88,14 +63,14 @@ def reused(measured):
     return sum(measured.get(f"reused_{branch}", math.nan) for branch in BRANCHES)
 
 
-def lines(results, published, cfg, tolerance=MARGIN):
+def lines(results, published, tolerance=MARGIN):
     """[{column of COLUMNS: value}], a line for each printed number of `published`, judged by the rows `results` of results.csv.
     `tolerance` is the share of a printed number that does not matter."""
     found = []
     for row in itertools.chain.from_iterable(map(ways, published)):
-        measured, absent = find(row, results, cfg)
+        measured, absent = find(row, results)
         measured = measured and measured | shares(row, measured) | timing(row, measured)
-        about = " ".join([f"{KINDS[row['kind']]}-{row['size']}", row["resolution"], row["sampler"], row["nfe"], row["method"]])
+        about = " ".join([called(row), row["sampler"], row["nfe"], row["method"]])
         name = f"{about} {row['params'].replace(';', ', ')}".strip()
         for metric, (column, unit) in METRICS.items():
             if row[metric]:
@@ -123,7 +98,8 @@ def ways(row):
     """The published row as a run can have it: L2C with routers trained here, and with the released ones where there are any."""
     released = row["method"] == "l2c" and row["reused_attn"]
     threshold = row["params"].rpartition(";")[2]
-    return [row, row | {"method": "l2c_released", "params": threshold}] if released else [row]
+    known = {"method": "l2c_released", "params": threshold, "id": "l2c_released", "setting": threshold}
+    return [row, row | known] if released else [row]
 
 
 def shares(row, measured):
@@ -205,36 +181,3 @@ def paper_macs(row):
     for branch in BRANCHES:
         rows[branch] -= 0 if full else int(row[f"reused_{branch}"])
     return cost.image_macs(spec, rows, "paper")
-
-
-def markdown(lines):
-    """The lines as a Markdown table, footnotes numbered below it."""
-    notes = list(dict.fromkeys(filter(None, (line["why"] for line in lines))))
-    marks = {why: f" [{i}]" for i, why in enumerate(notes, 1)} | {"": ""}
-    rows = []
-    for line in lines:
-        measured, low, high, difference = (text(line.get(key)) for key in ("measured", "low", "high", "difference"))
-        cells = [line["table"], line["row"], line["metric"], line["published"], measured, low and f"[{low}, {high}]"]
-        rows.append([*cells, difference, line["verdict"] + marks[line["why"]]])
-    head = ["table", "row", "metric", "published", "measured", "95 % interval", "difference", "verdict"]
-    return grid(head, rows) + "".join(f"\n[{i}] {why}\n" for i, why in enumerate(notes, 1))
-
-
-def macs_markdown(published):
-    """The MACs that papers print beside those of our formulas, as a Markdown table; no weights are needed."""
-    rows = []
-    for row in published:
-        if macs := paper_macs(row):
-            verdict = "same" if rounds_to(macs / 1e12, row["macs_T"]) else "; ".join(footnotes(row, "macs_T"))
-            backbone = f"{KINDS[row['kind']]}-{row['size']} {row['resolution']}"
-            about = [row["table"], backbone, row["sampler"], row["nfe"], row["method"]]
-            rows.append([*about, row["macs_T"], f"{macs / 1e12:.3f}", verdict])
-    return grid(["table", "backbone", "sampler", "NFE", "method", "printed, T", "computed, T", ""], rows)
-
-
-def grid(head, rows):
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in [head, ["---"] * len(head), *rows])
-
-
-def text(x):
-    return "" if x is None else f"{x:.4g}"

@@ -4,14 +4,11 @@ from cachebench.engine import cost
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.judge import provenance
-from cachebench.metrics import intervals
+from cachebench.metrics import catalog
 from cachebench.plugin import loader, method
 from cachebench.run.folder import Folder
 from cachebench.setup import matrix, sources
 
-# Column order of results.csv; a metric is followed by its interval.
-METRICS = ("fd", "sfid", "inception_score", "inception_score_10", "kid", "precision", "recall", "precision_all", "recall_all")
-METRICS += ("psnr_db", "latent_mse", "fd_minus_full", "fd_infinity")
 IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "reference")
 OUTCOME = ("budget", "achieved", "setting", "status", "reason")
 COSTS = ("nfe", "macs_per_image", "macs_counted_per_image", "macs_paper", "speed_up", "latency_ms_median", "latency_ms_q25")
@@ -20,11 +17,15 @@ COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "images_to_repay_f
 COSTS += ("reused_attn", "reused_mlp")
 PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "reference_stats", "reference_count", "precision_dtype")
 PROVENANCE += ("batch_size_used", "device", *provenance.COLUMNS)
-COLUMNS = (*IDENTITY, *OUTCOME, *(f"{m}{end}" for m in METRICS for end in ("", "_low", "_high")), *COSTS, *PROVENANCE)
+
+
+def columns():
+    """The columns of results.csv in their order; a metric is followed by its interval."""
+    return (*IDENTITY, *OUTCOME, *catalog.columns(catalog.result_keys()), *COSTS, *PROVENANCE)
 
 
 def collect(cfg, folder):
-    """Rows (mappings over COLUMNS) of the runs under `folder`; a setting that did not run says why in `reason`."""
+    """Rows (mappings over `columns`) of the runs under `folder`; a setting that did not run says why in `reason`."""
     tree, rows = Folder(folder), []
     for run in cfg["runs"]:
         full = atomic.read_json(tree.scores(run, "full"))["1.0"]
@@ -49,10 +50,11 @@ def row(cfg, tree, run, name, entry, scored, timed, full):
         out |= costs(cfg, run, name, entry)
     if failed:
         return out
-    out |= {key: part[key] for part in (timed, scored) for key in part if key in COLUMNS and key not in OUTCOME}
+    kept = set(columns()).difference(OUTCOME)
+    out |= {key: part[key] for part in (timed, scored) for key in part if key in kept}
     out |= {"macs_counted_per_image": scored["macs_counted"], "latency_batch_size": timed.get("batch_size")}
-    if name != "full" and intervals.comparable(scored) and intervals.comparable(full):
-        out |= difference(scored, full, "fd")
+    for metric in catalog.of_kind("difference").values() if name != "full" else ():
+        out |= metric.compute(scored, full)
     return out | repayment(tree, run, name, entry, timed)
 
 
@@ -80,12 +82,6 @@ def costs(cfg, run, name, entry):
         "macs_paper": cost.image_macs(spec, entry["rows"], "paper"),
         **{f"reused_{branch}": full[branch] - entry["rows"].get(branch, 0) for branch in BRANCHES},
     }
-
-
-def difference(values, base, name):
-    """Columns {name}_minus_full: the paired difference to the full run, over the same seeds and jackknife groups."""
-    found = intervals.difference(values, base, name)
-    return {f"{name}_minus_full{end}": found[key] for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
 
 
 def repayment(tree, run, name, entry, timed):

@@ -3,10 +3,8 @@
 import numpy as np
 import torch
 
-from cachebench.metrics import frechet, infinity, pairs
+from cachebench.metrics import catalog, frechet, pairs
 from cachebench.metrics.intervals import enough, interval, jackknife, partition
-
-PSNR_CEILING = 100.0  # dB, for identical images
 
 
 class Reference:
@@ -25,59 +23,18 @@ def spaced(count, kept):
     return np.arange(kept) * count // kept
 
 
-def scores(features, logits, reference, groups=1, spatial=None):
-    """{metric: [1 + groups]} of features [n, d], logits [n, classes] and spatial [n, s], the last two or None: each for all
-    samples and then without each group; nan where it cannot be had.
-
-    fd is the Frechet distance in the extractor's features, sfid in its spatial ones; inception_score uses the extractor's
-    classes, and inception_score_10 is the mean over ten consecutive splits, as ADM prints it (50,000 images in splits of
-    5,000). precision and recall are against the reference's subset (ADM's form: 10,000), _all against all that it holds."""
-    parts = partition(len(features), groups)
-    found = {"fd": frechet.distances(features, reference.gaussian, parts)}
-    if spatial is not None and reference.spatial:
-        found["sfid"] = frechet.distances(spatial, reference.spatial, parts)
-    if logits is not None:
-        found |= {"inception_score": inception_score(logits, parts), "inception_score_10": split_score(logits, parts)}
-    found |= pairs.scores(features, reference.real, parts)
-    if reference.all:
-        against_all = pairs.scores(features, reference.all, parts)
-        found |= {f"{name}_all": against_all[name] for name in ("precision", "recall")}
-    return found
+def scores(sample, reference, groups=1):
+    """{metric: [1 + groups]} that are distributions, of features [n, d] and, where `sample` has them, logits [n, classes]
+    and spatial [n, s]: each for all samples, then without each group; nan where it cannot be had."""
+    parts = partition(len(sample["features"]), groups)
+    able = [m for m in catalog.of_kind("distribution").values() if m.needs in sample]
+    return measured(able, sample, reference, parts)
 
 
-def inception_score(logits, parts):
-    """exp of the mean KL from a sample's classes to the mean classes (arXiv:1606.03498), one split, [1 + len(parts)]."""
-    p, log_p = logits.double().softmax(1), logits.double().log_softmax(1)
-    plogp = (p * log_p).sum(1)
-    rows = [(part.stop - part.start, p[part].sum(0), plogp[part].sum()) for part in parts]
-    whole = (len(p), p.sum(0), plogp.sum())
-    out = []
-    for group in ((0, 0, 0), *rows):
-        n, total, certainty = (a - b for a, b in zip(whole, group, strict=True))
-        mean = (total / n).clamp(min=0) if n else total
-        out.append(float((certainty / n - torch.xlogy(mean, mean).sum()).exp()) if n else np.nan)
-    return np.array(out)
-
-
-def split_score(logits, parts, splits=10):
-    """The mean inception score of consecutive splits, [1 + len(parts)]; a group leaves the splits that it lies in."""
-    found = []
-    for rows in partition(len(logits), splits):
-        size = rows.stop - rows.start
-        within = [slice(*(min(max(end - rows.start, 0), size) for end in (part.start, part.stop))) for part in parts]
-        found.append(inception_score(logits[rows], within))
-    there = np.isfinite(found)  # a split that has left as a whole has no score
-    with np.errstate(invalid="ignore"):
-        return np.where(there, found, 0).sum(axis=0) / there.sum(axis=0)
-
-
-def paired(latents, images, full_latents, full_images):
-    """Per-image errors to the full trajectory with the same seeds: latent_mse [n], psnr_db [n] (uint8 images, peak 255)."""
-    latent_mse = (latents.double() - full_latents.double()).square().flatten(1).mean(1).numpy()
-    pixel_mse = (images.double() - full_images.double()).square().flatten(1).mean(1).numpy()
-    with np.errstate(divide="ignore"):
-        psnr = np.minimum(10 * np.log10(255**2 / pixel_mse), PSNR_CEILING)
-    return {"latent_mse": latent_mse, "psnr_db": psnr}
+def measured(metrics, *given):
+    """{key: values} of `metrics` of one kind from what that is `given`."""
+    found = {compute: compute(*given) for compute in dict.fromkeys(m.compute for m in metrics)}
+    return {m.key: found[m.compute][m.key] for m in metrics if m.key in found[m.compute]}
 
 
 def score_images(sample, reference, metrics, blocks=1):
@@ -92,35 +49,33 @@ def score_images(sample, reference, metrics, blocks=1):
         if not torch.isfinite(sample[name]).all():
             raise ValueError(f"{name} are not finite")
     parts = [{name: of[i] for name, of in chunks.items()} for i in range(blocks)]
-    groups = metrics["groups"]
-    found = [scores(p["features"], p.get("logits"), reference, groups, p.get("spatial")) for p in parts]
+    found = [scores(part, reference, metrics["groups"]) for part in parts]
     values, replicates, reasons = combine(found)
     count = len(parts[0]["features"])
     out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real.features)}
     out |= {"dimensions": parts[0]["features"].shape[1]} | values
     out |= jackknife(replicates, values, blocks)
-    if metrics["infinity"] and "fd" in values:
-        out |= infinity.columns(chunks["features"], reference.gaussian, out["fd_high"] - out["fd"])
-    reasons += missing(chunks, reference)
+    for m in catalog.of_kind("limit").values():
+        out |= m.compute(chunks, reference, out, metrics)
+    reasons += missing(chunks, found[0])
     if constant := [name for name in values if len({replicate[name] for replicate in replicates}) == 1]:
         reasons.append(f"{', '.join(constant)}: the same whichever group is left out")
     out["reason"] = "; ".join(reasons)
     return out, replicates
 
 
-def missing(chunks, reference):
-    """Reasons for what the extractor or the count leave in doubt, or out: "column, column: text"."""
-    reasons = []
-    for names, source in (("fd, fd_minus_full, fd_infinity", "features"), ("sfid", "spatial")):
-        count, d = chunks[source][0].shape if source in chunks else (1, 0)
-        if source == "spatial" and d and not reference.spatial:
-            reasons.append("sfid: the reference has no spatial features")
-        elif not enough(count, d):
-            reasons.append(f"{names}: {count} images for {d} dimensions, so that most of it is bias")
-        elif d and not any(float(part.std(0).max()) for part in chunks[source]):
-            reasons.append(f"{names}: all images have the same features")
-    if "logits" not in chunks:
-        reasons.append("inception_score: the extractor has no classes")
+def missing(chunks, found):
+    """Reasons for what the extractor or the count leave in doubt, or out of `found`: "column, column: text"."""
+    reasons, views = [], [m for m in catalog.METRICS if m.of]
+    for key, m in catalog.of_kind("distribution").items():
+        if key not in found and m.without and (m.needs in chunks or not m.optional):
+            reasons.append(f"{key}: {m.without}")
+        elif key in found and m.frechet:
+            (count, d), names = chunks[m.needs][0].shape, ", ".join([key, *(view.key for view in views if view.of == key)])
+            if not enough(count, d):
+                reasons.append(f"{names}: {count} images for {d} dimensions, so that most of it is bias")
+            elif not any(float(part.std(0).max()) for part in chunks[m.needs]):
+                reasons.append(f"{names}: all images have the same features")
     return reasons
 
 
@@ -129,11 +84,11 @@ def score_setting(sample, full, reference, metrics, blocks=1):
     full run on the same seeds; without errors if the full run has none."""
     out, replicates = score_images(sample, reference, metrics, blocks)
     if "latents" not in full:
-        lost = "latent_mse, psnr_db, fd_minus_full: the full run did not finish"
+        lost = f"{', '.join([*catalog.of_kind('image'), *catalog.of_kind('difference')])}: the full run did not finish"
         return out | {"reason": "; ".join(filter(None, [out["reason"], lost]))}, replicates, {}
-    errors = paired(sample["latents"], sample["images"], full["latents"], full["images"])
+    errors = measured(catalog.of_kind("image").values(), sample, full)
     for name, values in errors.items():
-        out |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values), strict=True))
+        out |= dict(zip(catalog.columns([name]), interval(values), strict=True))
     return out, replicates, errors
 
 

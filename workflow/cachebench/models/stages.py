@@ -59,7 +59,7 @@ def _start(queue, name, model):
     try:
         if not path.exists():
             raise ValueError("no such file")
-        tensors = checkpoints.released(checkpoints.read(path))
+        tensors = checkpoints.released(checkpoints.read(path), model.arch.kind)
         checkpoints.fit(model, tensors)
     except ValueError as error:
         before = [stage for stage in queue["stages"] if stage.startswith(f"{network}-")]

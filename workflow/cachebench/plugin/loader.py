@@ -2,12 +2,14 @@
 
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
 
 from cachebench.files import closure
 from cachebench.files.atomic import ROOT
+from cachebench.plugin import forecast
 from cachebench.plugin.method import Method
 
 FOLDER = ROOT / "methods"
@@ -32,7 +34,12 @@ def ids(stem):
 
 def file_of(name):
     """The file or folder that a method's id stands for."""
-    return available()[name.partition(".")[0]]
+    return available()[stem(name)]
+
+
+def stem(name):
+    """The file's part of a method's id: `alternate` of `alternate.outer+taylor1`."""
+    return re.split(r"[.+]", name)[0]
 
 
 def files_of(name):
@@ -41,15 +48,28 @@ def files_of(name):
 
 
 def plugin(name):
-    """The Method subclass with the id `name`. ValueError if its file does not define exactly one, or has no such variant."""
+    """The Method subclass with the id `name`: `stem`, `stem.variant`, and with a forecaster `stem+forecaster`. ValueError if
+    its file does not define exactly one, has no such variant, or there is no such forecaster."""
+    name, _, forecaster = name.partition("+")
+    if forecaster:
+        return with_forecaster(plugin(name), forecaster)
     cls, variant = load(file_of(name)), name.partition(".")[2]
     known = {str(value): value for value in cls.params[cls.variants]} if cls.variants else {"": None}
     if variant not in known:
-        raise ValueError(f"method {name!r}: allowed are {', '.join(ids(name.partition('.')[0]))}")
+        raise ValueError(f"method {name!r}: allowed are {', '.join(ids(stem(name)))}")
     if not cls.variants:
         return cls
     own = {"name": f"{cls.name}, {variant}", "fixed": {cls.variants: known[variant]}, "__module__": cls.__module__}
     return type(cls.__name__, (cls,), own | {"params": cls.params | {cls.variants: [known[variant]]}})
+
+
+def with_forecaster(cls, name):
+    """The method `cls` whose skipped values are forecast: the mask of its schedule says when."""
+    forecaster = forecast.named(name)
+    if not cls.by_mask():
+        raise ValueError(f"method {cls.id()!r} takes no forecaster: no mask of branches says what it skips")
+    own = {"name": f"{cls.name} + {forecaster}", "forecaster": forecaster, "forecast": f"+{name}", "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), own)
 
 
 def load(path):

@@ -20,8 +20,10 @@ class Method:
     knob = None
     fit_params = ()
     variants = None
-    fixed = {}  # set by `plugin` for one of the variants
+    fixed = {}  # set by `loader.plugin` for one of the variants
+    forecast = ""  # set by `loader.plugin` for a method with a forecaster: "+" and its name
     history = 1  # how many computed values `predict` sees
+    forecaster = None  # or what stands in for skipped values instead of `predict` (see `plugin.forecast`)
     batch_dependent = False  # True, with a comment that says why, if the result depends on what else is in the batch
 
     def __init__(self, **values):
@@ -32,8 +34,8 @@ class Method:
 
     @classmethod
     def id(cls):
-        """The file's stem, and for one of its variants the value after a dot."""
-        return ".".join([cls.__module__.rpartition(".")[2], *map(str, cls.fixed.values())])
+        """The file's stem, for one of its variants the value after a dot, and after a + the forecaster that was asked for."""
+        return ".".join([cls.__module__.rpartition(".")[2], *map(str, cls.fixed.values())]) + cls.forecast
 
     @classmethod
     def name_on(cls, spec):
@@ -69,7 +71,13 @@ class Method:
 
     def store_values(self, spec, state=None):
         """Token tensors [tokens, width] that the cache holds at its fullest, for one row; None: only a run tells."""
-        return self.schedule(spec, state).store_values(self.history) if self.by_mask() else None
+        if not self.by_mask():
+            return None
+        if self.forecaster:
+            from cachebench.plugin.forecast import held
+
+            return held(self.schedule(spec, state), self.forecaster)
+        return self.schedule(spec, state).store_values(self.history)
 
     predict = None  # predict(self, history, site, evaluation): the stand-in for a skipped value; default: the last one
 
@@ -79,6 +87,10 @@ class Method:
 
     def session(self, model, spec, state=None):
         """Who decides at the doors. Override it to decide at run time."""
+        if self.forecaster:
+            from cachebench.plugin.forecast import ForecastSession
+
+            return ForecastSession(self.schedule(spec, state), self.forecaster)
         from cachebench.engine.doors import ScheduledSession
 
         return ScheduledSession(self.schedule(spec, state), self.predictor(model, state), self.history)
@@ -108,7 +120,7 @@ class Method:
         """Whether its mask says everything, so that `schedule_file` repeats it: on the run's own trajectory and network, the
         last value stands in for a skipped one."""
         cls = type(self)
-        last = cls.predict is None and cls.predictor is Method.predictor and self.history == 1
+        last = cls.predict is None and cls.predictor is Method.predictor and self.history == 1 and not self.forecaster
         return cls.by_mask() and last and cls.prepare is Method.prepare and self.sampler(spec) == spec
 
     @classmethod

@@ -22,7 +22,7 @@ class Routed(Method):
 
     params = {
         "threshold": [0.0, *TAIL, *(round(0.02 * i, 2) for i in range(1, 50)), *(1 - t for t in reversed(TAIL)), 1.0],
-        "lambda": [5e-6, 1e-6],
+        "lambda": [5e-6],  # on a run those that the backbone's facts name
         "iterations": [20_000],
         "lr": [1e-3],
         "batch_size": [64],
@@ -35,8 +35,7 @@ class Routed(Method):
     @classmethod
     def grid(cls, spec):
         """L2C's published values; "unshifted" only where the config asks for it."""
-        own = {"lambda": [0.1]} if spec.arch.kind == "uvit" else {}
-        return cls.params | own | {"pairing": [PAIRINGS[0]]}
+        return cls.params | {"lambda": spec.arch.facts.ROUTERS["lambda"], "pairing": [PAIRINGS[0]]}
 
     def supports(self, spec):
         return refusal(spec, self.pairing)

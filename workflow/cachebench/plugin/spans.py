@@ -58,7 +58,7 @@ class SpanSession(Session):
     def reset(self):
         self.kept = {}
 
-    def begin(self, evaluation):
+    def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation, self.refresh, self.keep = evaluation, self.full[evaluation], not self.full[evaluation + 1]
         if self.refresh:
             self.kept = {}

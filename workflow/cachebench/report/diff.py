@@ -6,11 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from cachebench.judge.pairs import SAME
-from cachebench.judge.results import METRICS, PROVENANCE
-from cachebench.report import tables, typeset
+from cachebench.judge.results import PROVENANCE
+from cachebench.metrics import catalog
+from cachebench.report import markdown as md
+from cachebench.report import tables
 
 KEY = ["run", "budget", "method"]
-PER_IMAGE = ("psnr_db", "latent_mse")  # means over images, which may be compared at any count
 PLAIN = ("setting", "status", "reason", "achieved", "macs_per_image", "speed_up")
 VERDICTS = {
     "same": "the same to the last digit",
@@ -55,8 +56,8 @@ def compared(key, a, b):
     out["provenance"] = "; ".join(column for column in PROVENANCE if known(a[column]) != known(b[column]))
     if a.status != "ok" or b.status != "ok":
         return out | {"verdict": "same" if (a.status, a.reason) == (b.status, b.reason) else "no numbers"}
-    shown = [m for m in METRICS if known(a[m]) is not None or known(b[m]) is not None]
-    out |= {f"{m}{end}_{side}": row[f"{m}{end}"] for m in shown for side, row in (("a", a), ("b", b)) for end in tables.ENDS}
+    shown = [m for m in catalog.result_keys() if known(a[m]) is not None or known(b[m]) is not None]
+    out |= {f"{m}{end}_{side}": row[f"{m}{end}"] for m in shown for side, row in (("a", a), ("b", b)) for end in catalog.ENDS}
     differs = [m for m in shown if comparable(m, a, b) and apart(a, b, m)]
     return out | {"verdict": verdict(a, b, shown, differs), "beyond": "; ".join(differs)}
 
@@ -77,7 +78,8 @@ def known(value):
 
 
 def comparable(metric, a, b):
-    return metric in PER_IMAGE or all(known(a[column]) == known(b[column]) for column in SAME)
+    """Whether two rows' values may be compared; means over images may at any count."""
+    return metric in catalog.of_kind("image") or all(known(a[column]) == known(b[column]) for column in SAME)
 
 
 def apart(a, b, metric):
@@ -116,7 +118,7 @@ def summary(rows, a, b):
 
 def both(row, metric):
     """A metric with its intervals in both files, as text."""
-    values = (pd.Series({f"{metric}{end}": row[f"{metric}{end}_{side}"] for end in tables.ENDS}) for side in "ab")
+    values = (pd.Series({f"{metric}{end}": row[f"{metric}{end}_{side}"] for end in catalog.ENDS}) for side in "ab")
     column = tables.Column(metric, metric, interval="bounds")
     return f"{metric} {' and '.join(tables.phrase(value, column) for value in values)}"
 
@@ -124,13 +126,12 @@ def both(row, metric):
 def markdown(rows, lines, paths):
     """The summary and the table of all rows; `paths` are the files a and b."""
     head = ["Run", "Budget", "Method", "Verdict", "FD, a", "FD, b", "Latent MSE, a", "Latent MSE, b", "Provenance that differs"]
-    out = [head, ["---"] * len(head)]
+    out = []
     for row in rows:
         numbers = [
             tables.number(row.get(f"{metric}_{side}", math.nan), 4) for metric in ("fd", "latent_mse") for side in ("a", "b")
         ]
         cells = [row["run"], f"{row['budget']:g}", row["method"], row["verdict"], *numbers, row.get("provenance", "")]
-        out.append([typeset.escape_md(cell) for cell in cells])
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in out)
-    text = "\n".join(f"* {typeset.escape_md(line)}" for line in lines)
-    return f"# Two result files\n\na = `{paths[0]}`, b = `{paths[1]}`\n\n{text}\n\n{table}\n"
+        out.append([md.escape(cell) for cell in cells])
+    text = "\n".join(f"* {md.escape(line)}" for line in lines)
+    return f"# Two result files\n\na = `{paths[0]}`, b = `{paths[1]}`\n\n{text}\n\n{md.table(head, out)}"

@@ -6,16 +6,13 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from cachebench.judge import pairs, provenance, results
-from cachebench.judge.results import COLUMNS
+from cachebench.metrics import catalog
 from cachebench.setup import matrix
 
 DASH = "–"
-ENDS = ("", "_low", "_high")  # a metric's columns
 TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "setting", "status", "reason")
 TEXT += ("latency_device", "fd_label", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS[1:])
 TEXT += ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "first_in", "compared")
-COMPARED = (*(c for c in pairs.COLUMNS if c not in COLUMNS), "compared")  # `compared`: the reason there
-OPTIONAL = ("sfid", "fd_infinity", "precision_all", "recall_all")  # of extractors with spatial features, or asked for
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,12 @@ class Column:
     digits: int = 3  # significant; 0 = whole number
     interval: str = ""  # "half" prints ± half width, "bounds" prints [low, high]
     paired: bool = False  # measured against the full run, so the full run has none
+
+    @classmethod
+    def of(cls, metric, **names):
+        """The column of a metric of the catalog, with what its title and unit are to be filled in with."""
+        title, unit = (text.format(**names) for text in (metric.title, metric.unit))
+        return cls(metric.key, title, unit, metric.better, metric.scale, metric.digits, metric.interval, metric.paired)
 
 
 @dataclass(frozen=True)
@@ -72,26 +75,15 @@ class Table:
 def columns(extractor="", count="", fd="FD", against=""):
     """The Columns of a table whose metrics are computed from `count` images by `extractor`, precision and recall `against` so
     many of the reference's; `fd` is what `called` says."""
-    brief, pairs = short(fd), f"{count} against {against}" if against else ""
+    names = {"extractor": extractor, "count": count, "fd": fd, "brief": short(fd)}
+    names["pairs"] = f"{count} against {against}" if against else ""
     return (
         Column("nfe", "NFE", digits=0),
         Column("macs_per_image", "MACs", "G", scale=1e-9, digits=4),
         Column("achieved", "MACs", "% of full", scale=100),
         Column("latency_ms", "Latency", "ms/image"),
         Column("speed_up", "Speed-up", "measured"),
-        Column("fd", fd, f"{extractor}, n = {count}", -1, digits=4, interval="half"),
-        Column("sfid", f"s{brief}", f"{extractor}, n = {count}", -1, digits=4, interval="half"),
-        Column("fd_minus_full", f"{brief} − full", "95 % interval", -1, interval="bounds", paired=True),
-        Column("fd_infinity", f"{brief}∞", f"{extractor}, extrapolated", -1, digits=4, interval="half"),
-        Column("inception_score", "IS", extractor, 1, digits=4, interval="half"),
-        Column("inception_score_10", "IS", f"{extractor}, ten splits", 1, digits=4, interval="half"),
-        Column("kid", "KID", "× 1000", -1, scale=1000, interval="half"),
-        Column("precision", "Precision", pairs, 1, interval="half"),
-        Column("recall", "Recall", pairs, 1, interval="half"),
-        Column("precision_all", "Precision", "against all", 1, interval="half"),
-        Column("recall_all", "Recall", "against all", 1, interval="half"),
-        Column("psnr_db", "PSNR", "dB, to full", 1, interval="half", paired=True),
-        Column("latent_mse", "Latent MSE", "to full", -1, interval="half", paired=True),
+        *(Column.of(metric, **names) for metric in catalog.METRICS),
     )
 
 
@@ -111,11 +103,16 @@ def column(key):
 
 
 def carried(columns, rows):
-    """The columns, without the OPTIONAL ones that no row has; of the inception scores only that of all images, or under FID's
-    extractor that of ten splits, as ADM prints it."""
-    kept = "inception_score" if called(rows) == "FD" else "inception_score_10"
-    lost = {key for key in OPTIONAL if rows[key].isna().all()} | {"inception_score", "inception_score_10"} - {kept}
+    """The columns, without metrics that are optional and in no row, or printed only where the distance has the other name."""
+    fd = short(called(rows))
+    lost = {m.key for m in catalog.METRICS if m.under not in ("", fd) or (m.optional and rows[m.key].isna().all())}
     return tuple(c for c in columns if c.key not in lost)
+
+
+def compared():
+    """The columns that comparisons.csv adds to those of results.csv, its reason as `compared`."""
+    there = set(results.columns())
+    return (*(c for c in pairs.columns() if c not in there), "compared")
 
 
 def phrase(row, column):
@@ -124,12 +121,12 @@ def phrase(row, column):
 
 
 def read(path, comparisons=None):
-    """results.csv as a frame with every column of `results.COLUMNS` and, from comparisons.csv, COMPARED (absent without)."""
+    """results.csv as a frame with every column of `results.columns` and, from comparisons.csv, `compared` (absent without)."""
     form = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
     frame = pd.read_csv(path, **form)
     if comparisons:
         found, key = pd.read_csv(comparisons, **form).rename(columns={"reason": "compared"}), ["run", "method", "budget"]
-        frame = frame.merge(found[[*key, *(c for c in COMPARED if c in found)]], "left", key)
+        frame = frame.merge(found[[*key, *(c for c in compared() if c in found)]], "left", key)
     return tidy(frame)
 
 
@@ -145,7 +142,7 @@ def completed(cfg, frame):
 def tidy(frame):
     """`frame` with all columns, numbers as float, absent text as "", and `latency_ms` (per image) with its quartiles added. The
     full run's speed-up over itself is 1, whatever noise it was measured with."""
-    frame = frame.reindex(columns=[*COLUMNS, *COMPARED])
+    frame = frame.reindex(columns=[*results.columns(), *compared()])
     numbers = frame.drop(columns=list(TEXT)).apply(pd.to_numeric, errors="coerce").astype(float)
     texts = frame[list(TEXT)].astype(object).where(frame[list(TEXT)].notna(), "")
     frame = pd.concat([numbers, texts], axis=1)[list(frame)]
@@ -193,7 +190,8 @@ def marks(rows, column):
 
 def is_first(row, key):
     """Whether no other method of the row's budget is better in a metric beyond doubt."""
-    return ("fd" if key == "fd_minus_full" else key) in row.first_in.split()
+    difference = catalog.of_kind("difference").get(key)
+    return (difference.of if difference else key) in row.first_in.split()
 
 
 def ranks(row):

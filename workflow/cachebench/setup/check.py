@@ -2,7 +2,7 @@
 
 from cachebench.engine.spec import RANDOM, Arch
 from cachebench.files import atomic, downloads, images
-from cachebench.plugin import loader
+from cachebench.plugin import forecast, loader
 from cachebench.setup.config import ConfigError, fill
 from cachebench.setup.matrix import budgets, method_ids
 from cachebench.setup.sources import INCEPTION, MADE, PARTIAL, is_made, made_with, reference
@@ -32,12 +32,11 @@ def _check_runs(config):
     for name, backbone in config["backbones"].items():
         try:
             arch = Arch.from_config(backbone["arch"])
+            arch.facts.check(arch)
         except TypeError as error:
             raise ValueError(f"backbones.{name}.arch: {error}; give size, or patch_size, width, depth and heads") from None
         except ValueError as error:
             raise ValueError(f"backbones.{name}.arch.{error}") from None
-        if arch.kind == "uvit" and arch.depth % 2:
-            raise ValueError(f"backbones.{name}.arch.depth: {arch.depth} is odd; U-ViT has as many in-blocks as out-blocks")
         for large, small in (("input_size", "patch_size"), ("width", "heads")):
             if getattr(arch, large) % getattr(arch, small):
                 raise ValueError(f"backbones.{name}.arch: {large} {getattr(arch, large)} is not a multiple of {small}")
@@ -51,11 +50,17 @@ def _check_methods(config):
         for i, entry in enumerate(run.get("settings", [])):
             given[f"runs.{name}.settings.{i}"] = {key: values for key, values in entry.items() if key != "budget"}
     for where, name in [("methods", m) for m in method_ids(config)] + [(w, name) for w, of in given.items() for name in of]:
-        if name.partition(".")[0] not in known:
+        own, _, forecaster = name.partition("+")
+        if (stem := loader.stem(own)) not in known:
             raise ValueError(f"{where}: unknown {name!r}; allowed: {'all, ' * (where == 'methods')}{', '.join(known)}")
-        ids = loader.ids(name.partition(".")[0])
-        if name not in ids and ("." in name or where == "methods" or ".settings." in where):
+        ids = loader.ids(stem)
+        if own not in ids and ("." in own or where == "methods" or ".settings." in where):
             raise ValueError(f"{where}: unknown {name!r}; allowed: {', '.join(ids)}")
+        if forecaster:
+            try:
+                forecast.named(forecaster)
+            except ValueError as error:
+                raise ValueError(f"{where}: {name!r}: {error}") from None
     for where, of_method in given.items():
         for name, values in of_method.items():
             try:

@@ -27,7 +27,7 @@ def overrides(config, name, run):
     given = [config["params"], config["runs"][run].get("params", {})]
     merged = {}
     for values in given:
-        for key in (name.partition(".")[0], name):
+        for key in dict.fromkeys((loader.stem(name), name.partition("+")[0], name)):
             merged |= values.get(key, {})
     return merged
 

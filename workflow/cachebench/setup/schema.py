@@ -5,12 +5,14 @@ from difflib import get_close_matches
 import jsonschema
 import yaml
 
+from cachebench.engine import spec
 from cachebench.files import atomic
 
 
 def fill(config):
     """Fills the defaults into the mapping; its first mistake in one line, or None."""
     schema = yaml.safe_load((atomic.ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    schema["$defs"] |= {"kind": {"enum": spec.kinds()}, "sampler": {"enum": spec.samplers()}}
     error = next(iter(sorted(_validator(schema).iter_errors(config), key=lambda e: list(map(str, e.path)))), None)
     return _explain(error) if error else None
 

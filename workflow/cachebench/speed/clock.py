@@ -1,37 +1,34 @@
 """What a schedule's MACs promise, and what the clock says: whole denoising loops on one device, interleaved."""
 
-import json
 import statistics
-import tempfile
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from cachebench.engine import cost, device, doors, seeds, trajectory
+from cachebench.engine import cost, device, doors, trajectory
 from cachebench.engine.pixels import to_pixels
 from cachebench.files import atomic
 from cachebench.judge import provenance
 from cachebench.plugin import loader, method
 from cachebench.plugin.loader import reason
-from cachebench.plugin.problem import Problem
-from cachebench.run.match import candidates, match
-from cachebench.run.opening import Setting, decoder, network
+from cachebench.run.folder import Folder
+from cachebench.run.opening import Setting, decoder, network, read_states
 from cachebench.run.sample import start
 from cachebench.setup import matrix
 from cachebench.speed import latency, modes, plain
 
 GROUP = ("run", "precision", "batch_size", "mode", "method", "budget")
-COLUMNS = (*GROUP, "compiled", "setting", "macs_ratio", "time_ratio", "time_ratio_low", "time_ratio_high", "over_plain")
+COLUMNS = (*GROUP, "setting", "macs_ratio", "time_ratio", "time_ratio_low", "time_ratio_high", "over_plain")
 COLUMNS += ("over_plain_low", "over_plain_high", "efficiency", "ms_per_image", "ms_q25", "ms_q75", "ms_p95", "images_per_s")
 COLUMNS += ("first_s", "flop_utilisation", "syncs", "peak_memory_mb", "cache_mb_per_image", "end_ms_per_image", "end_ms_q25")
 COLUMNS += ("end_ms_q75", "end_ms_p95", "end_to_end_speed_up", "status", "reason", "repeats", "device", "threads")
 COLUMNS += (*device.CONDITIONS, "torch", "code_version")
 PRINTED = (*GROUP, "ms_per_image", "macs_ratio", "time_ratio", "efficiency", "flop_utilisation")
-CALIBRATION = 64  # random samples that fits are given
 FULL, PLAIN, BARE = ("full", 1.0), ("plain", 1.0), ("bare", 1.0)  # the empty schedule; without doors; doors without a schedule
 
 
@@ -47,58 +44,46 @@ def impossible(where, precision, mode, spec):
         return "This device has no native bfloat16, and emulates it."
 
 
-def settings(cfg, run, where="cpu"):
-    """[(method id, entry, fitted state)] of a run's methods whose cost is known beforehand, each budget's setting matched
-    exactly; an entry that has a status does not run, and says why."""
-    found, fits = [], fitted(json.dumps(cfg), run, where)
+def folder_of(cfg, given=None):
+    """The folder of settings, in the tree of results/<name>: `given`, or the one that is committed for a config of this name.
+    SystemExit in one line if it holds none of the config's runs."""
+    folder = Path(given or atomic.ROOT / "resources/settings" / cfg["name"])
+    if not any(any((folder / run).glob("*/settings.json")) for run in cfg["runs"]):
+        allowed = "allowed are a run's results/<name> and the folders in resources/settings"
+        sys.exit(f"{folder}: no settings.json of {', '.join(cfg['runs'])}; {allowed}")
+    return folder
+
+
+def only(cfg, methods):
+    """The config with these methods alone on every run."""
+    own = {run: {key: entry[key] for key in entry if key not in ("methods", "settings")} for run, entry in cfg["runs"].items()}
+    return cfg | {"methods": methods, "runs": own}
+
+
+def settings(cfg, folder, run):
+    """[(method id, entry, fitted state)] of the settings that a run's methods have in `folder`; none of a method that has no
+    settings there. An entry that has a status does not run, and says why."""
+    tree, found = Folder(folder), []
     for name in matrix.method_ids(cfg, run)[1:]:
+        file = Path(tree.settings(run, name))
         try:
-            cls, states = loader.plugin(name), fits[name]
-            if isinstance(states, Exception):
-                raise states
-            for grid in matrix.grids(cfg, cls, run):
-                for entry in entries(cls, matrix.spec(cfg, run), states, *grid):
-                    found.append((name, entry, states.get(cls.fit_label(entry["params"])) if "params" in entry else None))
+            for entry in atomic.read_json(file) if file.exists() else []:
+                found.append((name, entry, None if entry.get("status") else fitted(tree, run, name, entry["params"])))
         except Exception as error:
             found.append((name, {"status": "failed", "reason": reason(error)}, None))
     return found
 
 
-def entries(cls, spec, states, grid, budgets, tolerance):
-    example = cls(**method.settings(grid)[0])
-    refusal = example.supports(spec)
-    if not refusal and not cls.has_fit() and example.rows(example.sampler(spec)) is None:
-        refusal = "Decides at run time, about which random weights say nothing."
-    if refusal:
-        return [{"budget": budget, "status": "unsupported", "reason": refusal} for budget in budgets]
-    return match(cls, spec, budgets, tolerance, candidates(cls, spec, states, grid))
+def fitted(tree, run, name, params):
+    """The state that a method's `params` were fitted to, as numpy arrays; None if it has no fit."""
+    cls = loader.plugin(name)
+    if not cls.has_fit():
+        return None
+    label = cls.fit_label(params)
+    return read_states([tree.fit(run, name, label)])[label]
 
 
-@lru_cache
-def fitted(cfg, run, where):
-    """{method id: {label: state as numpy arrays}, or the exception of a fit} of a run's fits to random samples: what comes of
-    them costs what it costs, and is good for nothing else. `cfg` is JSON, so that they are kept for other precisions, batch
-    sizes and modes."""
-    cfg, found = json.loads(cfg), {}
-    spec, numbers, model = matrix.spec(cfg, run), range(CALIBRATION), None
-    images = seeds.noise(numbers, spec.arch.sample_shape), seeds.labels(numbers, spec.arch.num_classes)
-    for name in matrix.method_ids(cfg, run)[1:]:
-        try:
-            cls, found[name] = loader.plugin(name), {}
-            for params in matrix.fits(cfg, cls, run):
-                chosen = cls(**params)
-                if chosen.supports(spec):
-                    continue
-                model = model or network(cfg["backbones"][cfg["runs"][run]["backbone"]], where, "float32")
-                with tempfile.TemporaryDirectory() as folder:
-                    state, _ = chosen.fit(Problem(model, spec, *images, Path(folder, "partial")))
-                found[name][cls.fit_label(params)] = {key: values.cpu().numpy() for key, values in state.items()}
-        except Exception as error:
-            found[name] = error.with_traceback(None)  # whose frames hold the network
-    return found
-
-
-def opened(cfg, run, model, chosen):
+def opened(cfg, run, model, mode, chosen):
     """({key: (network, spec, session)} of what is timed, FULL first, {key: its columns}), of `chosen` as `settings` gives it; a
     key is (method, budget)."""
     spec = matrix.spec(cfg, run)
@@ -115,23 +100,27 @@ def opened(cfg, run, model, chosen):
         try:
             of = loader.plugin(name)(**entry["params"])
             own = Setting(entry, of, state, of.sampler(spec), of.prepare(model, state))
+            if mode != "eager" and of.rows(own.spec, state) is None:
+                about[key] = {"status": "unsupported", "reason": f"It decides at run time; mode {mode} is of static schedules."}
+                continue
             runs[key] = own.model, own.spec, own.session()
             about[key] = {"setting": method.label(entry["params"]), "macs_ratio": entry["macs"] / macs}
-            about[key]["cache_mb_per_image"] = own.store_bytes() / 1e6
+            stored = own.store_bytes()
+            about[key]["cache_mb_per_image"] = stored if stored is None else stored / 1e6
         except Exception as error:
             about[key] = {"status": "failed", "reason": reason(error)}
     return runs, about
 
 
-def rows(cfg, run, where, precision, batch, mode, repeats):
-    """Rows over COLUMNS: of the full run, the plain model and every setting; a setting that fails has a row that says why. One
-    row, of the full run, where it cannot be measured at all."""
+def rows(cfg, folder, run, where, precision, batch, mode, repeats):
+    """Rows over COLUMNS: of the full run, the plain model and every setting in `folder`; a setting that fails has a row that
+    says why. One row, of the full run, where it cannot be measured at all."""
     why = impossible(where, precision, mode, matrix.spec(cfg, run))
     about = {"run": run, "precision": precision, "batch_size": batch, "mode": mode, "method": "full", "budget": 1.0}
     try:
         with modes.compiling() if mode == "compile" else nullcontext():
-            chosen = [] if why else settings(cfg, run, where)  # first: fits have a precision of their own
-            measured = [] if why else Group(cfg, run, where, precision, batch, mode, repeats).rows(chosen)
+            group = None if why else Group(cfg, run, where, precision, batch, mode, repeats)
+            measured = group.rows(settings(cfg, folder, run)) if group else []
         return measured or [about | {"status": "unsupported", "reason": why}]
     except Exception as error:
         return [about | {"status": "failed", "reason": reason(error)}]
@@ -165,32 +154,27 @@ class Group:
         self.decode = decoder(self.cfg, self.run, self.where) if "autoencoder" in backbone else None
         self.pool = torch.cuda.graph_pool_handle() if self.mode == "graph" else None
 
-    def ready(self, way, compiled=None):
+    def ready(self, way):
         """A function without arguments that samples the batch by a network, a spec and a session."""
         network, spec, session = way
-        if compiled:
-            session = modes.COMPILED[compiled](session)
+        if self.mode == "compile":
+            session = modes.Compiled(session)
         sample = partial(trajectory.run, network, spec, session, draw=self.draw)
         return partial(modes.Replay(sample, *self.inputs, self.pool) if self.mode == "graph" else sample, *self.inputs)
 
     def first(self, way):
-        """(how to compile, or None: of two ways the faster; what samples the batch; seconds until its first batch)."""
-        tried = {}
-        for compiled in modes.COMPILED if self.mode == "compile" else (None,):
-            begin = device.clock(self.where)
-            call = self.ready(way, compiled)
-            call()
-            tried[compiled] = call, device.clock(self.where) - begin
-        measured = latency.measure({key: call for key, (call, _) in tried.items()}, self.where, 3) if len(tried) > 1 else {}
-        best = min(tried, key=lambda key: measured[key].median if measured else 0)
-        return best, *tried[best]
+        """(what samples the batch, seconds until its first batch)."""
+        begin = device.clock(self.where)
+        call = self.ready(way)
+        call()
+        return call, device.clock(self.where) - begin
 
     def rows(self, chosen):
-        ways, about = opened(self.cfg, self.run, self.model, chosen)
+        ways, about = opened(self.cfg, self.run, self.model, self.mode, chosen)
         if self.mode == "compile":
             del ways[PLAIN], about[PLAIN]  # it has no doors behind which to compile
-        compiled, call, about[FULL]["first_s"] = self.first(ways.pop(FULL))
-        calls, failed = started({key: partial(self.ready, way, compiled) for key, way in ways.items()})
+        call, about[FULL]["first_s"] = self.first(ways.pop(FULL))
+        calls, failed = started({key: partial(self.ready, way) for key, way in ways.items()})
         calls = {FULL: call} | calls
         ends = {(key, "end"): lambda call=call: lambda: to_pixels(self.decode(call())) for key, call in calls.items()}
         ends = started(ends)[0] if self.decode else {}
@@ -204,12 +188,12 @@ class Group:
             about[key]["syncs"] = device.syncs(call, self.where)
             if self.mode == "graph":  # whose replays allocate nothing
                 about[key]["peak_memory_mb"] = call.func.peak_bytes / 1e6
-        common = self.common(compiled)
+        common = self.common()
         return [common | {"method": key[0], "budget": key[1]} | about[key] for key in about]
 
-    def common(self, compiled):
+    def common(self):
         found = {"run": self.run, "precision": self.precision, "batch_size": self.batch, "mode": self.mode, "status": "ok"}
-        found |= {"compiled": compiled, "repeats": self.repeats} | device.machine(self.where)
+        found |= {"repeats": self.repeats} | device.machine(self.where)
         return found | device.conditions(self.where) | {"code_version": provenance.code_version("full")}
 
 

@@ -1,4 +1,4 @@
-"""Faster ways to run a static trajectory: compiled branches, compiled blocks, one captured CUDA graph."""
+"""Faster ways to run a static trajectory: compiled blocks, one captured CUDA graph."""
 
 from contextlib import contextmanager
 from functools import partial
@@ -11,37 +11,23 @@ from cachebench.engine.spec import BRANCHES
 
 
 class Compiled(Session):
-    """Wraps a session; its decisions and its store stay in Python, outside the compiled code."""
+    """Wraps a session and compiles a block as a whole, gates and residual too: once per row of the mask, that is, for each
+    choice of the branches that are computed. The blocks share the code; decisions and store stay in Python, outside it."""
 
     def __init__(self, session):
-        self.session = session
+        self.session, self.inside = session, torch.compile(through, dynamic=False)
         self.reset, self.begin, self.computes = session.reset, session.begin, session.computes
-        self.trunk, self.block, self.branch = session.trunk, session.block, session.branch
+        self.network, self.trunk, self.branch, self.output = session.network, session.trunk, session.branch, session.output
 
-
-class Branches(Compiled):
-    """Compiles what is behind a branch door: norm, shift and scale, and the attention or the MLP."""
-
-    def __init__(self, session):
-        super().__init__(session)
-        self.inside = torch.compile(lambda run, h: run(h), dynamic=False)
-        self.branch = lambda i, name, h, run: session.branch(i, name, h, partial(self.inside, run))
-
-
-class Blocks(Compiled):
-    """Compiles a block as a whole, gates and residual too: once per row of the mask, that is, for each choice of the branches
-    that are computed. The blocks share the code."""
-
-    def __init__(self, session):
-        super().__init__(session)
-        self.inside = torch.compile(through, dynamic=False)
-        self.block = lambda i, h, run: session.block(i, h, partial(self.whole, i, run))
+    def block(self, i, h, run):
+        return self.session.block(i, h, partial(self.whole, i, run))
 
     def whole(self, i, run, h):
         """`run` is the network's block with its arguments: the stand-ins go in with them, what was computed comes out."""
-        door, known = partial(self.session.branch, i), {key: run.keywords[key] for key in run.keywords if key != "branch"}
+        door, known = partial(self.session.branch, i), run.given | run.compute.keywords
+        del known["branch"]
         given = {name: door(name, h, None) for name in BRANCHES if not self.computes(i, name)}
-        h, values = self.inside(run.func, h, known, given)
+        h, values = self.inside(run.compute.func, h, known, given)
         for name, value in values.items():
             door(name, h, lambda _, value=value: value)
         return h
@@ -61,7 +47,6 @@ def through(block, h, known, given):
 
 
 MODES = ("eager", "compile", "graph")
-COMPILED = {"branch": Branches, "block": Blocks}
 
 
 @contextmanager

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import torch
 
-from cachebench.engine.backbones.layouts import from_diffusers
 from cachebench.engine.seeds import generator
 from cachebench.engine.spec import RANDOM, Arch
 from cachebench.files import atomic
 
 NESTS = ("ema", "model", "state_dict")  # keys under which trainers keep the weights; the first is taken
-UNLABELLED = "; U-ViT needs labels and a null label: of its released files those of ImageNet at 256 and 512 pixels have them"
 
 
 def build(arch):
     """The network of an Arch, with the layers' default weights."""
-    return import_module(f"cachebench.engine.backbones.{arch.kind}.network").build(arch)
+    return module(arch.kind).build(arch)
+
+
+def module(kind):
+    """The file network.py of a kind."""
+    return import_module(f"cachebench.engine.backbones.{kind}.network")
 
 
 def load(entry, device="cpu", precision="float32"):
@@ -29,10 +32,10 @@ def load(entry, device="cpu", precision="float32"):
     else:
         tensors = read(atomic.ROOT / source)
         try:
-            fit(model, released(tensors))
+            fit(model, released(tensors, arch.kind))
         except ValueError as error:
-            hint = UNLABELLED if arch.kind == "uvit" and "label_emb" in str(error) else ""
-            raise ValueError(f"{source}: does not fit backbone arch {entry['arch']}: {error}{hint}") from None
+            told = "; ".join([str(error), *(hint for name, hint in arch.facts.HINTS.items() if name in str(error))])
+            raise ValueError(f"{source}: does not fit backbone arch {entry['arch']}: {told}") from None
     return model.to(device, getattr(torch, precision)).eval().requires_grad_(False)
 
 
@@ -48,14 +51,12 @@ def read(path):
     return {name: tensor for part in parts for name, tensor in atomic.read_weights(part).items()}
 
 
-def released(tensors):
-    """The weights under the released programs' names: out of what a trainer nests them in, and out of diffusers' layout."""
+def released(tensors, kind):
+    """The weights under the released program's names: out of what a trainer nests them in, and out of other layouts."""
     for nest in NESTS:
         if nest in tensors:
-            return released(tensors[nest])
-    if any(name.startswith("transformer_blocks.") for name in tensors):
-        return from_diffusers(tensors)
-    return tensors
+            return released(tensors[nest], kind)
+    return module(kind).released(tensors)
 
 
 def fit(model, tensors):
@@ -74,7 +75,7 @@ def fit(model, tensors):
 
 
 def randomize(model, seed):
-    """Draws every weight, also those that DiT starts at zero, so that each branch and gate has an effect."""
+    """Draws every weight, also those that a network starts at zero, so that each branch and gate has an effect."""
     g = generator("random weights", seed)
     model.initialize(g)
     with torch.no_grad():

@@ -14,6 +14,11 @@ def timestep_embedding(t, dim):
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def chosen(x, tokens):
+    """The `tokens` [B, k] of x [B, T, D]: [B, k, D]."""
+    return x.gather(1, tokens.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
 class PatchEmbed(nn.Module):
     def __init__(self, arch):
         super().__init__()
@@ -32,11 +37,24 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x):
+    def forward(self, x, tokens=None):
+        """x [B, T, D] -> [B, T, D]; with `tokens` [B, k] of these tokens alone, [B, k, D], which attend to all."""
         B, T, D = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.float() if self.exact else qkv  # (B, H, T, D/H) each
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, T, D).to(qkv.dtype))
+        if tokens is None:
+            qkv = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+            q, k, v = qkv.float() if self.exact else qkv  # (B, H, T, D/H) each
+        else:
+            q, k, v = self.some(x, tokens)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, -1, D).to(x.dtype))
+
+    def some(self, x, tokens):
+        """The queries (B, H, k, D/H) of some tokens, and the keys and values (B, H, T, D/H) of all."""
+        B, T, D = x.shape
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(chosen(x, tokens), weight[:D], None if bias is None else bias[:D])
+        kv = F.linear(x, weight[D:], None if bias is None else bias[D:]).view(B, T, 2, self.heads, D // self.heads)
+        q, kv = q.view(B, -1, self.heads, D // self.heads).transpose(1, 2), kv.permute(2, 0, 3, 1, 4)
+        return (q.float(), *kv.float()) if self.exact else (q, *kv)
 
 
 class GeluTanh(torch.autograd.Function):
@@ -65,8 +83,9 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
         self.gelu = gelu
 
-    def forward(self, x):
-        return self.fc2(self.gelu(self.fc1(x)))
+    def forward(self, x, tokens=None):
+        """x [B, T, D] -> [B, T, D]; with `tokens` [B, k] of these tokens alone, [B, k, D]."""
+        return self.fc2(self.gelu(self.fc1(x if tokens is None else chosen(x, tokens))))
 
 
 def unpatchify(h, arch, channels):

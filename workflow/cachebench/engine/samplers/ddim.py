@@ -3,6 +3,8 @@
 from cachebench.engine.noise import TRAIN_STEPS
 from cachebench.engine.samplers import Plan
 
+NAME = "DDIM"
+
 
 def respaced(num_steps):
     """`num_steps` indices from 0 to 999 into the training times, evenly spaced and rounded, ascending."""

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from cachebench.engine.samplers import ddim
 
+NAME = "DDPM"
 STOCHASTIC = True
 plan = ddim.plan
 

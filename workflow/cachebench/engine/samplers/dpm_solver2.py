@@ -7,6 +7,7 @@ import numpy as np
 from cachebench.engine.noise import half_log_snr
 from cachebench.engine.samplers import Plan
 
+NAME = "DPM-Solver"
 LAST = 1e-3  # the trajectory ends here; nothing is denoised after it
 
 

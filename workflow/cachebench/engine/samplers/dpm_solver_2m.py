@@ -6,6 +6,8 @@ from cachebench.engine.noise import half_log_snr
 from cachebench.engine.samplers import Plan
 from cachebench.engine.samplers.dpm_solver2 import LAST, data, step
 
+NAME = "DPM-Solver++(2M)"
+
 
 def plan(num_steps, noise):
     """One evaluation a step, on an even grid of times."""

@@ -1,23 +1,33 @@
-"""The figure of a run's verdicts: every method's paired difference to fewer steps, and its ranks. No torch here."""
+"""Every method's paired difference to fewer steps, and its ranks, of a run."""
 
 import pandas as pd
 from matplotlib import pyplot, ticker
 
 from cachebench.report import tables
-from cachebench.report.figures.style import INK, dark, empty, palette
+from cachebench.report.style import INK, dark, empty, palette
+
+TITLE = "Against fewer steps, and ranks"
+CAPTION = (
+    "Every method's paired difference in Fréchet distance to the step-reduction control of its budget, less the bias of "
+    "both, with its 95 % interval. A marker is filled where Holm's correction over the budget's methods leaves it better or"
+    " worse, and open for a tie; the control's own is filled. The ranks on the right are those that the corrected "
+    "differences of all pairs leave; the axis is linear around zero and logarithmic beyond."
+)
+PER = "run"
+PLACE = 2
 
 KEY = "fd_minus_control"
 
 
-def draw(frame, run):
+def draw(files):
     """One panel per budget with a control, the lowest FD first: the difference with its 95 % interval, open for a tie, beside
-    it the ranks that the pairs of the budget leave. `frame` is `tables.read` with the comparisons."""
-    of_run, styles, panels = frame[frame.run == run], palette(frame.method), []
+    it the ranks that the pairs of the budget leave."""
+    of_run, styles, panels = files.frame[files.frame.run == files.run], palette(files.frame.method), []
     for budget, rows in sorted(of_run[of_run.verdict != ""].groupby("budget"), reverse=True):
         control = of_run[(of_run.budget == budget) & (of_run.method == rows.control.iloc[0])]
         panels.append((budget, pd.concat([rows, control.assign(**{KEY: 0.0})]).sort_values(KEY)))
     if not panels:
-        return empty(f"No method of {run} could be compared with fewer steps.")
+        return empty(f"No method of {files.run} could be compared with fewer steps.")
     heights = [0.26 * len(rows) + 0.5 for _, rows in panels]
     figure, axes = pyplot.subplots(
         len(panels), 1, figsize=(7.5, sum(heights) + 0.9), height_ratios=heights, squeeze=False, layout="constrained"
@@ -27,7 +37,7 @@ def draw(frame, run):
         axis.set_title(f"budget {budget:g}", fontsize=10, loc="left")
     label = f"{tables.called(of_run)} less that of fewer steps (the line), 95 % interval; lower is better, open: a tie"
     axes[-1, 0].set_xlabel(label, fontsize=9)
-    figure.suptitle(f"{run}: against fewer steps at the same budget", fontsize=12)
+    figure.suptitle(f"{files.run}: against fewer steps at the same budget", fontsize=12)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The figure of a run's FD-infinity: the fit over the number of images that each extrapolation rests on. No torch here."""
+"""The fit over the number of images that each FD-infinity of a run rests on."""
 
 from pathlib import Path
 
@@ -6,7 +6,20 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from cachebench.files import atomic
-from cachebench.report.figures.style import empty, panels
+from cachebench.report.style import empty, palette, panels
+
+TITLE = "FD and the number of images"
+CAPTION = (
+    "Fréchet distance of random subsets against the number of images, on an axis that is even in 1 / N, where it is nearly "
+    "a line; its end at infinitely many images is FD-infinity (arXiv:1911.07023) with its 95 % interval. The full run "
+    "stands in every panel."
+)
+PER = "run"
+PLACE = 4
+
+
+def wanted(cfg):
+    return cfg["metrics"]["infinity"]
 
 
 def draw(files):
@@ -15,11 +28,11 @@ def draw(files):
     budgets, shown = sorted({b for name, b, _ in found if name != "full"} or {b for _, b, _ in found}, reverse=True), {}
     if not found:
         return empty(f"FD of {files.run} was not extrapolated to infinitely many images.")
-    figure, axes = panels(len(budgets), 4.3, 3.6)
+    styles, (figure, axes) = palette(files.frame.method), panels(len(budgets), 4.3, 3.6)
     for axis, budget in zip(axes, budgets, strict=True):
         for name, b, row in found:
             if name == "full" or b == budget:
-                shown[files.names[name]] = draw_method(axis, row, files.palette[name])
+                shown[files.names[name]] = draw_method(axis, row, styles[name])
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{1 / x:.0f}" if x > 0 else "∞"))
         axis.set(title=f"budget {budget:g}", xlabel="images (even in 1 / N)")
     figure.supylabel("FD of so many images", fontsize=10)

@@ -1,10 +1,19 @@
-"""The figure of a run's trace: error to the full run along the trajectory. No torch here."""
+"""The error to the full run along the trajectory, of a run."""
 
 import pandas as pd
 import seaborn as sns
 from matplotlib import ticker
 
-from cachebench.report.figures.style import empty, panels
+from cachebench.report.style import empty, palette, panels
+
+TITLE = "Where along the trajectory the error arises"
+CAPTION = (
+    "Mean squared difference of x to the full run at every evaluation, from the same seeds, with its 95 % band over the "
+    "images; after the last evaluation comes the sample. With fewer steps only the noise levels that both grids share can "
+    "be compared (dotted): often no more than the sample. What an evaluation reuses shows in the x after it."
+)
+PER = "run"
+PLACE = 5
 
 
 def draw(files):
@@ -16,11 +25,11 @@ def draw(files):
     if table.empty:
         return empty(f"No setting of {files.run} has a trajectory to compare with the full run's.")
     budgets, shown = sorted(table.budget.unique(), reverse=True), {}
-    figure, axes = panels(len(budgets), 4.3, 3.6)
+    styles, (figure, axes) = palette(files.frame.method), panels(len(budgets), 4.3, 3.6)
     for axis, budget in zip(axes, budgets, strict=True):
         for place, name in enumerate(files.methods()):
             rows = table[(table.budget == budget) & (table.method == name)]
-            shown |= {files.names[name]: draw_method(axis, rows, files.palette[name], place)} if len(rows) else {}
+            shown |= {files.names[name]: draw_method(axis, rows, styles[name], place)} if len(rows) else {}
         axis.set(yscale="log", title=f"budget {budget:g}", xlabel="evaluation (after the last: the sample)", ylabel="")
         axis.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True))
     figure.supylabel(f"mean squared difference of x to full (n = {table['count'].max():.0f})", fontsize=10)

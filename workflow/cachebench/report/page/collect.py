@@ -12,8 +12,7 @@ from cachebench.engine.spec import BRANCHES
 from cachebench.judge import pairs
 from cachebench.plugin import loader
 from cachebench.plugin.loader import reason
-from cachebench.report import tables
-from cachebench.report.figures import of_run, style
+from cachebench.report import against_cost, files_of_run, style, tables
 
 COSTS = (
     tables.column("achieved"),
@@ -41,7 +40,7 @@ def collect(cfg, frame, folder):
     runs, settings, shown, quality = [], [], tables.carried(COLUMNS, frame), tables.carried(QUALITY, frame)
     for run in (run for run in cfg["runs"] if (frame.run == run).any()):
         rows = frame[frame.run == run]
-        files = of_run.Files(cfg, run, folder, dict(zip(rows.method, rows.name, strict=True)))
+        files = files_of_run.Files(cfg, run, folder)
         full = images(files, "full", 1.0)
         about = {"name": run, "backbone": rows.backbone.iloc[0], "about": tables.about(rows), "fronts": fronts(rows, quality)}
         runs.append(about | {"images": None if full is None else strip(full)})
@@ -97,7 +96,7 @@ def fronts(rows, quality):
     for x in COSTS:
         for y in quality:
             known = good[~(y.paired & (good.method == "full"))]
-            front = style.pareto_front(known[x.key].to_numpy(), known[y.key].to_numpy())
+            front = against_cost.pareto_front(known[x.key].to_numpy(), known[y.key].to_numpy())
             out[f"{x.key} {y.key}"] = known.id.iloc[front].tolist()
     return out
 
@@ -138,8 +137,8 @@ def mask(files, row):
 
 
 def images(files, name, budget):
-    """The first images of a setting as `of_run.images` gives them; None where none are kept."""
-    found = attempt(of_run.images, files, name, budget)
+    """The first images of a setting as `files` gives them; None where none are kept."""
+    found = attempt(files.images, name, budget)
     return None if isinstance(found, str) or not len(found) else found
 
 
@@ -156,7 +155,7 @@ def samples(own, full):
 def strip(images):
     """uint8 [n, H, W, C] side by side as a data URI: PNG, or a smaller WebP of large images."""
     side, memory = max(images.shape[1:3]), io.BytesIO()
-    picture = Image.fromarray(of_run.mosaic([images]))
+    picture = Image.fromarray(files_of_run.mosaic([images]))
     kind = "PNG" if side <= SIDE else "WEBP"
     picture.reduce(-(-side // SIDE)).save(memory, kind, optimize=True, quality=80)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(memory.getvalue()).decode()}"
@@ -168,8 +167,8 @@ def fit_curve(files, row):
     if not cls.has_fit() or "params" not in entry:
         return None
     label = cls.fit_label(entry["params"])
-    curve = of_run.curve(files.tree.fit(files.run, row.method, label, "csv"))
-    columns = of_run.values(curve) if len(curve.columns) > 1 else []
+    curve = files_of_run.curve(files.tree.fit(files.run, row.method, label, "csv"))
+    columns = files_of_run.curve_columns(curve) if len(curve.columns) > 1 else []
     every = -(-len(curve) // POINTS) or 1
     thin = curve[[*curve.columns[:1], *columns]].groupby(np.arange(len(curve)) // every).median()
     if not columns:

@@ -12,29 +12,14 @@ import jinja2
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from cachebench.files import atomic
 from cachebench.judge import published
-from cachebench.report import tables
-from cachebench.report.figures import halves
-from cachebench.report.figures.style import EMPTY
+from cachebench.report import figures, tables
+from cachebench.report.files_of_run import Files
 from cachebench.report.page import compared
+from cachebench.report.style import EMPTY
 from cachebench.setup import matrix
 
 HERE = Path(__file__).parent  # the template, the script and the style
-REPORT = atomic.ROOT / "workflow/report"  # the captions that Snakemake's own report uses too
-FIGURES = {
-    "pareto": "Quality against cost",
-    "differences": "Against fewer steps, and ranks",
-    "fidelity": "Closeness to the full run against cost",
-    "infinity": "FD and the number of images",
-    "trace": "Where along the trajectory the error arises",
-    "samples": "Samples",
-    "schedules": "What is computed",
-    "routers": "Router scores",
-    "fits": "Fits",
-    "solvers": "Which half of a solver's evaluations can be reused",
-}
-PIXELS = ("samples", "schedules")
 FD, LATENT = (tables.column(key) for key in ("fd", "latent_mse"))
 
 
@@ -144,22 +129,18 @@ def embed(path):
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def caption(name):
-    """The figure's caption, the same text as in Snakemake's report."""
-    return " ".join((REPORT / f"{name}.rst").read_text().split())
-
-
-def figures(paths, run, folder):
-    """Context of the figures in the folder called `run`, in page order: vector graphics, but pixels for those of many cells. A
-    figure that only says why it is empty is left out."""
-    here = [path for path in map(Path, paths) if path.parent.name == run]
-    files = {name: {p.suffix[1:]: p for p in here if p.stem == name} for name in FIGURES}
-    return [
-        {"name": name, "title": title, "caption": caption(name), "data": embed(of["png" if name in PIXELS else "svg"])}
-        | {"files": {ending: os.path.relpath(path, folder) for ending, path in of.items()}}
-        for name, title in FIGURES.items()
-        if (of := files[name]) and f'id="{EMPTY}"' not in of["svg"].read_text()
-    ]
+def drawn(paths, files, folder):
+    """Context of the figures of a run, or of those of all runs, in page order, among the figure files `paths`. One that only
+    says why it is empty is left out."""
+    here, out = [path for path in map(Path, paths) if path.parent.name == (files.run or "figures")], []
+    for figure in figures.available():
+        by_ending = {path.suffix[1:]: path for path in here if path.stem == figure.name}
+        if by_ending and f'id="{EMPTY}"' not in by_ending["svg"].read_text():
+            table = getattr(figures.load(figure.name), "table", None)
+            shown = {"data": embed(by_ending[figure.embed]), "table": table and table(files)}
+            links = {ending: os.path.relpath(path, folder) for ending, path in by_ending.items()}
+            out.append(vars(figure) | shown | {"files": links})
+    return out
 
 
 def script(text):
@@ -169,14 +150,14 @@ def script(text):
 
 def render(cfg, frame, results, paths, folder, data, printed=()):
     """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv;
-    `data` is what page_data.collect returned; `printed` are rows of published.csv."""
+    `data` is what collect.collect returned; `printed` are rows of published.csv."""
     runs = []
     for run in (run["name"] for run in data["runs"]):
         lead, budgets = summary(frame, run)
-        table, drawn = tables.build(frame, run), figures(paths, run, folder)
-        about = {"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": drawn}
+        table, shown = tables.build(frame, run), drawn(paths, Files(cfg, run, folder, frame), folder)
+        about = {"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": shown}
         runs.append(about | {"compared": compared.groups(frame, run)})
-    probed = {"rows": halves.rows(frame), "figures": figures(paths, "figures", folder)}
+    of_all = drawn(paths, Files(cfg, None, folder, frame), folder)
     loader = jinja2.FileSystemLoader(HERE)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {
@@ -186,6 +167,6 @@ def render(cfg, frame, results, paths, folder, data, printed=()):
     }
     scripts = [script(get_plotlyjs()), script((HERE / "page.js").read_text())]
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
-    context = {"facts": facts(cfg, frame, results), "runs": runs, "halves": probed, "scripts": scripts}
+    context = {"facts": facts(cfg, frame, results), "runs": runs, "figures": of_all, "scripts": scripts}
     context |= {"printed": printed, "margin": published.MARGIN}
     return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, **context)

@@ -1,4 +1,4 @@
-"""DiT (Peebles & Xie, arXiv:2212.09748), weight compatible with the released checkpoints, with three doors for caching."""
+"""DiT (Peebles & Xie, arXiv:2212.09748), weight compatible with the released checkpoints, with four doors for caching."""
 
 from functools import partial
 
@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cachebench.engine.backbones.dit import layouts
 from cachebench.engine.backbones.layers import Attention, Mlp, PatchEmbed, gelu_tanh, timestep_embedding, unpatchify
-from cachebench.engine.doors import BARE
+from cachebench.engine.doors import BARE, Behind, Branch
 from cachebench.engine.spec import BRANCHES
 
 # Of the six parts of a block's modulation, shift, scale and gate of attn, then of mlp: [(first, end), ...] to be computed, by
@@ -19,6 +20,10 @@ NEEDED = {(True, True): [(0, 6)], (True, False): [(0, 3), (5, 6)], (False, True)
 def modulate(x, shift, scale):
     """x [B, T, D] scaled and shifted by shift, scale [B, D], in one pass over x."""
     return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
+
+
+def modulated(norm, h, shift, scale):
+    return modulate(norm(h), shift, scale)
 
 
 def add_gated(h, gate, value):
@@ -68,9 +73,20 @@ class Block(nn.Module):
         """h [B, T, D], c [B, D] after its SiLU -> [B, T, D]. `branch(name, h, run)` is the door; its value is taken before the
         gate. `runs`: whether attn and mlp may run; if not, no shift and scale are computed for it."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c, runs)  # (B, D) each
-        h = add_gated(h, gate1, branch("attn", h, lambda h: self.attn(modulate(self.norm1(h), shift1, scale1))))
-        h = add_gated(h, gate2, branch("mlp", h, lambda h: self.mlp(modulate(self.norm2(h), shift2, scale2))))
+        h = add_gated(h, gate1, branch("attn", h, self.behind("attn", shift1, scale1)))
+        h = add_gated(h, gate2, branch("mlp", h, self.behind("mlp", shift2, scale2)))
         return h
+
+    def behind(self, name, shift, scale, costs=()):
+        """What is behind a branch door, under the shift and scale [B, D] of its input."""
+        norm, module = (self.norm1, self.attn) if name == "attn" else (self.norm2, self.mlp)
+        return Branch(module, partial(modulated, norm), costs, shift=shift, scale=scale)
+
+    def door(self, name, c):
+        """The same with a shift and scale of its own making; c [B, D] after its SiLU."""
+        linear, D, first = self.adaLN_modulation[1], c.shape[1], 3 * BRANCHES.index(name)
+        rows = slice(first * D, (first + 2) * D)
+        return self.behind(name, *F.linear(c, linear.weight[rows], linear.bias[rows]).chunk(2, dim=1), costs=("affine",))
 
     def modulation(self, c, runs):
         linear, D, parts = self.adaLN_modulation[1], c.shape[1], [None] * 6
@@ -108,17 +124,45 @@ class DiT(nn.Module):
 
     def forward(self, x, t, y, session=BARE):
         """Noise prediction. x [B, C, H, W], t [B] model time, y [B] labels -> [B, out_channels, H, W]."""
-        h = self.x_embedder(x) + self.pos_embed  # (B, T, D)
-        c = self.t_embedder(t) + self.y_embedder(y)  # (B, D)
-        h = session.trunk(h, lambda h: self.trunk(h, c, session))  # (B, T, D)
+        return session.network(x, Behind(partial(self.call, session), self.network_door, t=t, y=y))
+
+    def call(self, session, x, t, y):
+        h, c = self.embed(x, t, y)
+        run = Behind(partial(self.trunk, session), self.trunk_door, c=F.silu(c))  # with which every modulation begins
+        h = session.trunk(h, run)  # (B, T, D)
         return unpatchify(self.final_layer(h, c), self.arch, self.arch.out_channels)  # (B, C', H, W)
 
-    def trunk(self, h, c, session):
-        c = F.silu(c)  # with which every block's modulation begins
+    def embed(self, x, t, y):
+        return self.x_embedder(x) + self.pos_embed, self.t_embedder(t) + self.y_embedder(y)  # (B, T, D), (B, D)
+
+    def trunk(self, session, h, c):
         for i, block in enumerate(self.blocks):
             runs = tuple(session.computes(i, name) for name in BRANCHES)
-            h = session.block(i, h, partial(block, c=c, branch=partial(session.branch, i), runs=runs))
+            compute = partial(block, branch=partial(session.branch, i), runs=runs)
+            h = session.block(i, h, Behind(compute, self.trunk_door, c=c))
         return h
+
+    def trunk_door(self, i, name, c):
+        return self.blocks[i].door(name, c)
+
+    def network_door(self, i, name, t, y):
+        """A branch whose input is computed from x, the embeddings with it."""
+
+        def prepare(x, t, y):
+            h, c = self.embed(x, t, y)
+            return self.blocks[i].door(name, F.silu(c)).input(h)
+
+        return Branch(getattr(self.blocks[i], name), prepare, ("embed", "affine"), t=t, y=y)
+
+    def plain(self, x, t, y):
+        """`forward` without doors: its arithmetic, its bits. No session is asked."""
+        h, c = self.embed(x, t, y)
+        s = F.silu(c)
+        for block in self.blocks:
+            shift1, scale1, gate1, shift2, scale2, gate2 = block.adaLN_modulation[1](s).chunk(6, dim=1)
+            h = add_gated(h, gate1, block.attn(modulate(block.norm1(h), shift1, scale1)))
+            h = add_gated(h, gate2, block.mlp(modulate(block.norm2(h), shift2, scale2)))
+        return unpatchify(self.final_layer(h, c), self.arch, self.arch.out_channels)
 
     def gates(self, t, y):
         """What branch values are multiplied by on their way into the stream: [blocks, branches, B, 1, D]; t [B], y [B]."""
@@ -145,3 +189,9 @@ class DiT(nn.Module):
 
 def build(arch):
     return DiT(arch)
+
+
+def released(tensors):
+    """The weights under the released program's names, be they under these or in diffusers' layout."""
+    theirs = any(name.startswith("transformer_blocks.") for name in tensors)
+    return layouts.from_diffusers(tensors) if theirs else tensors

@@ -1,4 +1,4 @@
-"""U-ViT (Bao et al., arXiv:2209.12152), weight compatible with the released checkpoints, with three doors for caching."""
+"""U-ViT (Bao et al., arXiv:2209.12152), weight compatible with the released checkpoints, with four doors for caching."""
 
 from functools import partial
 
@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from cachebench.engine.backbones.layers import Attention, Mlp, PatchEmbed, timestep_embedding, unpatchify
-from cachebench.engine.doors import BARE
+from cachebench.engine.backbones.uvit.facts import EXTRA_TOKENS
+from cachebench.engine.doors import BARE, Behind, Branch
 
 
 class Block(nn.Module):
@@ -21,11 +22,22 @@ class Block(nn.Module):
 
     def forward(self, h, skip, branch):
         """h, skip [B, T, D] -> [B, T, D]; skip is None but for out-blocks. `branch(name, h, run)` is the door."""
-        if self.skip_linear is not None:
-            h = self.skip_linear(torch.cat([h, skip], dim=-1))  # (B, T, D)
-        h = h + branch("attn", h, lambda h: self.attn(self.norm1(h)))
-        h = h + branch("mlp", h, lambda h: self.mlp(self.norm2(h)))
+        h = self.join(h, skip)
+        h = h + branch("attn", h, Branch(self.attn, self.norm1))
+        h = h + branch("mlp", h, Branch(self.mlp, self.norm2))
         return h
+
+    def join(self, h, skip):
+        return h if self.skip_linear is None else self.skip_linear(torch.cat([h, skip], dim=-1))  # (B, T, D)
+
+    def door(self, i, name, skip):
+        """What is behind a branch door of this block, the i-th, from what enters the block."""
+        norm, module = (self.norm1, self.attn) if name == "attn" else (self.norm2, self.mlp)
+        if self.skip_linear is None:
+            return Branch(module, norm)
+        if skip is None:
+            raise ValueError(f"door {name} of block {i}: its input needs the output of an in-block, which has not run")
+        return Branch(module, lambda h, skip: norm(self.join(h, skip)), (f"block-{i}",), skip=skip)
 
 
 class UViT(nn.Module):
@@ -47,21 +59,58 @@ class UViT(nn.Module):
 
     def forward(self, x, t, y, session=BARE):
         """Noise prediction. x [B, C, H, W], t [B] model time (1 to 1000, fractions allowed), y [B] -> [B, C, H, W]."""
+        return session.network(x, Behind(partial(self.call, session), self.network_door, t=t, y=y))
+
+    def call(self, session, x, t, y):
+        h = session.trunk(self.embed(x, t, y), Behind(partial(self.trunk, session), self.door))  # (B, T, D)
+        return self.head(h)
+
+    def embed(self, x, t, y):
         label = self.label_emb(y)  # (B, D)
         time = timestep_embedding(t, self.arch.width).to(label.dtype)  # (B, D)
-        h = torch.cat([label[:, None], time[:, None], self.patch_embed(x)], dim=1) + self.pos_embed  # (B, T, D)
-        h = session.trunk(h, lambda h: self.trunk(h, session))  # (B, T, D)
-        h = self.decoder_pred(self.norm(h))[:, self.arch.extra_tokens :]  # (B, patches, p*p*C)
+        return torch.cat([label[:, None], time[:, None], self.patch_embed(x)], dim=1) + self.pos_embed  # (B, T, D)
+
+    def head(self, h):
+        h = self.decoder_pred(self.norm(h))[:, EXTRA_TOKENS:]  # (B, patches, p*p*C)
         return self.final_layer(unpatchify(h, self.arch, self.arch.channels))  # (B, C, H, W)
 
-    def trunk(self, h, session):
+    def trunk(self, session, h):
         skips = []
-        for i, block in enumerate([*self.in_blocks, self.mid_block, *self.out_blocks]):
+        for i, block in enumerate(self.blocks()):
             skip = skips.pop() if block.skip_linear is not None else None
-            h = session.block(i, h, partial(block, skip=skip, branch=partial(session.branch, i)))
+            run = Behind(partial(block, branch=partial(session.branch, i)), self.door, skip=skip)
+            h = session.block(i, h, run)
             if i < len(self.in_blocks):
                 skips.append(h)
         return h
+
+    def blocks(self):
+        """In the order of execution."""
+        return [*self.in_blocks, self.mid_block, *self.out_blocks]
+
+    def door(self, i, name, skip=None):
+        return self.blocks()[i].door(i, name, skip)
+
+    def network_door(self, i, name, t, y):
+        """A branch whose input is computed from x, the embeddings with it."""
+        branch = self.door(i, name)
+        return Branch(branch.branch, lambda x, t, y: branch.input(self.embed(x, t, y)), ("embed",), t=t, y=y)
+
+    def plain(self, x, t, y):
+        """`forward` without doors, as DiT's."""
+
+        def through(block, h):
+            h = h + block.attn(block.norm1(h))
+            return h + block.mlp(block.norm2(h))
+
+        h, skips = self.embed(x, t, y), []
+        for block in self.in_blocks:
+            h = through(block, h)
+            skips.append(h)
+        h = through(self.mid_block, h)
+        for block in self.out_blocks:
+            h = through(block, block.skip_linear(torch.cat([h, skips.pop()], dim=-1)))
+        return self.head(h)
 
     def gates(self, t, y):
         """What branch values are multiplied by on their way into the stream, as DiT's `gates`: by nothing."""
@@ -82,3 +131,8 @@ class UViT(nn.Module):
 
 def build(arch):
     return UViT(arch)
+
+
+def released(tensors):
+    """The weights as they are: no other layout is known."""
+    return tensors

@@ -1,0 +1,82 @@
+"""Which files a file's results depend on, what of their text counts, and that the package's rooms import in one direction."""
+
+from graphlib import TopologicalSorter
+
+import pytest
+
+from cachebench.files import atomic, closure
+
+PACKAGE = atomic.ROOT / "workflow/cachebench"
+
+
+def rooms():
+    """{room: the rooms that its files import from}, of the folders in the package."""
+    arrows = {}
+    for file in PACKAGE.rglob("*.py"):
+        room, *inside = file.relative_to(PACKAGE).parts
+        if inside:
+            reached = {found.relative_to(PACKAGE).parts[0] for found in closure.imports(file) if PACKAGE in found.parents}
+            arrows.setdefault(room, set()).update(reached - {room, "__init__.py"})
+    return arrows
+
+
+def test_the_rooms_import_in_one_direction():
+    arrows = rooms()
+    order = list(TopologicalSorter(arrows).static_order())  # CycleError where there is a circle
+    assert arrows["files"] == set() and arrows["engine"] == {"files"}
+    assert order.index("engine") < order.index("plugin") < order.index("setup") < order.index("run") < order.index("judge")
+    assert "report" not in set().union(*(arrows[room] for room in arrows if room != "report"))
+
+
+def test_the_package_names_no_method():
+    """What it imports lies in the package: a method imports the package, and never the other way round."""
+    assert not any(atomic.ROOT / "methods" in file.parents for file in closure.closure([PACKAGE, atomic.ROOT / "bench"]))
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Writes modules of a small package: package(name, text) -> its path."""
+    monkeypatch.setitem(closure.HERE, "cachebench", tmp_path)
+    for function in (closure.imports, closure.code):
+        monkeypatch.setattr(closure, function.__name__, function.__wrapped__)
+
+    def write(name, text):
+        path = tmp_path / f"cachebench/{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+IMPORTS = ("import cachebench.a.b", "from cachebench.a import b", "from cachebench.a.b import x")
+
+
+@pytest.mark.parametrize("statement", [*IMPORTS, "def f():\n    from cachebench.a import b"])
+def test_the_closure_follows_every_form_of_import(package, statement):
+    last = package("last", "x = 1\n")
+    b, room = package("a/b", "from cachebench.last import x\n"), package("a/__init__", "")
+    other = package("a/other", "")
+    assert closure.closure([(first := package("first", statement))]) == {first, b, room, last}
+    assert other not in closure.closure([first])
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('"""Other words."""\nx = 1  # a remark\n\n\ndef f():\n    raise ValueError("so")\n', True),
+        ("x = 2\n\n\ndef f():\n    raise ValueError('no')\n", False),
+        ("x = 1\n\n\ndef f():\n    raise KeyError('no')\n", False),
+        ("x = 1\n\n\ndef f():\n    return ValueError('so')\n", False),
+        ("x = = 1", False),
+    ],
+)
+def test_only_code_counts(package, text, same):
+    before = closure.digest(
+        [package("m", '"""Words."""\nx = 1\n\n\ndef f():\n    """What it does."""\n    raise ValueError("no")\n')]
+    )
+    assert (closure.digest([package("m", text)]) == before) is same
+
+
+def test_two_files_that_are_not_python_differ(package):
+    assert closure.digest([package("m", "x = = 1")]) != closure.digest([package("m", "x = = 2")])

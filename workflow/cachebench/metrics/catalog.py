@@ -1,0 +1,137 @@
+"""Every metric is one entry here, in the order of the printed tables: what it is called, which way is better, what computes it.
+
+The columns of results.csv, the tables, what is compared and the reasons for what is missing follow from METRICS. No torch at
+import: computations that need it import it when they run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachebench.metrics import errors, frechet, infinity, intervals
+
+ENDS = ("", "_low", "_high")  # of a metric's columns: the value and its 95 % interval
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`kind` is what `compute` is called on and gives; a function may give several metrics, and runs once for all of them:
+
+    "distribution": (sample, reference, parts) -> {key: [1 + len(parts)]}, of all images and without each of the jackknife's
+    groups, `sample` being tensors of features, logits and spatial, `reference` a `scores.Reference`; a key that cannot be had
+    is left out. "image": (sample, full) -> {key: [n]}, of latents and images of the same seeds. "limit": (blocks, reference,
+    row, config) -> columns, of lists of such tensors a seed block and the row of scores so far, config being that of metrics.
+    "difference": (row, full) -> columns, of two rows of scores.json.
+
+    `title` and `unit` (second line of a heading) are filled in with the table's `fd` (FID-50k, FD), `brief` (without count),
+    `extractor`, `count` and `pairs` (count against count)."""
+
+    key: str
+    title: str
+    unit: str
+    better: int  # -1: lower, 1: higher, 0: neither
+    compute: Callable
+    kind: str = "distribution"
+    needs: str = "features"  # what a sample must have for a distribution
+    of: str = ""  # the metric that this is another view of
+    frechet: bool = False  # mostly bias, and not compared, where images are few for the dimensions of what it needs
+    scale: float = 1
+    digits: int = 3  # significant
+    interval: str = "half"  # "half" prints ± half width, "bounds" prints [low, high]
+    optional: bool = False  # printed only where a row has it, and not missed otherwise
+    under: str = ""  # printed only where the Frechet distance is called FD, or FID
+    without: str = ""  # the reason to give where it cannot be had
+
+    @property
+    def paired(self):
+        """Whether it is measured against the full run, so that the full run has none."""
+        return self.kind in ("image", "difference")
+
+
+def of_features(sample, reference, parts):
+    return {"fd": frechet.distances(sample["features"], reference.gaussian, parts)}
+
+
+def of_spatial(sample, reference, parts):
+    return {"sfid": frechet.distances(sample["spatial"], reference.spatial, parts)} if reference.spatial else {}
+
+
+def minus_full(row, full):
+    """The paired difference over the same seeds and groups, of images enough on both sides."""
+    if not (intervals.comparable(row) and intervals.comparable(full)):
+        return {}
+    apart = intervals.difference(row, full, "fd")
+    return {f"fd_minus_full{end}": apart[key] for end, key in zip(ENDS, ("value", "low", "high"), strict=True)}
+
+
+def extrapolated(blocks, reference, row, config):
+    if not config["infinity"] or "fd" not in row:
+        return {}
+    return infinity.columns(blocks["features"], reference.gaussian, row["fd_high"] - row["fd"])
+
+
+def of_classes(sample, reference, parts):
+    """Of all images in one, and the mean over ten consecutive splits, as ADM prints it (50,000 images in splits of 5,000)."""
+    from cachebench.metrics import classes
+
+    logits = sample["logits"]
+    return {"inception_score": classes.score(logits, parts), "inception_score_10": classes.split_score(logits, parts)}
+
+
+def of_pairs(sample, reference, parts):
+    """Against the reference's subset (ADM's form: 10,000)."""
+    from cachebench.metrics import pairs
+
+    return pairs.scores(sample["features"], reference.real, parts)
+
+
+def of_all_pairs(sample, reference, parts):
+    """Against all images that the reference holds, where the config asks for it."""
+    from cachebench.metrics import pairs
+
+    if not reference.all:
+        return {}
+    found = pairs.scores(sample["features"], reference.all, parts)
+    return {f"{name}_all": found[name] for name in ("precision", "recall")}
+
+
+METRICS = (
+    Metric("fd", "{fd}", "{extractor}, n = {count}", -1, of_features, digits=4, frechet=True),
+    Metric(
+        "sfid", "s{brief}", "{extractor}, n = {count}", -1, of_spatial, needs="spatial", digits=4, frechet=True, optional=True,
+        without="the reference has no spatial features",
+    ),
+    Metric("fd_minus_full", "{brief} − full", "95 % interval", -1, minus_full, "difference", of="fd", interval="bounds"),
+    Metric("fd_infinity", "{brief}∞", "{extractor}, extrapolated", -1, extrapolated, "limit", of="fd", digits=4, optional=True),
+    Metric(
+        "inception_score", "IS", "{extractor}", 1, of_classes, needs="logits", digits=4, under="FD",
+        without="the extractor has no classes",
+    ),
+    Metric("inception_score_10", "IS", "{extractor}, ten splits", 1, of_classes, needs="logits", digits=4, under="FID"),
+    Metric("kid", "KID", "× 1000", -1, of_pairs, scale=1000),
+    Metric("precision", "Precision", "{pairs}", 1, of_pairs),
+    Metric("recall", "Recall", "{pairs}", 1, of_pairs),
+    Metric("precision_all", "Precision", "against all", 1, of_all_pairs, optional=True),
+    Metric("recall_all", "Recall", "against all", 1, of_all_pairs, optional=True),
+    Metric("psnr_db", "PSNR", "dB, to full", 1, errors.to_full, "image"),
+    Metric("latent_mse", "Latent MSE", "to full", -1, errors.to_full, "image"),
+)  # fmt: skip
+
+
+def metric(key):
+    """The entry of a key."""
+    return next(m for m in METRICS if m.key == key)
+
+
+def of_kind(kind):
+    """{key: Metric} of a kind; those of single images by name, as scores.json and comparisons.csv have them."""
+    found = {m.key: m for m in METRICS if m.kind == kind}
+    return dict(sorted(found.items())) if kind == "image" else found
+
+
+def result_keys():
+    """All keys in the order of results.csv, in which other views of a metric come last."""
+    return [m.key for m in sorted(METRICS, key=lambda m: bool(m.of))]
+
+
+def columns(keys):
+    """The columns of these, each with its interval."""
+    return [f"{key}{end}" for key in keys for end in ENDS]

@@ -1,0 +1,32 @@
+"""Inception scores of an extractor's logits, with every leave-one-group-out value (arXiv:1606.03498)."""
+
+import numpy as np
+import torch
+
+from cachebench.metrics.intervals import partition
+
+
+def score(logits, parts):
+    """exp of the mean KL from a sample's classes to the mean classes, one split, [1 + len(parts)]."""
+    p, log_p = logits.double().softmax(1), logits.double().log_softmax(1)
+    plogp = (p * log_p).sum(1)
+    rows = [(part.stop - part.start, p[part].sum(0), plogp[part].sum()) for part in parts]
+    whole = (len(p), p.sum(0), plogp.sum())
+    out = []
+    for group in ((0, 0, 0), *rows):
+        n, total, certainty = (a - b for a, b in zip(whole, group, strict=True))
+        mean = (total / n).clamp(min=0) if n else total
+        out.append(float((certainty / n - torch.xlogy(mean, mean).sum()).exp()) if n else np.nan)
+    return np.array(out)
+
+
+def split_score(logits, parts, splits=10):
+    """The mean inception score of consecutive splits, [1 + len(parts)]; a group leaves the splits that it lies in."""
+    found = []
+    for rows in partition(len(logits), splits):
+        size = rows.stop - rows.start
+        within = [slice(*(min(max(end - rows.start, 0), size) for end in (part.start, part.stop))) for part in parts]
+        found.append(score(logits[rows], within))
+    there = np.isfinite(found)  # a split that has left as a whole has no score
+    with np.errstate(invalid="ignore"):
+        return np.where(there, found, 0).sum(axis=0) / there.sum(axis=0)

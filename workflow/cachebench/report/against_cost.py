@@ -1,0 +1,138 @@
+"""What pareto and fidelity share: two panels, a measure against MACs and against time, and its Pareto front. No torch here."""
+
+import numpy as np
+from matplotlib import pyplot, ticker
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from scipy.optimize import isotonic_regression
+
+from cachebench.report import tables
+from cachebench.report.style import INK, dark, empty, palette
+
+LABEL_GAP = 0.075  # least distance of two direct labels, as a share of the axis
+COSTS = (("share", "MACs per image, % of full"), ("latency_ms", "measured time, ms per image"))
+
+
+def pareto_front(cost, value):
+    """Indices of the points that no other point beats in both (lower is better), by ascending cost; NaN never counts."""
+    front = []
+    for index in np.lexsort((value, cost)):
+        if np.isfinite(cost[index] + value[index]) and (not front or value[index] < value[front[-1]]):
+            front.append(int(index))
+    return front
+
+
+def draw(files, key, ylabel, log=False):
+    """Two panels that share the axis of `key`; methods are lines through their budgets, full is a band."""
+    frame, run, styles = files.frame, files.run, palette(files.frame.method)
+    rows = frame[(frame.run == run) & (frame.status == "ok") & frame[key].notna()].assign(share=lambda r: 100 * r.achieved)
+    rows = rows[rows[key] > 0] if log else rows
+    if rows.empty:
+        return empty(f"No setting of {run} has a value to show here.")
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.8), sharey=True, width_ratios=(1.35, 1), layout="constrained")
+    if log:
+        axes[0].set_yscale("log", nonpositive="clip")
+    for axis, (cost, xlabel) in zip(axes, COSTS, strict=True):
+        draw_full(axis, rows[rows.method == "full"], cost, key)
+        front = rows.iloc[pareto_front(rows[cost].to_numpy(), rows[key].to_numpy())]
+        for name, of_method in rows[rows.method != "full"].sort_values("budget").groupby("method", sort=True):
+            draw_method(axis, of_method, cost, key, styles[name], of_method.index.isin(front.index))
+        axis.plot(front[cost], front[key], drawstyle="steps-post", color="#999999", lw=5, alpha=0.35, zorder=1)
+        axis.set_xlabel(xlabel)
+    axes[0].axvline(100, color="#bbbbbb", lw=0.8, ls=":", zorder=0)  # the full run's cost, so that the axis reaches it
+    first = rows.iloc[0]
+    axes[0].set_ylabel(ylabel.format(fd=tables.called(rows), extractor=first.extractor, count=f"{first['count']:.0f}"))
+    figure.suptitle(f"{run}: {'closeness to the full run' if log else 'quality'} against cost", fontsize=12)
+    limits(axes[0], rows, key, log)
+    legend(figure, rows, styles, label_lines(figure, axes[0], rows[rows.method != "full"], key, styles))
+    return figure
+
+
+def draw_full(axis, full, cost, key):
+    for _, row in full.iterrows():
+        axis.axhspan(row[f"{key}_low"], row[f"{key}_high"], color=INK, alpha=0.08, lw=0, zorder=0)
+        axis.axhline(row[key], color=INK, lw=0.8, zorder=0)
+        axis.plot(row[cost], row[key], "*", color=INK, ms=11, zorder=4)
+
+
+def draw_method(axis, rows, cost, key, style, on_front):
+    """A line through a method's budgets; its points behind the front are faint."""
+    colour, marker = style
+    low, high = (rows[key] - rows[f"{key}_low"]).clip(lower=0), (rows[f"{key}_high"] - rows[key]).clip(lower=0)
+    spread = None
+    if cost == "latency_ms":
+        spread = [rows[cost] - rows.latency_ms_low, rows.latency_ms_high - rows[cost]]
+        spread = np.clip(np.array(spread, float), 0, None)
+    axis.errorbar(rows[cost], rows[key], [low, high], spread, fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.6)
+    dash = "--" if (rows.kind == "control").any() else "-"
+    axis.plot(rows[cost], rows[key], dash, color=colour, lw=1.6, zorder=2)
+    for alpha, of in ((1.0, rows[on_front]), (0.4, rows[~on_front])):
+        axis.plot(of[cost], of[key], marker, color=colour, ms=7, mec="white", mew=0.6, alpha=alpha, zorder=3)
+
+
+def limits(axis, rows, key, log):
+    """The axis fits the values with some room; one huge interval must not flatten everything else."""
+    low, high = rows[key].min(), rows[key].max()
+    if log:
+        axis.set_ylim(low / 2.5, high * 2.5)
+        return
+    ends = rows[[f"{key}_low", f"{key}_high"]]
+    room = max(3 * (high - low), 1.2 * float((ends[f"{key}_high"] - ends[f"{key}_low"]).median() or 0), 1e-3 * abs(high), 1e-9)
+    bottom, top = (np.nanmin([low, ends[f"{key}_low"].min()]), np.nanmax([high, ends[f"{key}_high"].max()]))
+    axis.set_ylim(max(bottom, low - room) - 0.04 * room, min(top, high + room) + 0.04 * room)
+
+
+def label_lines(figure, axis, rows, key, styles):
+    """Names the lines beside their cheapest points, in a column left of the data; False where they do not fit."""
+    ends = rows.sort_values("share").groupby("method", sort=False).first()
+    edge = label_width(figure, axis, ends["name"]) + 0.02
+    if ends.empty or len(ends) * LABEL_GAP > 1 or edge > 0.45:
+        return False
+    left, right = axis.get_xlim()
+    axis.set_xlim(left - (edge + 0.04) / (0.96 - edge) * (right - left), right)
+    axis.xaxis.set_major_locator(ticker.FixedLocator([t for t in axis.get_xticks() if left <= t <= right]))
+    figure.draw_without_rendering()
+    heights = axis.transAxes.inverted().transform(axis.transData.transform(ends[["share", key]].to_numpy(float)))[:, 1]
+    for (name, end), height in zip(ends.iterrows(), spread_out(heights), strict=True):
+        colour = styles[name][0]
+        arrow = {"arrowstyle": "-", "color": colour, "lw": 0.6, "alpha": 0.7, "relpos": (1, 0.5), "shrinkA": 2, "shrinkB": 4}
+        label = {"ha": "right", "va": "center", "fontsize": 9, "color": dark(colour), "arrowprops": arrow}
+        label["bbox"] = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6}  # not struck through by the full run's line
+        axis.annotate(end["name"], (end.share, end[key]), (edge, height), textcoords="axes fraction", **label)
+    return True
+
+
+def label_width(figure, axis, names):
+    """Width of the widest name as a share of the axis."""
+    figure.draw_without_rendering()
+    widths = []
+    for name in names:
+        text = axis.text(0, 0, name, fontsize=9)
+        widths.append(text.get_window_extent().width / axis.get_window_extent().width)
+        text.remove()
+    return max(widths, default=0)
+
+
+def spread_out(heights, gap=LABEL_GAP):
+    """`heights` moved as little as possible (least squares) so that all lie in [0, 1] and are `gap` apart."""
+    order, steps = np.argsort(heights), gap * np.arange(len(heights))
+    placed = np.empty(len(heights))
+    placed[order] = np.clip(isotonic_regression(heights[order] - steps).x, gap / 2, 1 - gap / 2 - steps[-1]) + steps
+    return placed
+
+
+def legend(figure, rows, styles, labelled):
+    """What is not named in the panels; every method where its line is not."""
+    named = [] if labelled else rows[rows.method != "full"].groupby("method").name.first().items()
+    handles = [method_handle(text, styles[name]) for name, text in named]
+    if (rows.method == "full").any():
+        handles.append(Line2D([], [], color=INK, marker="*", ms=10, lw=0.8, label="full run"))
+        handles.append(Patch(color=INK, alpha=0.08, lw=0, label="its 95 % interval"))
+    handles.append(Line2D([], [], color="#999999", lw=5, alpha=0.35, label="Pareto front"))
+    if (rows.kind[rows.method != "full"] == "control").any():
+        handles.append(Line2D([], [], color=INK, ls="--", lw=1.4, label="control"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5), frameon=False, fontsize=9)
+
+
+def method_handle(text, style):
+    return Line2D([], [], color=style[0], marker=style[1], ms=6, lw=1.6, label=text)

@@ -1,0 +1,102 @@
+"""What the pipeline wrote, as the figures and the page read it: settings, masks, fits, curves, images. No torch here."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cachebench.files import atomic
+from cachebench.plugin import loader
+from cachebench.run.folder import Folder
+from cachebench.run.opening import read_states
+from cachebench.setup import matrix
+
+INDEX_COLUMNS = ("step", "iteration", "epoch", "evaluation", "block", "branch")  # of a fit's csv: where, not how well
+IMAGES = 10  # in a row of the sample grid; with balanced labels the first ten are one of each class of ten
+
+
+class Files:
+    """What was written below `folder` (results/<name>) for one run, or for all where `run` is None. `frame` holds the results
+    of all runs with their comparisons, as tables.read gives them; without it there are no names."""
+
+    def __init__(self, cfg, run, folder, frame=None):
+        self.cfg, self.run, self.tree, self.frame = cfg, run, Folder(folder), frame
+
+    @cached_property
+    def spec(self):
+        """The run's Spec."""
+        return matrix.spec(self.cfg, self.run)
+
+    @cached_property
+    def names(self):
+        """{method id: printed name} of the run: controls first, as in the tables."""
+        rows = self.frame[self.frame.run == self.run].sort_values("kind", ascending=False, kind="stable")
+        return dict(zip(rows.method, rows.name, strict=True))
+
+    def methods(self):
+        return [name for name in self.names if name != "full"]
+
+    def entries(self, name):
+        return atomic.read_json(self.tree.settings(self.run, name))
+
+    def fits(self, name, suffix="safetensors"):
+        """Files of the fits that the config asks for; older ones may lie beside them. None for a plug-in that does not load."""
+        try:
+            cls = loader.plugin(name)
+            labels = [cls.fit_label(params) for params in matrix.fits(self.cfg, cls, self.run)]
+        except Exception:  # its rows say why
+            return []
+        return [Path(self.tree.fit(self.run, name, label, suffix)) for label in labels]
+
+    def fitted(self, name):
+        """State files of the fits that succeeded; that of a failed one holds nothing."""
+        return [path for path in self.fits(name) if not atomic.read_json(path.with_suffix(".json")).get("reason")]
+
+    def mask(self, name, entry):
+        """Compute mask bool [evaluations, blocks, branches] of a setting, or a few words why there is none."""
+        if entry.get("status"):
+            return entry["status"]
+        cls = loader.plugin(name)
+        chosen, state = cls(**entry["params"]), None
+        if cls.has_fit():
+            state = read_states(self.fits(name)).get(cls.fit_label(entry["params"]))
+        spec = chosen.sampler(self.spec)
+        if chosen.rows(spec, state) is None:
+            return "decided\nwhile running"
+        return chosen.schedule(spec, state).compute
+
+    def images(self, name, budget):
+        """uint8 [n, H, W, C], n <= IMAGES, from the first shards of a setting; n = 0 if it has none."""
+        parts, index = [], 0
+        while sum(map(len, parts)) < IMAGES:
+            path = Path(self.tree.shard(self.run, name, budget, index))
+            tensors = atomic.read_tensors(path, "np")[0] if path.exists() else {}
+            if not len(tensors.get("images", [])):
+                break
+            parts, index = [*parts, tensors["images"].transpose(0, 2, 3, 1)], index + 1
+        return np.concatenate(parts)[:IMAGES] if parts else np.empty((0, 1, 1, 1), np.uint8)
+
+
+def curve(path):
+    """A fit's csv as a frame; empty for a fit that failed or has no curve."""
+    try:
+        return pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+
+
+def curve_columns(frame):
+    """The numeric columns of `curve` that say how the fit went."""
+    return [c for c in frame.select_dtypes("number").columns[1:] if c not in INDEX_COLUMNS]
+
+
+def mosaic(rows):
+    """One image [H, W] or [H, W, 3] of rows of uint8 images [n, h, w, c], white between them."""
+    _, h, w, c = rows[0].shape
+    gap = max(1, h // 14)
+    canvas = np.full((len(rows) * (h + gap) - gap, IMAGES * (w + gap) - gap, c), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, image in enumerate(row):
+            canvas[i * (h + gap) :, j * (w + gap) :][:h, :w] = image
+    return canvas[..., 0] if c == 1 else canvas[..., :3]
