@@ -17,7 +17,7 @@ from helpers import Spy, inputs, random_state, relative, sample
 QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "samples": 4, "rounds": 2}
 
 
-@pytest.fixture(scope="module", params=[one for stem in loader.available() for one in loader.ids(stem)])
+@pytest.fixture(scope="module", params=[*(one for stem in loader.available() for one in loader.ids(stem)), "fora+taylor2"])
 def cls(request):
     return loader.plugin(request.param)
 
@@ -90,7 +90,7 @@ def fit(cls, model, spec, folder):
 def test_constructs_from_defaults_and_describes_itself(cls):
     made = cls()
     assert made.name and made.kind in ("cache", "control")
-    assert cls.id().partition(".")[0] in loader.available()
+    assert loader.stem(cls.id()) in loader.available()
     assert made.kind == "control" or made.reference, "a method from a paper names it"
     assert cls.knob is None or cls.knob in cls.params
     assert set(cls.fit_params) <= set(cls.params)
