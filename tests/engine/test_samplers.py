@@ -296,6 +296,7 @@ def test_ddpm_samples_do_not_depend_on_batch_or_shard(small_model, small_spec, m
 
 def test_ddpm_reaches_the_measurement_of_costs(small_spec):
     spec, samples = replace(small_spec, sampler="ddpm", num_steps=3), {"first_seed": 0, "labels": "balanced"}
+    samples["batch_size"] = 12
     backbones = {"tiny": {"arch": vars(spec.arch), "weights": "random:0"}}
     cfg = {"runs": {"run": {"backbone": "tiny", "precision": "float32"}}, "backbones": backbones, "samples": samples}
     assert match.measured_rows(cfg, "run", spec)(plugin("full")(), None) == cost.full_rows(spec)

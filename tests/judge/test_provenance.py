@@ -5,11 +5,12 @@ import subprocess
 import pytest
 import yaml
 
+from cachebench.engine import cost
 from cachebench.files import atomic
 from cachebench.judge import provenance, results
 from cachebench.plugin import loader
 from cachebench.report import tables
-from cachebench.setup import config
+from cachebench.setup import config, matrix
 
 SMOKE = atomic.ROOT / "config/smoke.yaml"
 
@@ -90,11 +91,18 @@ def test_a_setting_that_could_not_be_timed_keeps_its_metrics(tmp_path):
     cfg, run = config.fill(yaml.safe_load(SMOKE.read_text())), "tiny-ddim20"
     rows = {"attn": 20, "mlp": 20, "fixed": 20}
     entry = {"budget": 0.65, "params": {"interval": 2, "anchor": "descending"}, "rows": rows, "macs": 1.0, "achieved": 0.6}
-    scored = {"status": "ok", "fd": 3.0, "count": 12, "dimensions": 64, "macs_counted": 1.0, "reason": "fd: few"}
+    spec = matrix.spec(cfg, run)
+    macs = 0.6 * cost.image_macs(spec, cost.full_rows(spec))
+    scored = {"status": "ok", "fd": 3.0, "count": 12, "dimensions": 64, "macs_counted": macs, "macs_spread": 0.0}
+    scored["reason"] = "fd: few"
     timed = {"status": "failed", "reason": "RuntimeError: no clock"}
     row = results.row(cfg, tmp_path / run / "fora", run, "fora", entry, scored, timed, scored)
     assert (row["status"], row["fd"], row["fit_s"]) == ("ok", 3.0, 0.0) and "speed_up" not in row
     assert row["reason"] == "fd: few; latency_ms, speed_up: RuntimeError: no clock"
+    assert row["achieved"] == row["planned"] == 0.6
+    off = results.row(cfg, tmp_path / run / "fora", run, "fora", entry, scored | {"macs_counted": 1.1 * macs}, timed, scored)
+    assert off["achieved"] == pytest.approx(0.66) and off["planned"] == 0.6
+    assert "achieved: 0.660 of the full run's MACs, where 0.600 were planned" in off["reason"]
 
 
 def test_the_job_that_samples_names_its_versions():

@@ -33,7 +33,12 @@ def test_a_printed_plugin_holds_the_contract(cls, backbone, place):
     counted = doors.Counted(made.session(model, spec))
     together = sample(model, spec, counted, n=4)
     assert torch.equal(together, sample(model, spec, n=4)) or place
-    counted.rows.clear()
+    each = counted.macs(spec.arch, 4 * spec.rows).view(spec.rows, 4).sum(0)
+    for image in range(4):  # what an image costs in a batch is what it costs alone
+        alone = doors.Counted(made.session(model, spec))
+        sample(model, spec, alone, n=1, first_seed=image)
+        assert cost.total(spec.arch, alone.rows) == each[image]
+    counted.clear()
     dispatched = cost.count_macs(lambda: sample(model, spec, counted, n=1))
     assert cost.total(spec.arch, counted.rows) == dispatched
     assert dispatched < cost.image_macs(spec, cost.full_rows(spec)) or place != -1

@@ -6,7 +6,8 @@ import pytest
 from cachebench.engine import cost
 from cachebench.engine.spec import Arch, Spec
 from cachebench.plugin import loader
-from cachebench.run.match import candidates, match, refined, share, swept
+from cachebench.plugin.method import Method
+from cachebench.run.match import REFINED, candidates, match, refined, share, swept
 
 XL = Arch.from_config({"kind": "dit", "size": "XL/2", "input_size": 32, "channels": 4, "num_classes": 1000})
 SPEC = Spec(XL, "ddim", 20, 1.5, 3)
@@ -116,3 +117,34 @@ def test_a_threshold_that_the_config_gives_is_the_only_one(small_spec, name):
 def test_numbers_between_breakpoints_are_short():
     assert refined([0.0, 0.1, 0.2], [0.123456, 0.15001, 0.15002, 0.3]) == [0.0, 0.1, 0.13, 0.15001, 0.2, 0.3]
     assert refined([3, 2, 1], []) == [3, 2, 1]
+
+
+class Decides(Method):
+    """Decides at run time, as far as the matcher can tell: what a threshold costs is measured."""
+
+    params = {"threshold": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]}
+    knob = "threshold"
+
+    def rows(self, spec, state=None):
+        return None
+
+
+def test_a_run_time_method_is_matched_by_bisection():
+    """A few values are measured, each once; between two of the grid the knob is halved on."""
+    asked = []
+
+    def measure(made, state):
+        asked.append(made.threshold)
+        full = cost.full_rows(SPEC)
+        return full | {name: full[name] * (1 - made.threshold / 10) for name in ("attn", "mlp")}
+
+    budgets = [0.85, 0.55]
+    entries = match(Decides, SPEC, budgets, 0.02, candidates(Decides, SPEC, {}, budgets=budgets, measure=measure))
+    assert [entry["achieved"] for entry in entries] == pytest.approx(budgets, abs=0.002)
+    assert len(asked) == len(set(asked)) <= 2 * (4 + REFINED)
+
+
+def test_what_a_run_time_method_cannot_reach_says_its_nearest_cost():
+    few = candidates(Decides, SPEC, {}, {"threshold": [0, 1]}, [0.5], lambda made, state: cost.full_rows(SPEC))
+    (entry,) = match(Decides, SPEC, [0.5], 0.02, few)
+    assert entry["status"] == "unreachable" and "1.000" in entry["reason"]

@@ -18,7 +18,7 @@ def entries(grid, budgets, tolerance):
     try:
         if refusal := cls(**method.settings(grid)[0]).supports(spec):
             return [{"budget": b, "status": "unsupported", "reason": refusal} for b in budgets]
-        found = candidates(cls, spec, read_states(args.states), grid, measured_rows(cfg, args.run, spec))
+        found = candidates(cls, spec, read_states(args.states), grid, budgets, measured_rows(cfg, args.run, spec))
         return match(cls, spec, budgets, tolerance, found)
     except Exception as error:
         return [{"budget": b, "status": "failed", "reason": reason(error)} for b in budgets]

@@ -23,6 +23,8 @@ for budget in budgets:
         if not row.get("status"):
             values, replicates, errors = scores.score_setting(sample, full, reference, metrics, cfg["samples"]["blocks"])
             row |= {"status": "ok"} | values | {"replicates": replicates}
+            first, beyond = sample["macs"][0], sample["macs"] - sample["macs"][0]  # so that the mean of equal ones is exact
+            row |= {"macs_counted": (first + beyond.mean()).item(), "macs_spread": beyond.std().item()}
             row["errors"] = {name: list(of) for name, of in errors.items()}
     except Exception as error:
         row = {"status": "failed", "reason": reason(error)}

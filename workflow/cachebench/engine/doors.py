@@ -7,6 +7,7 @@ branch    around the attention or the MLP of a block: h -> its value [rows, toke
 
 from collections import Counter
 
+from cachebench.engine.cost import total
 from cachebench.engine.spec import BRANCHES
 
 
@@ -134,29 +135,37 @@ class ScheduledSession(Session):
 
 
 class Counted(Session):
-    """Wraps any session and counts the rows that each site (see `engine.cost`) really computed, {site: rows}; the site "spent"
-    holds MACs. It refuses a value of another shape than the door has: ValueError names the door and both shapes."""
+    """Wraps any session and counts the rows that each site (see `engine.cost`) really computed: `rows` {site: rows}, and of
+    those that were computed for some rows of the batch alone `parts`, [(site, which rows)]. The site "spent" holds MACs. It
+    refuses a value of another shape than the door has: ValueError names the door and both shapes."""
 
     def __init__(self, session):
-        self.session, self.rows = session, Counter()
+        self.session, self.rows, self.parts = session, Counter(), []
+        self.members = None  # the rows that the doors are now passed with; None: all
         self.reset, self.computes = session.reset, session.computes
 
+    def clear(self):
+        self.rows.clear()
+        self.parts.clear()
+
     def begin(self, evaluation, x=None, t=None, y=None):
+        self.x = x
         self.session.begin(evaluation, x, t, y)
 
     def network(self, x, run):
-        value = self.session.network(x, Seen(run, "fixed", self.rows))
+        value = self.session.network(x, Seen(run, "fixed", self))
         return same("network", value, (len(x), *value.shape[1:2], *x.shape[2:]))
 
     def trunk(self, h, run):
-        return same("trunk", self.session.trunk(h, Seen(run, None, self.rows)), h.shape)
+        return same("trunk", self.session.trunk(h, Seen(run, None, self)), h.shape)
 
     def block(self, i, h, run):
-        return same(f"block {i}", self.session.block(i, h, Seen(run, f"block-{i}", self.rows)), h.shape)
+        return same(f"block {i}", self.session.block(i, h, Seen(run, f"block-{i}", self)), h.shape)
 
     def branch(self, i, name, h, run):
-        self.rows["affine"] += len(h) * self.computes(i, name)
-        value = self.session.branch(i, name, h, Seen(run, name, self.rows))
+        if self.computes(i, name):
+            self.add("affine", h, self.members)
+        value = self.session.branch(i, name, h, Seen(run, name, self))
         return same(f"{name} of block {i}", value, h.shape) if hasattr(value, "shape") else value
 
     def output(self, out):
@@ -166,6 +175,22 @@ class Counted(Session):
             self.session.spent = 0.0
         return out
 
+    def add(self, site, h, members):
+        self.rows[site] += len(h)
+        if members is not None:
+            self.parts.append((site, members))
+
+    def macs(self, arch, count):
+        """MACs of each of the `count` rows of a batch: float64 [count], on the CPU."""
+        import torch
+
+        shared = self.rows.copy()
+        found = torch.zeros(count, dtype=torch.float64)
+        for site, members in self.parts:
+            shared[site] -= len(members)
+            found.index_add_(0, members.cpu(), torch.full((len(members),), float(total(arch, {site: 1}))).double())
+        return found + total(arch, shared) / count
+
 
 def same(door, value, shape):
     if value.shape != shape:
@@ -174,21 +199,29 @@ def same(door, value, shape):
 
 
 class Seen:
-    """What is behind a door, each use of it counted in `counts` under its site."""
+    """What is behind a door, each use of it counted under its site; `members`: which rows of the batch it is for."""
 
-    def __init__(self, run, site, counts):
-        self.run, self.site, self.counts = run, site, counts
+    def __init__(self, run, site, counted, members=None):
+        self.run, self.site, self.counted = run, site, counted
+        self.members = counted.members if members is None else members
 
     def __call__(self, h):
         if self.site:
-            self.counts[self.site] += len(h)
-        return self.run(h)
+            self.counted.add(self.site, h, self.members)
+        before, self.counted.members = self.counted.members, self.members
+        try:
+            return self.run(h)
+        finally:
+            self.counted.members = before
 
     def rows(self, index):
-        return Seen(self.run.rows(index), self.site, self.counts)
+        import torch
+
+        every = torch.arange(len(self.counted.x), device=self.counted.x.device) if self.members is None else self.members
+        return Seen(self.run.rows(index), self.site, self.counted, every[index])
 
     def door(self, i, name):
-        return Seen(self.run.door(i, name), name, self.counts)
+        return Seen(self.run.door(i, name), name, self.counted, self.members)
 
     @property
     def branch(self):
@@ -196,10 +229,10 @@ class Seen:
 
     def input(self, h):
         for site in self.run.costs:
-            self.counts[site] += len(h)
+            self.counted.add(site, h, self.members)
         return self.run.input(h)
 
     def values(self, z, tokens=None):
         some = "" if tokens is None else f"@{tokens.shape[1]}/{z.shape[1]}" if self.site == "attn" else f"@{tokens.shape[1]}"
-        self.counts[f"{self.site}{some}"] += len(z)
+        self.counted.add(f"{self.site}{some}", z, self.members)
         return self.run.values(z, tokens)

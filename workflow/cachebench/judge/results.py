@@ -1,5 +1,7 @@
 """The results table: one row per run, method and budget, joined from what the pipeline wrote. Units are in the names."""
 
+import math
+
 from cachebench.engine import cost
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
@@ -11,7 +13,17 @@ from cachebench.setup import matrix, sources
 
 IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "reference")
 OUTCOME = ("budget", "achieved", "setting", "status", "reason")
-COSTS = ("nfe", "macs_per_image", "macs_counted_per_image", "macs_paper", "speed_up", "latency_ms_median", "latency_ms_q25")
+COSTS = (
+    "planned",
+    "achieved_sd",
+    "nfe",
+    "macs_per_image",
+    "macs_counted_per_image",
+    "macs_paper",
+    "speed_up",
+    "latency_ms_median",
+    "latency_ms_q25",
+)
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
 COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "images_to_repay_fit", "latency_device")
 COSTS += ("reused_attn", "reused_mlp")
@@ -52,10 +64,25 @@ def row(cfg, tree, run, name, entry, scored, timed, full):
         return out
     kept = set(columns()).difference(OUTCOME)
     out |= {key: part[key] for part in (timed, scored) for key in part if key in kept}
-    out |= {"macs_counted_per_image": scored["macs_counted"], "latency_batch_size": timed.get("batch_size")}
+    out |= {"latency_batch_size": timed.get("batch_size")} | counted(cfg, run, entry, scored, out["reason"])
     for metric in catalog.of_kind("difference").values() if name != "full" else ():
         out |= metric.compute(scored, full)
     return out | repayment(tree, run, name, entry, timed)
+
+
+def counted(cfg, run, entry, scored, reason):
+    """What the doors counted over all images: `achieved` and its standard deviation over them, beside what was planned. A row
+    that missed its budget by more than the tolerance says so."""
+    spec = matrix.spec(cfg, run)
+    full, planned = cost.image_macs(spec, cost.full_rows(spec)), entry["achieved"]
+    achieved = scored["macs_counted"] / full
+    out = {"macs_counted_per_image": scored["macs_counted"], "achieved_sd": scored["macs_spread"] / full, "planned": planned}
+    if math.isclose(achieved, planned, rel_tol=1e-9):  # known beforehand
+        return out
+    if abs(achieved - planned) > cfg["tolerance"]:
+        missed = f"achieved: {achieved:.3f} of the full run's MACs, where {planned:.3f} were planned"
+        reason = "; ".join(filter(None, [reason, missed]))
+    return out | {"achieved": achieved, "reason": reason}
 
 
 def describe(cfg, run, name):

@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_left
+from functools import cache
 from itertools import pairwise
 
 from cachebench.engine import cost
@@ -9,7 +10,8 @@ from cachebench.plugin.method import label, settings
 from cachebench.run.opening import run_model
 from cachebench.run.sample import start
 
-MEASURED_IMAGES = 8  # images on which the cost of a run-time method is measured
+TRAJECTORIES = 32  # on which the cost of a run-time method is measured: noise of their own, never that of scored samples
+REFINED = 8  # values of a knob that are tried between two of its grid
 
 
 def swept(cls, spec, states, overrides=None):
@@ -42,13 +44,48 @@ def refined(values, breakpoints):
     return sorted([*values, *added]) if added else values
 
 
-def candidates(cls, spec, states, overrides=None, measure=None):
-    """[(params, counts of one row)] of `swept`. `measure(method, state)` counts what a run-time method computes."""
-    found = []
+def candidates(cls, spec, states, overrides=None, budgets=(), measure=None):
+    """[(params, counts of one row)] of `swept`. Of a run-time method those that a search for the `budgets` looks at, counted by
+    `measure(method, state)`."""
+    found, decided = [], {}
     for params, method, state in swept(cls, spec, states, overrides):
         rows = method.rows(method.sampler(spec), state)
-        found.append((params, measure(method, state) if rows is None else rows))
+        if rows is not None:
+            found.append((params, rows))
+            continue
+        others = label({name: value for name, value in params.items() if name != cls.knob})
+        decided.setdefault(others, []).append((params, state))
+    for group in decided.values():
+        found += searched(cls, spec, group, budgets, measure)
     return found
+
+
+def searched(cls, spec, group, budgets, measure):
+    """[(params, counts)] that a bisection for each budget looks at, of `group`, [(params, state)] along the knob from saving
+    nothing to saving most. Cost falls along it on average. Between two neighbours that leave a budget between them, a knob of
+    numbers is halved further."""
+    values, (first, state), seen = [params[cls.knob] for params, _ in group] if cls.knob else [None], group[0], {}
+
+    def off(value):
+        params = first | ({cls.knob: value} if cls.knob else {})
+        if value not in seen:
+            made = cls(**params)
+            rows = measure(made, state)
+            seen[value] = (params, rows), share(spec, made, rows)[1]
+        return seen[value][1]
+
+    for budget in budgets:
+        low, high = 0, len(values) - 1
+        off(values[low])
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if off(values[middle]) > budget else (low, middle)
+        ends = [values[low], values[high]]
+        off(ends[1])
+        for _ in range(REFINED if all(isinstance(end, float) for end in ends) else 0):
+            between = sum(ends) / 2
+            ends = [between, ends[1]] if off(between) > budget else [ends[0], between]
+    return [candidate for candidate, _ in seen.values()]
 
 
 def share(spec, method, rows):
@@ -93,15 +130,24 @@ def match(cls, spec, budgets, tolerance, found):
 
 
 def measured_rows(cfg, run, spec):
-    """measure(method, state) -> counts of one row, for methods that decide at run time: averages over a few images."""
+    """measure(method, state) -> counts of one row, for methods that decide at run time: averages over TRAJECTORIES, on the
+    run's device. The network is loaded once, when it is first needed."""
+
+    @cache
+    def network():
+        from cachebench.engine import device
+
+        return run_model(cfg, run, device.pick())
 
     def measure(chosen, state):
         from cachebench.engine import doors, trajectory
 
-        own = chosen.sampler(spec)
-        model = chosen.prepare(run_model(cfg, run, "cpu"), state)
+        own, batch = chosen.sampler(spec), cfg["samples"]["batch_size"]
+        model = chosen.prepare(network(), state)
         session = doors.Counted(chosen.session(model, own, state))
-        trajectory.run(model, own, session, *start(cfg["samples"], own.arch, range(MEASURED_IMAGES)))
-        return {site: count / (MEASURED_IMAGES * own.rows) for site, count in session.rows.items()}
+        for first in range(0, TRAJECTORIES, batch):
+            part = range(first, min(first + batch, TRAJECTORIES))
+            trajectory.run(model, own, session, *start(cfg["samples"], own.arch, part, "match"))
+        return {site: count / (TRAJECTORIES * own.rows) for site, count in session.rows.items()}
 
     return measure

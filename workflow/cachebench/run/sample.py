@@ -1,25 +1,24 @@
 """Samples of one setting: the noise they start from, and a shard of them with its features."""
 
 import sys
-from collections import Counter
 from functools import partial
 
-from cachebench.engine import cost
 from cachebench.setup import matrix
 
 
-def start(samples, arch, indices):
-    """(noise, labels, draw) of the samples with these indices, as `trajectory.run` takes them."""
+def start(samples, arch, indices, *key):
+    """(noise, labels, draw) of the samples with these indices, as `trajectory.run` takes them. With a `key` the noise is not
+    that of samples that are scored."""
     from cachebench.engine import seeds
 
     numbers = [samples["first_seed"] + i for i in indices]
-    draw = partial(seeds.noise, numbers, arch.sample_shape)
+    draw = partial(seeds.noise, numbers, arch.sample_shape, *key)
     return draw(), seeds.labels(numbers, arch.num_classes, samples["labels"]), draw
 
 
 def sample_shard(samples, setting, decode, extractor, shard):
-    """({features, latents, images, and logits and spatial where the extractor has them} of a shard, {macs_counted: MACs per
-    image that ran, batch_size_used, and a reason if a smaller batch matters}).
+    """({features, latents, images, macs (of each image, as the doors counted them), and logits and spatial where the extractor
+    has them} of a shard, {batch_size_used, and a reason if a smaller batch matters}).
 
     Images are turned into features batch by batch; only the first `paired` samples keep latents and images. Nothing waits for
     a GPU before the last batch is under way."""
@@ -31,12 +30,12 @@ def sample_shard(samples, setting, decode, extractor, shard):
 
     size, batch = samples["shard_size"], samples["batch_size"]
     indices = range(shard * size, min((shard + 1) * size, matrix.total(samples)))
-    session, rows = doors.Counted(setting.session()), Counter()
+    session, arch, halves = doors.Counted(setting.session()), setting.spec.arch, setting.spec.rows
     finite = torch.ones((), dtype=torch.bool, device=next(setting.model.parameters()).device)
 
     def sample(part):
-        session.rows.clear()
-        noise, labels, draw = start(samples, setting.spec.arch, part)
+        session.clear()
+        noise, labels, draw = start(samples, arch, part)
         x = trajectory.run(setting.model, setting.spec, session, noise, labels, draw)
         if x.shape != noise.shape:
             raise ValueError(f"samples have shape {tuple(x.shape)}, expected {tuple(noise.shape)}")
@@ -46,13 +45,13 @@ def sample_shard(samples, setting, decode, extractor, shard):
         found = extract(extractor, images)
         for name, values in (("latents", x), ("images", images)):
             found[name] = values[:kept].clone()  # a view would keep the whole batch in memory
-        rows.update(session.rows)
+        found["macs"] = session.macs(arch, halves * len(part)).view(halves, -1).sum(0)  # both halves of a guided pair
         return found
 
     parts, used = in_batches(sample, indices, batch)
     if not finite:
         raise ValueError(f"among the samples {indices[0]} to {indices[-1]} are NaN or infinity")
-    facts = {"macs_counted": cost.total(setting.spec.arch, rows) / len(indices), "batch_size_used": used}
+    facts = {"batch_size_used": used}
     if used < batch and setting.method.batch_dependent:
         facts["reason"] = f"Memory sufficed for batches of {used}, not {batch}, and this method's samples depend on the batch."
     return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}, facts
