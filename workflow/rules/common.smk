@@ -216,3 +216,30 @@ def calibration_identity():
     if sources.is_made(CONFIG, given):
         return canonical(given, {file["name"]: file["sha256"] for file in CONFIG["data"]["files"]})
     return downloads.digest(given) if os.path.exists(given) else ""
+
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def plotted(per, run=None, **said):
+    """The files of the figures that are drawn for each run, or for all."""
+    marked, said = [], said | {"caption": "../report/figure.rst", "category": "Figures"}
+    for name, ending in itertools.product(captions(per), FORMATS):
+        marked.append(report(TREE.figure(name, ending, run), labels={"figure": name, "format": ending}, **said))
+    return marked
+
+
+def captions(per):
+    """{figure: its caption} of those that are drawn for each run, or for all."""
+    return {figure.name: figure.caption for figure in figures.wanted(CONFIG, per)}
+
+
+def drawn_from(*runs):
+    """The files that figures of these runs may read, besides the tables."""
+    return {
+        "settings": [TREE.settings(run, name) for run in runs for name in methods_of(run)],
+        "fits": [file for run in runs for file in fits_of(run)],
+        "images": [file for run in runs for file in images_of(run)],
+        "scores": [TREE.scores(run, name) for run in runs for name in methods_of(run)],
+        "trace": [TREE.trace(run) for run in runs],
+    }

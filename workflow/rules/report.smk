@@ -17,7 +17,7 @@ rule collect:
     conda:
         "../../environment.yml"
     params:
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
         config=canonical(CONFIG),
         code=code("collect"),
     shell:
@@ -41,7 +41,7 @@ rule comparisons:
     conda:
         "../../environment.yml"
     params:
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
         code=code("comparisons"),
     shell:
         "$PYTHON $SCRIPTS/comparisons.py --results {input.results} --folder {params.results} --out {output} > {log} 2>&1"
@@ -49,7 +49,6 @@ rule comparisons:
 
 TEMPLATE = [PACKAGE / f"report/page/page.{ending}" for ending in ("html.j2", "css", "js")]
 FIGURES = PACKAGE / "report/figures"
-FORMATS = ("png", "svg", "pdf")
 
 
 rule tables:
@@ -97,34 +96,10 @@ rule schedule_files:
     conda:
         "../../environment.yml"
     params:
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
         code=code("schedule_files"),
     shell:
         "$PYTHON $SCRIPTS/schedule_files.py --run {wildcards.run} --folder {params.results} --out {output} > {log} 2>&1"
-
-
-def plotted(per, run=None, **said):
-    """The files of the figures that are drawn for each run, or for all."""
-    marked, said = [], said | {"caption": "../report/figure.rst", "category": "Figures"}
-    for name, ending in itertools.product(captions(per), FORMATS):
-        marked.append(report(TREE.figure(name, ending, run), labels={"figure": name, "format": ending}, **said))
-    return marked
-
-
-def captions(per):
-    """{figure: its caption} of those that are drawn for each run, or for all."""
-    return {figure.name: figure.caption for figure in figures.wanted(CONFIG, per)}
-
-
-def drawn_from(*runs):
-    """The files that figures of these runs may read, besides the tables."""
-    return {
-        "settings": [TREE.settings(run, name) for run in runs for name in methods_of(run)],
-        "fits": [file for run in runs for file in fits_of(run)],
-        "images": [file for run in runs for file in images_of(run)],
-        "scores": [TREE.scores(run, name) for run in runs for name in methods_of(run)],
-        "trace": [TREE.trace(run) for run in runs],
-    }
 
 
 rule plots:
@@ -141,7 +116,7 @@ rule plots:
         "../../environment.yml"
     params:
         run="--run {run}",
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
         captions=captions("run"),
         code=closure.digest([SCRIPTS / "plots.py", FIGURES]),
     shell:

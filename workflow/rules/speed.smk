@@ -20,7 +20,7 @@ rule speed:
     resources:
         gpu=GPU,
     params:
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
         said=canonical(*(CONFIG[key] for key in ("runs", "backbones", "speed", "methods"))),
         code=closure.digest([SCRIPTS / "speed.py", PACKAGE / "engine", loader.FOLDER]),
     shell:

@@ -22,7 +22,7 @@ rule trace:
         gpu=GPU,
     params:
         identity=identity("trace"),
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
         samples=lambda wildcards: canonical(
             CONFIG["trace"], {key: CONFIG["samples"][key] for key in ("first_seed", "labels", "batch_size")}
         ),

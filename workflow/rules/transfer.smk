@@ -23,7 +23,7 @@ rule transfer_column:
         gpu=GPU,
     params:
         identity=identity("transfer"),
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
         samples=canonical(CONFIG["samples"], CONFIG["tolerance"]),
         budgets=lambda wildcards: matrix.budgets(CONFIG, wildcards.run),
     shell:
