@@ -155,9 +155,9 @@ def test_two_runs_in_a_row_are_identical(run):
 
 
 def test_a_sample_does_not_depend_on_its_batch(cls, run):
-    if cls.batch_dependent:
-        pytest.skip("declares itself batch dependent")
     setting = run(0.5)
+    if setting.method.batch_dependent:
+        pytest.skip("declares itself batch dependent")
     together = setting.sample(n=4)
     for n, first_seed in ((1, 0), (1, 3), (2, 1)):
         assert relative(setting.sample(n=n, first_seed=first_seed), together[first_seed : first_seed + n]) < 1e-4

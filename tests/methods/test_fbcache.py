@@ -1,0 +1,95 @@
+"""First-Block-Cache and DBCache: what diffusers, cache-dit and ParaAttention compute, and the card's invariants on both backbones."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cachebench.engine import doors, trajectory
+from cachebench.plugin.loader import plugin
+from helpers import relative, sample
+
+BATCH = {"decision": "batch"}
+VECTORS = [(f"diffusers_thr{t}", BATCH | {"threshold": t}) for t in (0.05, 0.98, 1.01, 1.2)]
+VECTORS += [("paraattention_thr1.01", BATCH | {"threshold": 1.01})]
+VECTORS += [
+    ("cachedit_F1B0_W1_thr0.98", BATCH | {"threshold": 0.98, "form": "cache-dit"}),
+    ("cachedit_F2B1_W3_thr0.98", BATCH | {"threshold": 0.98, "form": "cache-dit", "front": 2, "back": 1, "warmup": 3}),
+    (
+        "cachedit_F1B1_W2_thr1_MC3",
+        BATCH | {"threshold": 1.0, "form": "cache-dit", "back": 1, "warmup": 2, "max_continuous": 3},
+    ),
+]
+
+
+class Watched(doors.Counted):
+    """Notes the guided output of every evaluation, and how many blocks each ran."""
+
+    def __init__(self, session):
+        super().__init__(session)
+        self.outs, self.blocks = [], []
+
+    def output(self, out):
+        self.outs.append(super().output(out))
+        self.blocks.append(sum(count for site, count in self.rows.items() if site.startswith("block-")) / len(self.x))
+        self.rows.clear()
+        return self.outs[-1]
+
+
+@pytest.fixture(scope="module")
+def released():
+    from conftest import SHARED
+
+    path = SHARED / "golden/fbcache_dit_tiny.safetensors"
+    if not path.exists():
+        pytest.skip(f"needs {path}, which is not part of the repository")
+    return load_file(path)
+
+
+@pytest.mark.parametrize(("key", "params"), VECTORS, ids=[key for key, _ in VECTORS])
+def test_agrees_with_the_libraries(released, golden, model, spec, key, params):
+    spec, of = spec.with_steps(20), {k.rpartition("/")[2]: v for k, v in released.items() if k.startswith(f"ddim20/{key}/")}
+    watched = Watched(plugin("fbcache")(**params).session(model, spec))
+    found = trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"])
+    blocks = of["blocks_run"] if "blocks_run" in of else torch.where(of["compute"].bool(), 4, 1)
+    assert watched.blocks == blocks.tolist()
+    assert relative(torch.stack(watched.outs)[:, :, :4], of["eps"]) < 1e-5
+    assert relative(found, of["latents"]) < 1e-5
+
+
+@pytest.fixture(scope="module", params=[("small_model", "small_spec"), ("small_uvit", "small_uvit_spec")], ids=["dit", "uvit"])
+def backbone(request):
+    return tuple(request.getfixturevalue(name) for name in request.param)
+
+
+@pytest.mark.parametrize("decision", ["sample", "half", "batch"])
+def test_a_threshold_of_zero_is_the_full_run_and_a_large_one_computes_the_first_evaluation_only(backbone, decision):
+    model, spec = backbone
+    never = plugin("fbcache")(threshold=0.0, decision=decision).session(model, spec)
+    assert torch.equal(sample(model, spec, never), sample(model, spec))
+    watched = Watched(plugin("fbcache")(threshold=1e9, decision=decision).session(model, spec))
+    sample(model, spec, watched)
+    assert watched.blocks == [spec.arch.blocks, *[1] * (spec.num_evaluations - 1)]
+
+
+def test_samples_decide_for_themselves(backbone):
+    """In a batch as alone, in any order; some rows compute where others reuse."""
+    model, spec = backbone
+    for threshold in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7):
+        made = plugin("fbcache")(threshold=threshold)
+        watched = Watched(made.session(model, spec))
+        together = sample(model, spec, watched, n=6)
+        if any(count not in (1, spec.arch.blocks) for count in watched.blocks):
+            break
+    else:
+        raise AssertionError("at no threshold did some samples compute where others reused")
+    for image in (0, 5):
+        alone = sample(model, spec, made.session(model, spec), n=1, first_seed=image)
+        assert relative(alone, together[image : image + 1]) < 1e-4
+
+
+def test_what_leaves_nothing_to_reuse_or_lacks_its_skips_is_refused(small_spec, uvit_spec):
+    assert "leave none of 2" in plugin("fbcache")(front=2).supports(small_spec)
+    assert "needs as many front blocks" in plugin("fbcache")(front=1, back=2).supports(uvit_spec)
+    assert plugin("fbcache")(front=2, back=2).supports(uvit_spec) is None
+    with pytest.raises(ValueError, match="decision: unknown 'all'; allowed: sample, half, batch"):
+        plugin("fbcache")(decision="all").session(None, small_spec)
