@@ -1,4 +1,4 @@
-"""First-Block-Cache and DBCache: the first blocks' change decides whether the others' increment is reused (diffusers, cache-dit).
+"""First-Block-Cache and DBCache: the first blocks' change decides whether the others are reused (diffusers, cache-dit).
 
 The first `front` blocks always run. Where what they add to the stream differs from what they added when all was computed last
 by less than `threshold`, what the middle blocks added then is added again; the last `back` blocks run on top of it."""

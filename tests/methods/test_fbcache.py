@@ -1,4 +1,4 @@
-"""First-Block-Cache and DBCache: what diffusers, cache-dit and ParaAttention compute, and the card's invariants on both backbones."""
+"""First-Block-Cache and DBCache: what diffusers, cache-dit and ParaAttention compute, and the card's invariants."""
 
 import pytest
 import torch
