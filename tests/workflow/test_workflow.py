@@ -268,7 +268,8 @@ def test_every_configuration_passes_its_check():
     from cachebench.setup import check, config
 
     for path in sorted((ROOT / "config").glob("*.yaml")):
-        check.check(config.read(path), path)
+        if path.name != "queue.yaml":  # the training queue, of which no run is made
+            check.check(config.read(path), path)
 
 
 def test_all_methods_are_planned_on_every_run(tmp_path):
