@@ -94,7 +94,7 @@ def test_a_row_that_ran_shows_its_reason_and_greys_what_it_lacks(html):
 def test_the_table_sorts_in_a_browser(html, browser):  # noqa: F811
     visit(browser, html[0])
     names = "[...document.querySelectorAll('table.compared tbody')][4].querySelectorAll('tr:not(.group) th')"
-    for column, expected in ((2, ["L2c", "Random skip", "Fora"]), (1, ["Fewer_steps", "Fora", "Fora spread"])):
+    for column, expected in ((2, ["L2c", "Random skip", "Fora"]), (1, ["Fewer steps", "Fora", "Fora spread"])):
         click(browser, f"table.compared thead th:nth-child({column}) button")
         shown = browser.execute_script(f"return [...{names}].map(one => one.firstChild.textContent.trim())")
         assert shown[: len(expected)] == expected
