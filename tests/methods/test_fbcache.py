@@ -35,14 +35,9 @@ class Watched(doors.Counted):
         return self.outs[-1]
 
 
-@pytest.fixture(scope="module")
-def released():
-    from conftest import SHARED
-
-    path = SHARED / "golden/fbcache_dit_tiny.safetensors"
-    if not path.exists():
-        pytest.skip(f"needs {path}, which is not part of the repository")
-    return load_file(path)
+@pytest.fixture
+def released(shared):
+    return load_file(shared("golden/fbcache_dit_tiny.safetensors"))
 
 
 @pytest.mark.parametrize(("key", "params"), VECTORS, ids=[key for key, _ in VECTORS])

@@ -11,14 +11,9 @@ from cachebench.plugin.loader import plugin
 from helpers import relative, sample
 
 
-@pytest.fixture(scope="module")
-def released(request):
-    from conftest import SHARED
-
-    path = SHARED / "golden/taylorseer_dit_tiny.safetensors"
-    if not path.exists():
-        pytest.skip(f"needs {path}, which is not part of the repository")
-    return load_file(path)
+@pytest.fixture
+def released(shared):
+    return load_file(shared("golden/taylorseer_dit_tiny.safetensors"))
 
 
 # Interval, order and steps of the vectors, and the shares of the MACs that the card derives, by interval.

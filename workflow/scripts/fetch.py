@@ -7,8 +7,7 @@ from cachebench.setup import config
 args = arguments(__doc__, "config?", "name", "out")
 
 entry = config.load(args.config)["data"]
-fetch = datasets.fetch_cifar10 if entry["kind"] == "cifar10" else datasets.fetch
 try:
-    fetch(next(file for file in entry["files"] if file["name"] == args.name), entry["folders"], args.out)
+    datasets.fetcher(entry)(next(file for file in entry["files"] if file["name"] == args.name), entry["folders"], args.out)
 except ValueError as error:
     raise SystemExit(str(error)) from None

@@ -94,11 +94,16 @@ def fetch_cifar10(entry, folders, out):
     _in_turn(entry["name"], local, entry["urls"], Path(out).with_suffix(".tar.gz"), write)
 
 
+def fetcher(source):
+    """What fetches a file of a config's `data`: `fetch`, or of CIFAR-10 `fetch_cifar10`."""
+    return fetch_cifar10 if source.get("kind") == "cifar10" else fetch
+
+
 def training(source, folders):
     """(images [n, C, H, W] uint8, labels [n] int64) of a config's `data`, fetched where they are not there yet."""
-    fetch_one, paths = fetch_cifar10 if source.get("kind") == "cifar10" else fetch, []
+    paths = []
     for entry in source["files"]:
         paths.append(ROOT / "data" / entry["name"])
         if not paths[-1].exists():
-            fetch_one(entry, folders, paths[-1])
+            fetcher(source)(entry, folders, paths[-1])
     return load(paths[0], paths[-1])

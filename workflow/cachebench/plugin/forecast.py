@@ -62,6 +62,8 @@ class ForecastSession(ScheduledSession):
 
     def __init__(self, schedule, forecaster):
         self.forecaster = forecaster
+        evaluations = np.arange(len(schedule.compute))[:, None, None]
+        self.last_skipped = np.where(schedule.compute, -1, evaluations).max(axis=0).tolist()  # of every branch; -1: never
         super().__init__(schedule)
 
     def reset(self):
@@ -69,7 +71,7 @@ class ForecastSession(ScheduledSession):
 
     def read_later(self, i, name):
         """Whether a later evaluation skips this branch."""
-        return any(not row[i][BRANCHES.index(name)] for row in self.compute[self.evaluation + 1 :])
+        return self.last_skipped[i][BRANCHES.index(name)] > self.evaluation
 
     def branch(self, i, name, h, run):
         now, site = self.evaluation, (i, name)

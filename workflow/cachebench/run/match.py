@@ -53,11 +53,15 @@ def candidates(cls, spec, states, overrides=None, budgets=(), measure=None):
         if rows is not None:
             found.append((params, rows))
             continue
-        others = label({name: value for name, value in params.items() if name != cls.knob})
-        decided.setdefault(others, []).append((params, state))
+        decided.setdefault(without_knob(cls, params), []).append((params, state))
     for group in decided.values():
         found += searched(cls, spec, group, budgets, measure)
     return found
+
+
+def without_knob(cls, params):
+    """Label of the other parameters."""
+    return label({name: value for name, value in params.items() if name != cls.knob})
 
 
 def searched(cls, spec, group, budgets, measure):
@@ -105,7 +109,7 @@ def pick(cls, found, budget, tolerance):
 
     groups = {}
     for one in found:
-        groups.setdefault(label({name: value for name, value in one[0].items() if name != cls.knob}), []).append(one)
+        groups.setdefault(without_knob(cls, one[0]), []).append(one)
     nearest = [min(group, key=off) for group in groups.values()]
     return next((one for one in nearest if off(one) <= tolerance), min(nearest, key=off))
 
