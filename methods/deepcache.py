@@ -51,7 +51,7 @@ class DeepCache(SpanMethod):
                 return found
             power = max(1.0, power - 0.02)
 
-    def span(self, spec):
+    def span(self, spec, evaluation):
         return range(self.branch, spec.arch.blocks - self.branch)
 
     def keeps(self, spec):

@@ -79,7 +79,7 @@ class BlockCaching(Method):
     def only_reuses(self, spec):
         return not self.iterations
 
-    def predictor(self, model, state):
+    def predictor(self, model, spec, state):
         if not state or "scale_shift" not in state:
             return None
         from .scale_shift import stand_in

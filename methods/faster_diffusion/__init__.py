@@ -50,7 +50,7 @@ class FasterDiffusion(SpanMethod):
             raise ValueError(f"keys: {self.keys} is outside {fewest} to {spec.num_evaluations}")
         return mids_first(spec, self.keys, layouts[self.layout])
 
-    def span(self, spec):
+    def span(self, spec, evaluation):
         largest = largest_encoder(spec.arch)
         if not 1 <= self.encoder <= largest:
             raise ValueError(f"encoder: {self.encoder} is outside 1 to {largest}")
@@ -59,7 +59,7 @@ class FasterDiffusion(SpanMethod):
     def keeps(self, spec):
         return "each" if spec.arch.kind == "uvit" else "last"
 
-    def revise(self, model, state):
+    def revise(self, model, spec, state):
         if self.port == "strict":
             return None
         time = next(model.parameters()).new_tensor(state["time"])

@@ -10,7 +10,6 @@ import torch
 from cachebench.engine import cost
 from cachebench.engine.spec import Spec
 from cachebench.plugin import loader
-from cachebench.report.files_of_run import Files
 from engine.test_uvit import h2, on_meta
 from helpers import Spy, relative, sample
 
@@ -235,14 +234,3 @@ def test_on_dit_it_goes_by_another_name(spec, uvit_spec):
 def test_the_branch_that_was_published_comes_first():
     grid = loader.plugin("deepcache.uniform").grid(Spec(h2(), "ddim", 50))
     assert grid["branch"][0] == 2 and sorted(grid["branch"]) == list(range(1, 15))
-
-
-def test_the_heat_map_shows_its_mask(uvit_spec, monkeypatch):
-    files = Files({}, None, "nowhere")
-    files.spec, entry = uvit_spec, {"params": {"interval": 2, "branch": 1}}
-    mask = files.mask("deepcache.uniform", entry)
-    assert not mask[2, 1:4].any() and mask.sum() == mask.size - 3 * 3 * 2
-    running = loader.plugin("deepcache.uniform")
-    monkeypatch.setattr(running, "rows", lambda self, spec, state: None)
-    monkeypatch.setattr(loader, "plugin", lambda name: running)
-    assert files.mask("deepcache.uniform", entry) == "decided\nwhile running"

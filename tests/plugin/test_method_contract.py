@@ -8,14 +8,9 @@ import pytest
 import torch
 
 from cachebench.engine import cost, trajectory
-from cachebench.engine.doors import Counted
-from cachebench.files import atomic
 from cachebench.plugin import loader, method
-from cachebench.plugin.problem import Problem
 from helpers import Spy, inputs, random_state, relative, sample
-
-# For methods that train; so violent that L2C's scores reach the ends of their range.
-QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "samples": 4, "rounds": 2}
+from quick import Run, chosen, fit
 
 
 @pytest.fixture(scope="module", params=[*(one for stem in loader.available() for one in loader.ids(stem)), "fora+taylor2"])
@@ -40,52 +35,6 @@ def run(cls, backbone, tmp_path_factory):
         pytest.skip(reason)
     fitted = functools.cache(lambda spec: fit(cls, model, spec, tmp_path_factory.mktemp("fit")) if cls.has_fit() else None)
     return lambda place, spec=spec: Run(chosen(cls, spec, place), spec, model, fitted(spec))
-
-
-class Run:
-    """A method set up as the pipeline sets it up."""
-
-    def __init__(self, chosen, spec, model, state):
-        self.method, self.state, self.spec = chosen, state, chosen.sampler(spec)
-        self.model = chosen.prepare(model, state)
-
-    def session(self):
-        return self.method.session(self.model, self.spec, self.state)
-
-    def sample(self, session=None, n=3, first_seed=0):
-        return sample(self.model, self.spec, session or self.session(), n, first_seed)
-
-    def macs(self):
-        """Analytic MACs of an image; for a run-time method from the counted rows of one image."""
-        rows = self.method.rows(self.spec, self.state)
-        if rows is None:
-            session = Counted(self.session())
-            self.sample(session, n=1)
-            rows = {site: count / self.spec.rows for site, count in session.rows.items()}
-        return cost.image_macs(self.spec, rows)
-
-
-def chosen(cls, spec, place):
-    params = {name: values[0] for name, values in cls.grid(spec).items()} | quick(cls)
-    if cls.knob:
-        values = cls.grid(spec)[cls.knob]
-        params[cls.knob] = values[round(place * (len(values) - 1))]
-    return cls(**params)
-
-
-def quick(cls):
-    return {name: value for name, value in QUICK.items() if name in cls.params}
-
-
-def fit(cls, model, spec, folder):
-    """State of a very short fit on four random images, written and read as the pipeline does it."""
-    g = torch.Generator().manual_seed(0)
-    latents = torch.randn(4, *spec.arch.sample_shape, generator=g)
-    labels = torch.arange(4) % spec.arch.num_classes
-    state, curve = cls(**quick(cls)).fit(Problem(model, spec, latents, labels, folder / "partial"))
-    assert len(curve) > 0
-    atomic.write_tensors(folder / "state.safetensors", state)
-    return atomic.read_tensors(folder / "state.safetensors", "np")[0]
 
 
 def test_constructs_from_defaults_and_describes_itself(cls):
@@ -149,15 +98,16 @@ def test_two_runs_in_a_row_are_identical(run):
     setting = run(0.5)
     session = setting.session()
     first = setting.sample(session)
-    setting.sample(session, n=2, first_seed=9)
-    assert torch.equal(setting.sample(session), first)
+    if not setting.method.across_samples:  # whose session remembers
+        setting.sample(session, n=2, first_seed=9)
+        assert torch.equal(setting.sample(session), first)
     assert torch.equal(run(0.5).sample(), first)
 
 
 def test_a_sample_does_not_depend_on_its_batch(cls, run):
     setting = run(0.5)
-    if setting.method.batch_dependent:
-        pytest.skip("declares itself batch dependent")
+    if setting.method.batch_dependent or setting.method.across_samples:
+        pytest.skip("declares itself dependent on the batch")
     together = setting.sample(n=4)
     for n, first_seed in ((1, 0), (1, 3), (2, 1)):
         assert relative(setting.sample(n=n, first_seed=first_seed), together[first_seed : first_seed + n]) < 1e-4

@@ -63,7 +63,8 @@ def write_setting(folder, name, entries, pictures, noise):
     for entry in entries:
         if not entry.get("status"):
             images = pictures + noise * np.random.default_rng(1).normal(0, 60 * (1 - entry["budget"]), pictures.shape)
-            tensors = {"images": torch.from_numpy(images.clip(0, 255).astype(np.uint8))}
+            tensors = {"images": torch.from_numpy(images.clip(0, 255).astype(np.uint8)), "macs": torch.ones(len(images))}
+            tensors["computed"] = torch.full((1, 2, 8, 2), 0.25 * len(images))
             atomic.write_tensors(folder / name / str(entry["budget"]) / "shard-0.safetensors", tensors)
 
 
@@ -353,12 +354,11 @@ def test_ties_are_marked_and_the_best_beyond_doubt_is_bold(synthetic):
     assert marks["dit-20/full/1"] == marks["dit-20/fora/0.9"] == {}
 
 
-def test_masks_and_images_are_those_of_the_files(synthetic):
+def test_shares_and_images_are_those_of_the_files(synthetic):
     folder, data = synthetic[0].parent, synthetic[1]
     files = Files(config.load(folder / "config.yaml"), "dit-20", folder)
     setting = next(one for one in data["settings"] if one["id"] == "dit-20/l2c/0.5")
-    mask = files.mask("l2c", files.entries("l2c")[BUDGETS.index(0.5)])
-    assert [[int(c) for c in site] for site in setting["mask"]] == mask.reshape(len(mask), -1).T.astype(int).tolist()
+    assert setting["computed"] == [[25, 25]] * 16
     own, full = files.images("l2c", 0.5).astype(int), files.images("full", 1.0).astype(int)
     assert setting["images"]["difference"] == collect.strip((255 - np.minimum(4 * abs(own - full), 255)).astype(np.uint8))
 
@@ -392,7 +392,7 @@ def test_page_is_made_of_whatever_is_there(case, tmp_path):
     assert html.count("missing: results.csv has no such row") >= (37 if case == "one run of two" else 0)
     assert all(f'data-id="{one["id"]}"' in html for one in data["settings"])
     if case in ("no files", "torn files"):
-        assert not any("mask" in one or "images" in one for one in data["settings"])
+        assert not any("computed" in one or "images" in one for one in data["settings"])
 
 
 def test_the_command_names_the_files_of_the_setting(synthetic):

@@ -30,7 +30,7 @@ CONFIG = {
     "methods": ["fewer_steps", "fora", "l2c"],
     "budgets": [0.8, 0.5],
     "params": {"l2c": {"lambda": [0.1], "iterations": [5], "lr": [1.0], "batch_size": [2]}},
-    "samples": {"first_seed": 0, "labels": "balanced"},
+    "samples": {"first_seed": 0, "labels": "balanced", "count": 12, "blocks": 1, "shard_size": 6},
     "tolerance": 0.02,
     "latency": {"batch_size": 8},
     "extractor": {"name": "tiny_cnn"},
@@ -83,6 +83,16 @@ def write_images(files, name, budget, count, shards=1):
     for shard in range(shards):
         images = torch.full((count, 1, 28, 28), 10 * (shard + 1), dtype=torch.uint8)
         atomic.write_tensors(files.tree.shard("r_1", name, budget, shard), {"images": images})
+
+
+def write_computed(files, name, budget, shares):
+    """Two shards of 6 images, in which each site was computed by these shares of them, on average over both."""
+    import torch
+
+    sums = torch.tensor(shares)[None] * 6
+    for shard, apart in enumerate((0.5, -0.5)):
+        tensors = {"computed": sums + apart, "macs": torch.ones(6)}
+        atomic.write_tensors(files.tree.shard("r_1", name, budget, shard), tensors)
 
 
 def words(figure):
@@ -214,17 +224,17 @@ def test_figures_of_a_run_without_numbers_say_so(files):
     assert "No images" in words(figures.load("samples").draw(files))
 
 
-def test_masks_and_words_stand_where_they_belong(files):
-    write_fit(files)
-    fewer, l2c = (files.entries(name)[0] for name in ("fewer_steps", "l2c"))
-    assert files.mask("fewer_steps", fewer).shape == (5, 2, 2) and files.mask("fewer_steps", fewer).all()
-    mask = files.mask("l2c", l2c)
-    assert mask.shape == (6, 2, 2) and mask[::2].all() and not mask[1::2].all()
-    assert files.mask("fora", files.entries("fora")[0]) == "unreachable"
+def test_what_was_computed_and_words_stand_where_they_belong(files):
+    fewer, l2c = np.ones((5, 2, 2)), np.ones((6, 2, 2))
+    l2c[1::2] = 0.25
+    write_computed(files, "fewer_steps", 0.8, fewer)
+    write_computed(files, "l2c", 0.8, l2c)
+    assert np.allclose(files.computed("l2c", files.entries("l2c")[0]), l2c)
+    assert files.computed("fora", files.entries("fora")[0]) == "unreachable"
     figure = figures.load("schedules").draw(files)
     text = words(figure)
-    assert "unreachable" in text and "budget 0.8" in text and f"{100 * mask.mean():.0f} % of 24 cells" in text
-    assert len([axis for axis in figure.axes if axis.images]) == 4
+    assert "unreachable" in text and "budget 0.8" in text and f"{100 * l2c.mean():.0f} % of 24 cells" in text
+    assert "not sampled" in text and len([axis for axis in figure.axes if axis.images]) == 2
 
 
 def test_router_scores_are_those_of_the_cached_evaluations(files):

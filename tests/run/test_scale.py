@@ -59,6 +59,8 @@ def test_eight_shards_and_one_give_the_same_features(fora, extractor, tmp_path):
             paths.append(tmp_path / f"{count}/shard-{shard}.safetensors")
             atomic.write_tensors(paths[-1], *sample.sample_shard(chosen, fora, identity, extractor, shard))
         joined[count], _ = shards.join_shards(reversed(paths))
+        shares = joined[count].pop("computed").sum(0) / COUNT
+        assert torch.equal(shares, torch.tensor(fora.method.schedule(fora.spec).compute).double())
     assert set(joined[1]["macs"].tolist()) == {cost.image_macs(fora.spec, fora.method.rows(fora.spec, None))}
     lengths = {name: len(values) for name, values in joined[1].items()}
     assert lengths == dict(features=16, logits=16, macs=16, latents=3, images=3)

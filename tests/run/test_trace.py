@@ -39,7 +39,8 @@ def test_states_are_the_same_until_the_first_reuse_and_differ_after_it(small_uvi
     own = recorded(small_uvit, small_uvit_spec, doors.ScheduledSession(Schedule(mask)))
     equal = [torch.equal(a, b) for a, b in zip(own, full, strict=True)]
     assert equal == [True] * 5 + [False] * 4
-    rows = trace.compared(own, small_uvit_spec.plan, full, small_uvit_spec.plan)
+    rows = trace.compared(own, torch.tensor(mask).double(), small_uvit_spec.plan, full, small_uvit_spec.plan)
+    assert [row.get("computed") for row in rows] == [1.0] * 4 + [0.0] + [1.0] * 3 + [None]  # the sample computes nothing
     assert [row["evaluation"] for row in rows] == list(range(9)) and rows[-1]["timestep"] is None
     by_hand = (own[-1] - full[-1]).double().square().mean(dim=(1, 2, 3)).mean()
     assert rows[-1]["latent_mse"] == pytest.approx(float(by_hand)) and rows[0]["latent_mse"] == 0
@@ -76,6 +77,8 @@ def test_script_and_figure(folder):
     assert tuple(table.columns) == trace.COLUMNS
     by_method = dict(list(table.groupby("method")))
     assert len(by_method["fora_spread"]) == 7 and set(by_method["fora_spread"]["count"]) == {12}
+    counted = by_method["fora_spread"].dropna(subset="computed")
+    assert sorted(set(counted.computed)) == [0, 1] and (counted.computed_attn == counted.computed_mlp).all()
     last = by_method["fewer_steps"].iloc[-1]
     assert last.evaluation == 6 and last.latent_mse_low <= last.latent_mse <= last.latent_mse_high and last.latent_mse > 0
     assert by_method["deepcache.uniform"].reason.iloc[0] and by_method["deepcache.uniform"].latent_mse.isna().all()
@@ -86,6 +89,7 @@ def test_script_and_figure(folder):
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["Fewer", "Spread"] and figure.axes[0].get_yscale() == "log"
     assert figure.axes[0].get_lines()[1].get_xdata().tolist() == [*range(2, 7)]  # what evaluation 1 reuses shows after it
+    assert figure.axes[1].get_lines()[0].get_ydata().tolist()[:6] == (100 * counted.computed).tolist()
     table.assign(latent_mse=np.nan).to_csv(folder / RUN / "trace.csv", index=False)
     assert "No setting" in draw(files).axes[0].texts[0].get_text()
 

@@ -1,79 +1,83 @@
-"""On a GPU: the numbers of the CPU, a whole cached trajectory without a device sync, and one CUDA graph of it."""
+"""On a GPU: the decisions and numbers of the CPU, trajectories without a hidden wait, and one CUDA graph of them."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from cachebench.engine import doors, trajectory
-from cachebench.engine.doors import ScheduledSession
-from cachebench.engine.schedule import Schedule
+from cachebench.engine import device, doors, trajectory
 from cachebench.metrics import extractors
 from cachebench.plugin import loader
 from cachebench.speed import modes
+from quick import Run, chosen, fit
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")]
-STATIC = [("fora", {"interval": 2}), ("deepcache.uniform", {"interval": 2, "branch": 1}), ("random_drop", {"dropped": 0.5})]
+METHODS = [*(one for stem in loader.available() for one in loader.ids(stem)), "fora+taylor2"]
 SAMPLERS = [("small_model", "ddim"), ("small_uvit", "dpm_solver2"), ("small_uvit", "dpm_solver_2m")]
 
 
 @pytest.fixture(params=SAMPLERS, ids=lambda pair: pair[1])
-def on_gpu(request):
-    """(model on the GPU, spec) of each backbone and solver."""
+def backbone(request):
+    """(model, spec) of each backbone and solver; the model is on the CPU again afterwards."""
     name, sampler = request.param
     model, spec = (request.getfixturevalue(name), request.getfixturevalue(f"{name.replace('_model', '')}_spec"))
-    yield model.cuda(), replace(spec, sampler=sampler)
+    yield model, replace(spec, sampler=sampler)
     model.cpu()
+
+
+@pytest.fixture(params=METHODS)
+def setting(request, backbone, tmp_path):
+    """A Run of every method in the middle of its knob, its network on the CPU."""
+    cls, (model, spec) = loader.plugin(request.param), backbone
+    if reason := cls().supports(spec):
+        pytest.skip(reason)
+    return Run(chosen(cls, spec, 0.5), spec, model, fit(cls, model, spec, tmp_path) if cls.has_fit() else None)
 
 
 def inputs(spec, seed, n=2):
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(n, *spec.arch.sample_shape, generator=g).cuda(), torch.arange(n).cuda() % spec.arch.num_classes
+    return torch.randn(n, *spec.arch.sample_shape, generator=g), torch.arange(n) % spec.arch.num_classes
 
 
-def session(name, params, model, spec):
-    chosen = loader.plugin(name)(**params)
-    if reason := chosen.supports(spec):
-        pytest.skip(reason)
-    return chosen.session(model, spec)
+def ran(setting, *values):
+    """(samples on the CPU, what each site computed)."""
+    session = doors.Counted(setting.session())
+    return trajectory.run(setting.model, setting.spec, session, *values).cpu(), session.computed
 
 
-def test_cached_trajectory_agrees_with_the_cpu(small_model, small_spec):
-    noise, labels = torch.randn(4, *small_spec.arch.sample_shape), torch.arange(4) % small_spec.arch.num_classes
-    refreshed = ScheduledSession(Schedule.refresh(small_spec, np.arange(0, 6, 2)))
-    on_cpu = trajectory.run(small_model, small_spec, refreshed, noise, labels)
-    try:
-        on_gpu = trajectory.run(small_model.cuda(), small_spec, refreshed, noise, labels).cpu()
-    finally:
-        small_model.cpu()
+def test_a_method_decides_on_a_gpu_as_on_a_cpu(setting):
+    values = inputs(setting.spec, 0, n=4)
+    on_cpu, decided = ran(setting, *values)
+    setting.model.cuda()
+    on_gpu, again = ran(setting, *values)
+    assert again == decided
     assert torch.allclose(on_gpu, on_cpu, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name, params", STATIC)
-def test_static_schedule_never_syncs(on_gpu, name, params):
-    """`set_sync_debug_mode` raises at any hidden synchronisation inside the loop."""
-    model, spec = on_gpu
-    of, values = session(name, params, model, spec), inputs(spec, 0)
-    trajectory.run(model, spec, of, *values)
-    try:
-        torch.cuda.set_sync_debug_mode("error")
-        trajectory.run(model, spec, of, *values)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+def test_a_trajectory_never_waits_but_where_it_decides(setting):
+    """A static one not at all; one that decides while running at most once for each evaluation."""
+    setting.model.cuda()
+    session, values = setting.session(), [value.cuda() for value in inputs(setting.spec, 0)]
+    trajectory.run(setting.model, setting.spec, session, *values)  # what happens once only, happens here
+    waits = device.syncs(lambda: trajectory.run(setting.model, setting.spec, session, *values), "cuda")
+    static = setting.method.rows(setting.spec, setting.state) is not None
+    assert waits <= (0 if static else setting.spec.num_evaluations)
 
 
-@pytest.mark.parametrize("name, params", STATIC)
-def test_a_captured_trajectory_has_the_bits_of_the_eager_one(on_gpu, name, params):
+def test_a_captured_trajectory_has_the_bits_of_the_eager_one(setting):
     """On the inputs of the capture, on new ones, and after another graph of the same pool has run."""
-    model, spec = on_gpu
-    pool, of = torch.cuda.graph_pool_handle(), session(name, params, model, spec)
+    if setting.method.rows(setting.spec, setting.state) is None:
+        pytest.skip("decides while running")
+    model, spec = setting.model.cuda(), setting.spec
+    pool, of = torch.cuda.graph_pool_handle(), setting.session()
     graphs = [
-        modes.Replay(lambda *values, door=door: trajectory.run(model, spec, door, *values), *inputs(spec, 0), pool)
+        modes.Replay(
+            lambda *values, door=door: trajectory.run(model, spec, door, *values), *(v.cuda() for v in inputs(spec, 0)), pool
+        )
         for door in (of, doors.BARE)
     ]
     for seed in (0, 1):
-        values = inputs(spec, seed)
+        values = [value.cuda() for value in inputs(spec, seed)]
         expected = [trajectory.run(model, spec, door, *values) for door in (of, doors.BARE)]
         found = [graph(*values) for graph in graphs]
         assert all(map(torch.equal, found, expected))

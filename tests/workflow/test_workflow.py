@@ -79,7 +79,7 @@ def test_schedules_are_exported_and_come_back(finished):
         run, (name, _, budget) = path.parent.name, path.stem.rpartition("-")
         files = Files(cfg, run, finished / "results/smoke")
         (entry,) = [entry for entry in files.entries(name) if entry["budget"] == float(budget)]
-        assert np.array_equal(Schedule.from_json(path.read_text(), files.spec).compute, files.mask(name, entry))
+        assert np.array_equal(Schedule.from_json(path.read_text(), files.spec).compute, files.schedule(name, entry).compute)
         found.add((run, name))
     assert found >= {("tiny-ddim20", name) for name in ("random_skip", "fora_spread", "l2c")}
     assert found >= {("tiny-dpm20", name) for name in ("alternate.outer", "alternate.mid", "l2c")}

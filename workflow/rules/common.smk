@@ -87,7 +87,7 @@ def states(wildcards):
 
 
 def shards(run, name):
-    return [TREE.shard(run, name, b, shard) for b in budgets(run, name) for shard in range(matrix.shards(CONFIG))]
+    return [TREE.shard(run, name, b, shard) for b in budgets(run, name) for shard in range(matrix.shards(CONFIG, name))]
 
 
 def fits_of(run):
@@ -102,6 +102,14 @@ def images_of(run):
 def results_of(path):
     """The file path(run, method) of every method of every run."""
     return [path(run, name) for run in CONFIG["runs"] for name in methods_of(run)]
+
+
+def training(wildcards):
+    """The training images and their labels, for a method that asks for them, where the run's network works on images."""
+    if not matrix.says(wildcards.method, "training") or "autoencoder" in backbone(wildcards):
+        return []
+    made = {f"data/{file['name']}" for file in CONFIG["data"]["files"]}
+    return list(TRAINING.values()) if made.issuperset(TRAINING.values()) else []
 
 
 def plugin_files(wildcards):

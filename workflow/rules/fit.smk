@@ -3,6 +3,7 @@ rule fit:
         plugin=plugin_files,
         weights=weights,
         calibration=CONFIG["calibration"] if IMAGES or sources.is_made(CONFIG, CONFIG["calibration"]) else [],
+        training=training,
     output:
         state=TREE.fit(RUN, METHOD, "{fit}"),
         curve=TREE.fit(RUN, METHOD, "{fit}", "csv"),
@@ -23,7 +24,7 @@ rule fit:
         launcher=launcher,
     shell:
         "$PYTHON {params.launcher} $SCRIPTS/fit.py --run {wildcards.run} --method {wildcards.method} "
-        "--fit {wildcards.fit:q} --state {output.state:q} --curve {output.curve:q} --report {output.report:q} "
+        "--fit {wildcards.fit:q} --training {input.training:q} --state {output.state:q} --curve {output.curve:q} --report {output.report:q} "
         "> {log:q} 2>&1"
 
 

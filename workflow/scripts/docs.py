@@ -11,6 +11,8 @@ import pandas as pd
 from _cli import arguments
 from cachebench.files import atomic
 from cachebench.judge import published
+from cachebench.plugin import loader
+from cachebench.plugin.method import Method
 from cachebench.report import markdown as md
 from cachebench.report import printed, tables, transfer, typeset
 from cachebench.report.page import compared
@@ -133,7 +135,29 @@ def lowered(text, levels):
     return re.sub(r"^#", "#" * (levels + 1), text, flags=re.M)
 
 
+def methods():
+    """Every file in methods/, as its class and the first line of its docstring describe it; caches first."""
+    lines = []
+    for stem in loader.available():
+        cls = loader.load(loader.file_of(stem))
+        said = sys.modules[cls.__module__].__doc__.partition("\n")[0].rstrip(".").partition(" (")
+        own = said[0] if said[2].startswith(("arXiv", "diffusers")) else "".join(said)
+        fit = f", {', '.join(cls.params[cls.variants])}" if cls.variants else ""
+        when = "beforehand" if cls.by_mask() or cls.rows is not Method.rows else "while running"
+        kind = "" if cls.kind == "cache" else f" ({cls.kind})"
+        lines.append(
+            (
+                cls.kind,
+                [f"`{stem}`{fit}{kind}", md.escape(own), when, "yes" if cls.fit is not Method.fit else "", cls.reference],
+            )
+        )
+    return md.table(
+        ["Name", "What it does", "Decides", "Fit", "Source"], [line for _, line in sorted(lines, key=lambda x: x[0])]
+    )
+
+
 BLOCKS = {
+    "methods": methods,
     "every-method": every_method,
     "comparisons": comparisons,
     "macs": macs,

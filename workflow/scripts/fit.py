@@ -9,10 +9,10 @@ from cachebench.fit import parallel
 from cachebench.plugin import loader
 from cachebench.plugin.loader import reason
 from cachebench.plugin.problem import Problem
-from cachebench.run.opening import calibration, run_model
+from cachebench.run.opening import calibration, run_model, training
 from cachebench.setup import config, matrix
 
-args = arguments(__doc__, "config?", "run", "method", "fit", "state", "curve", "report")
+args = arguments(__doc__, "config?", "run", "method", "fit", "training*", "state", "curve", "report")
 cfg = config.load(args.config)
 where, state, curve, report = device.pick(), {}, [], {}
 partial = Path(f"{args.state}.partial")
@@ -26,7 +26,8 @@ try:
     report["reason"] = chosen.supports(spec)
     if not report["reason"]:
         latents, labels = calibration(cfg)
-        problem = Problem(run_model(cfg, args.run, where), spec, latents, labels, partial)
+        read_training = (lambda: training(cfg, args.run, args.training)) if cls.training else None
+        problem = Problem(run_model(cfg, args.run, where), spec, latents, labels, partial, read_training)
         start = device.clock(where)
         state, curve = chosen.fit(problem)
 except Exception as error:

@@ -3,9 +3,7 @@
 from pathlib import Path
 
 from _cli import arguments
-from cachebench.engine.schedule import Schedule
 from cachebench.files import atomic
-from cachebench.plugin import loader
 from cachebench.report.files_of_run import Files
 from cachebench.setup import config, matrix
 
@@ -15,6 +13,5 @@ files = Files(config.load(args.config), args.run, args.folder)
 Path(args.out).mkdir(parents=True, exist_ok=True)
 for name in matrix.method_ids(files.cfg, args.run):
     for entry in files.entries(name) if name != "full" else ():
-        mask = files.mask(name, entry)
-        if not isinstance(mask, str) and loader.plugin(name)(**entry["params"]).only_reuses(files.spec):
-            atomic.write_text(Path(args.out, f"{name}-{entry['budget']:g}.json"), Schedule(mask).to_json())
+        if schedule := files.schedule(name, entry):
+            atomic.write_text(Path(args.out, f"{name}-{entry['budget']:g}.json"), schedule.to_json())

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from _cli import arguments
+from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.metrics import references, scores
 from cachebench.plugin.loader import reason
@@ -22,9 +23,14 @@ for budget in budgets:
         sample, row = join_shards([path for path in args.shards if Path(path).parent.name == budget])
         if not row.get("status"):
             values, replicates, errors = scores.score_setting(sample, full, reference, metrics, cfg["samples"]["blocks"])
-            row |= {"status": "ok"} | values | {"replicates": replicates}
+            said = "; ".join(filter(None, (row.get("reason"), values["reason"])))
+            row |= {"status": "ok"} | values | {"replicates": replicates, "reason": said}
             first, beyond = sample["macs"][0], sample["macs"] - sample["macs"][0]  # so that the mean of equal ones is exact
             row |= {"macs_counted": (first + beyond.mean()).item(), "macs_spread": beyond.std().item()}
+            computed = sample["computed"].sum(0) / len(sample["macs"])  # (evaluations, blocks, branches)
+            reused = computed[..., 0].numel() - computed.sum((0, 1))
+            row |= {f"reused_{branch}": of.item() for branch, of in zip(BRANCHES, reused, strict=True)}
+            row |= {"hit_rate": (1 - computed.mean()).item()}
             row["errors"] = {name: list(of) for name, of in errors.items()}
     except Exception as error:
         row = {"status": "failed", "reason": reason(error)}

@@ -102,12 +102,13 @@ BARE = Session()
 class ScheduledSession(Session):
     """Runs a static schedule. Every decision is plain Python data known before the first step: no sync, no tensor test.
 
-    `predict(history, site, evaluation)` gives the stand-in of a skipped value from the newest `history` computed ones,
-    [(evaluation, value), ...], oldest first; a value is held only until its last read."""
+    `predict(history, site, evaluation)` gives the stand-in of a skipped value from the newest `history` values,
+    [(evaluation, value), ...], oldest first, of those that it may `remember` (see `Schedule.last_reads`); a value is held only
+    until its last read."""
 
-    def __init__(self, schedule, predict=None, history=1):
+    def __init__(self, schedule, predict=None, history=1, remember="computed"):
         self.compute = schedule.compute.tolist()
-        self.last_reads = schedule.last_reads(history).tolist()
+        self.last_reads = schedule.last_reads(history, remember).tolist()
         self.predict = predict or (lambda values, site, evaluation: values[-1][1])
         self.history = history
         self.reset()
@@ -123,12 +124,9 @@ class ScheduledSession(Session):
 
     def branch(self, i, name, h, run):
         now, j, values = self.evaluation, BRANCHES.index(name), self.store[i, name]
-        if self.computes(i, name):
-            value = run(h)
-            if self.last_reads[now][i][j] > now:
-                values.append((now, value))
-        else:
-            value = self.predict(values, (i, name), now)
+        value = run(h) if self.computes(i, name) else self.predict(values, (i, name), now)
+        if self.last_reads[now][i][j] > now:
+            values.append((now, value))
         if values:
             values[:] = [v for v in values if self.last_reads[v[0]][i][j] > now][-self.history :]
         return value
@@ -136,20 +134,21 @@ class ScheduledSession(Session):
 
 class Counted(Session):
     """Wraps any session and counts the rows that each site (see `engine.cost`) really computed: `rows` {site: rows}, and of
-    those that were computed for some rows of the batch alone `parts`, [(site, which rows)]. The site "spent" holds MACs. It
-    refuses a value of another shape than the door has: ValueError names the door and both shapes."""
+    those that were computed for some rows of the batch alone `parts`, [(site, which rows)]. The site "spent" holds MACs.
+    `computed` counts rows by (evaluation, block, branch), a row of which some tokens were computed as their share. It refuses
+    a value of another shape than the door has: ValueError names the door and both shapes."""
 
     def __init__(self, session):
-        self.session, self.rows, self.parts = session, Counter(), []
+        self.session, self.rows, self.parts, self.computed = session, Counter(), [], Counter()
         self.members = None  # the rows that the doors are now passed with; None: all
         self.reset, self.computes = session.reset, session.computes
 
     def clear(self):
-        self.rows.clear()
-        self.parts.clear()
+        for counts in (self.rows, self.parts, self.computed):
+            counts.clear()
 
     def begin(self, evaluation, x=None, t=None, y=None):
-        self.x = x
+        self.x, self.evaluation = x, evaluation
         self.session.begin(evaluation, x, t, y)
 
     def network(self, x, run):
@@ -165,7 +164,7 @@ class Counted(Session):
     def branch(self, i, name, h, run):
         if self.computes(i, name):
             self.add("affine", h, self.members)
-        value = self.session.branch(i, name, h, Seen(run, name, self))
+        value = self.session.branch(i, name, h, Seen(run, name, self, block=i))
         return same(f"{name} of block {i}", value, h.shape) if hasattr(value, "shape") else value
 
     def output(self, out):
@@ -179,6 +178,15 @@ class Counted(Session):
         self.rows[site] += len(h)
         if members is not None:
             self.parts.append((site, members))
+
+    def shares(self, shape, count):
+        """Of `count` rows the share that each site computed: float64 of a mask's `shape`, on the CPU."""
+        import torch
+
+        found = torch.zeros(shape, dtype=torch.float64)
+        for (evaluation, i, name), rows in self.computed.items():
+            found[evaluation, i, BRANCHES.index(name)] = rows / count
+        return found
 
     def macs(self, arch, count):
         """MACs of each of the `count` rows of a batch: float64 [count], on the CPU."""
@@ -199,15 +207,17 @@ def same(door, value, shape):
 
 
 class Seen:
-    """What is behind a door, each use of it counted under its site; `members`: which rows of the batch it is for."""
+    """What is behind a door, each use of it counted under its site; `members`: which rows of the batch it is for, `block`:
+    whose branch it is."""
 
-    def __init__(self, run, site, counted, members=None):
-        self.run, self.site, self.counted = run, site, counted
+    def __init__(self, run, site, counted, members=None, block=None):
+        self.run, self.site, self.counted, self.block = run, site, counted, block
         self.members = counted.members if members is None else members
 
     def __call__(self, h):
         if self.site:
             self.counted.add(self.site, h, self.members)
+        self.ran(len(h))
         before, self.counted.members = self.counted.members, self.members
         try:
             return self.run(h)
@@ -218,10 +228,14 @@ class Seen:
         import torch
 
         every = torch.arange(len(self.counted.x), device=self.counted.x.device) if self.members is None else self.members
-        return Seen(self.run.rows(index), self.site, self.counted, every[index])
+        return Seen(self.run.rows(index), self.site, self.counted, every[index], self.block)
+
+    def ran(self, rows):
+        if self.block is not None:
+            self.counted.computed[self.counted.evaluation, self.block, self.site] += rows
 
     def door(self, i, name):
-        return Seen(self.run.door(i, name), name, self.counted, self.members)
+        return Seen(self.run.door(i, name), name, self.counted, self.members, block=i)
 
     @property
     def branch(self):
@@ -235,4 +249,5 @@ class Seen:
     def values(self, z, tokens=None):
         some = "" if tokens is None else f"@{tokens.shape[1]}/{z.shape[1]}" if self.site == "attn" else f"@{tokens.shape[1]}"
         self.counted.add(f"{self.site}{some}", z, self.members)
+        self.ran(len(z) if tokens is None else len(z) * tokens.shape[1] / z.shape[1])
         return self.run.values(z, tokens)

@@ -9,6 +9,7 @@ import numpy as np
 
 from cachebench.engine.spec import BRANCHES
 
+REMEMBERED = ("computed", "all")  # which values enter the history that stand-ins are made from
 PAIRINGS = ("shifted", "unshifted")  # which evaluation of a DPM-Solver-2 step L2C caches: the outer, or the mid one
 
 
@@ -84,23 +85,27 @@ class Schedule:
             }
         )
 
-    def last_reads(self, history=1):
-        """For each computed value the last evaluation that reads it (-1: none), when a reuse reads the newest `history`.
+    def last_reads(self, history=1, remember="computed"):
+        """For each value the last evaluation that reads it (-1: none), when a reuse reads the newest `history` of those that
+        it may remember: the "computed" ones, or "all", stand-ins too.
 
-        int [evaluations, blocks, branches]; without history nothing is read."""
+        int [evaluations, blocks, branches]; without history nothing is read. ValueError for another `remember`."""
+        if remember not in REMEMBERED:
+            raise ValueError(f"remember: {remember!r}; allowed: {', '.join(REMEMBERED)}")
         reads = np.full(self.compute.shape, -1)
         if not history:
             return reads
         for b, j in np.ndindex(self.compute.shape[1:]):
             newest = []
             for evaluation, computed in enumerate(self.compute[:, b, j]):
-                newest = [*newest, evaluation][-history:] if computed else newest
                 reads[[] if computed else newest, b, j] = evaluation
+                if computed or remember == "all":
+                    newest = [*newest, evaluation][-history:]
         return reads
 
-    def store_values(self, history=1):
+    def store_values(self, history=1, remember="computed"):
         """How many branch values the feature store holds at its fullest; known before anything runs."""
-        reads = self.last_reads(history)
+        reads = self.last_reads(history, remember)
         live, peak, held = 0, 0, {}
         for evaluation, b, j in np.ndindex(self.compute.shape):
             values = held.setdefault((b, j), [])

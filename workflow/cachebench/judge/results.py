@@ -3,7 +3,6 @@
 import math
 
 from cachebench.engine import cost
-from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.judge import provenance
 from cachebench.metrics import catalog
@@ -11,6 +10,7 @@ from cachebench.plugin import loader, method
 from cachebench.run.folder import Folder
 from cachebench.setup import matrix, sources
 
+BITS = {"float32": 32, "tf32": 32, "bfloat16": 16}  # of what is read and written; TF32 rounds inside its products
 IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "reference")
 OUTCOME = ("budget", "achieved", "setting", "status", "reason")
 COSTS = (
@@ -26,7 +26,7 @@ COSTS = (
 )
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
 COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "images_to_repay_fit", "latency_device")
-COSTS += ("reused_attn", "reused_mlp")
+COSTS += ("reused_attn", "reused_mlp", "hit_rate", "bit_operations")
 PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "reference_stats", "reference_count", "precision_dtype")
 PROVENANCE += ("batch_size_used", "device", *provenance.COLUMNS)
 
@@ -64,7 +64,8 @@ def row(cfg, tree, run, name, entry, scored, timed, full):
         return out
     kept = set(columns()).difference(OUTCOME)
     out |= {key: part[key] for part in (timed, scored) for key in part if key in kept}
-    out |= {"latency_batch_size": timed.get("batch_size")} | counted(cfg, run, entry, scored, out["reason"])
+    out |= {"latency_batch_size": timed.get("batch_size"), "bit_operations": bit_operations(cfg, run, name, entry, scored)}
+    out |= counted(cfg, run, entry, scored, out["reason"])
     for metric in catalog.of_kind("difference").values() if name != "full" else ():
         out |= metric.compute(scored, full)
     return out | repayment(tree, run, name, entry, timed)
@@ -85,6 +86,13 @@ def counted(cfg, run, entry, scored, reason):
     return out | {"achieved": achieved, "reason": reason}
 
 
+def bit_operations(cfg, run, name, entry, scored):
+    """The counted MACs of an image times the bits of a weight and of an activation: the run's own, unless the method says."""
+    own = BITS[cfg["runs"][run]["precision"]]
+    bits = loader.plugin(name)(**entry["params"]).bits(matrix.spec(cfg, run)) or (own, own)
+    return scored["macs_counted"] * math.prod(bits)
+
+
 def describe(cfg, run, name):
     entry = cfg["runs"][run]
     about = {"run": run, "method": name} | {key: entry[key] for key in ("backbone", "sampler", "num_steps", "cfg_scale")}
@@ -101,13 +109,11 @@ def describe(cfg, run, name):
 def costs(cfg, run, name, entry):
     """Cost columns that are known before anything runs."""
     spec = loader.plugin(name)(**entry["params"]).sampler(matrix.spec(cfg, run))
-    full = cost.full_rows(spec)
     return {
         "setting": method.label(entry["params"]),
         "nfe": spec.num_evaluations,
         "macs_per_image": entry["macs"],
         "macs_paper": cost.image_macs(spec, entry["rows"], "paper"),
-        **{f"reused_{branch}": full[branch] - entry["rows"].get(branch, 0) for branch in BRANCHES},
     }
 
 

@@ -22,9 +22,12 @@ class Method:
     variants = None
     fixed = {}  # set by `loader.plugin` for one of the variants
     forecast = ""  # set by `loader.plugin` for a method with a forecaster: "+" and its name
-    history = 1  # how many computed values `predict` sees
+    history = 1  # how many values `predict` sees
     forecaster = None  # or what stands in for skipped values instead of `predict` (see `plugin.forecast`)
+    remember = "computed"  # what enters the history of `predict`; "all": stand-ins too
     batch_dependent = False  # True, with a comment that says why, if the result depends on what else is in the batch
+    across_samples = False  # True if samples depend on those before them: they are drawn in one shard, and the order counts
+    training = False  # True if `fit` asks for `problem.training()`
 
     def __init__(self, **values):
         for name in self.params:
@@ -77,13 +80,17 @@ class Method:
             from cachebench.plugin.forecast import held
 
             return held(self.schedule(spec, state), self.forecaster)
-        return self.schedule(spec, state).store_values(self.history)
+        return self.schedule(spec, state).store_values(self.history, self.remember)
 
     predict = None  # predict(self, history, site, evaluation): the stand-in for a skipped value; default: the last one
 
-    def predictor(self, model, state):
-        """`predict`, or what a stand-in that needs the fitted `state` is made of: a function (history, site, evaluation)."""
+    def predictor(self, model, spec, state):
+        """`predict`, or what a stand-in that needs the network or the fitted `state` is made of: a function (history, site,
+        evaluation)."""
         return self.predict
+
+    def bits(self, spec):
+        """(bits of a weight, bits of an activation) of the products, for the count of bit operations; None: the run's own."""
 
     def session(self, model, spec, state=None):
         """Who decides at the doors. Override it to decide at run time."""
@@ -93,7 +100,8 @@ class Method:
             return ForecastSession(self.schedule(spec, state), self.forecaster)
         from cachebench.engine.doors import ScheduledSession
 
-        return ScheduledSession(self.schedule(spec, state), self.predictor(model, state), self.history)
+        schedule = self.schedule(spec, state)
+        return ScheduledSession(schedule, self.predictor(model, spec, state), self.history, self.remember)
 
     @classmethod
     def grid(cls, spec):

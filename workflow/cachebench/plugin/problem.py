@@ -1,5 +1,6 @@
 """What a method's `fit` is given."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,3 +19,12 @@ class Problem:
     latents: torch.Tensor  # [n, C, H, W] float32 in the model's range, on the CPU
     labels: torch.Tensor  # [n] int64
     checkpoint: Path  # where a long fit may keep its resumable state
+    read_training: Callable | None = None
+
+    def training(self):
+        """(latents [n, C, H, W] float32 in the model's range, labels [n] int64) of all training images, on the CPU. Where the
+        network works on an autoencoder's latents they are those of the calibration set. ValueError where the config has none;
+        a method that asks for them says so by `training = True`."""
+        if self.read_training is None:
+            raise ValueError("problem.training(): the method does not say `training = True`")
+        return self.read_training()

@@ -1,4 +1,4 @@
-"""What the pipeline wrote, as the figures and the page read it: settings, masks, fits, curves, images. No torch here."""
+"""What the pipeline wrote, as figures and page read it: settings, what was computed, fits, curves, images. No torch here."""
 
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from cachebench.files import atomic
 from cachebench.plugin import loader
 from cachebench.run.folder import Folder
 from cachebench.run.opening import read_states
+from cachebench.run.shards import join_shards
 from cachebench.setup import matrix
 
 INDEX_COLUMNS = ("step", "iteration", "epoch", "evaluation", "block", "branch")  # of a fit's csv: where, not how well
@@ -53,28 +54,36 @@ class Files:
         """State files of the fits that succeeded; that of a failed one holds nothing."""
         return [path for path in self.fits(name) if not atomic.read_json(path.with_suffix(".json")).get("reason")]
 
-    def mask(self, name, entry):
-        """Compute mask bool [evaluations, blocks, branches] of a setting, or a few words why there is none."""
-        if entry.get("status"):
-            return entry["status"]
-        cls = loader.plugin(name)
-        chosen, state = cls(**entry["params"]), None
-        if cls.has_fit():
-            state = read_states(self.fits(name)).get(cls.fit_label(entry["params"]))
-        spec = chosen.sampler(self.spec)
-        if chosen.rows(spec, state) is None:
-            return "decided\nwhile running"
-        return chosen.schedule(spec, state).compute
+    def computed(self, name, entry):
+        """Share of the images that computed each site, [evaluations, blocks, branches], as it was counted while they were
+        sampled; or a few words why there is none."""
+        paths = self.shards(name, entry.get("budget"))
+        if entry.get("status") or not paths:
+            return entry.get("status") or "not sampled"
+        of_shards, metadata = join_shards(paths, ("computed", "macs"))
+        return metadata.get("status") or of_shards["computed"].sum(0).numpy() / len(of_shards["macs"])
+
+    def schedule(self, name, entry):
+        """The Schedule of a setting that only reuses, so that a file of it repeats its samples; None of any other."""
+        chosen = None if entry.get("status") else loader.plugin(name)(**entry["params"])
+        if chosen is None or not chosen.only_reuses(self.spec):
+            return None
+        states = read_states(self.fits(name)) if chosen.has_fit() else {}
+        return chosen.schedule(self.spec, states.get(chosen.fit_label(entry["params"])))
+
+    def shards(self, name, budget):
+        """The files of a setting's samples that are there."""
+        paths = (Path(self.tree.shard(self.run, name, budget, shard)) for shard in range(matrix.shards(self.cfg, name)))
+        return [path for path in paths if path.exists()]
 
     def images(self, name, budget):
         """uint8 [n, H, W, C], n <= IMAGES, from the first shards of a setting; n = 0 if it has none."""
-        parts, index = [], 0
-        while sum(map(len, parts)) < IMAGES:
-            path = Path(self.tree.shard(self.run, name, budget, index))
-            tensors = atomic.read_tensors(path, "np")[0] if path.exists() else {}
-            if not len(tensors.get("images", [])):
+        parts = []
+        for path in self.shards(name, budget):
+            tensors, _ = atomic.read_tensors(path, "np", names=("images",))
+            if not len(tensors.get("images", [])) or sum(map(len, parts)) >= IMAGES:
                 break
-            parts, index = [*parts, tensors["images"].transpose(0, 2, 3, 1)], index + 1
+            parts.append(tensors["images"].transpose(0, 2, 3, 1))
         return np.concatenate(parts)[:IMAGES] if parts else np.empty((0, 1, 1, 1), np.uint8)
 
 

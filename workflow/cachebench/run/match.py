@@ -18,18 +18,27 @@ def swept(cls, spec, states, overrides=None):
     """[(params, method, fitted state)] over the method's grid, the knob innermost. `states`: {label of the fit parameters:
     state}; settings whose fit is not among them are left out.
 
-    `overrides` replaces values of the grid. A knob that has its own values also takes those at which a schedule changes."""
+    `overrides` replaces values of the grid. A knob that has its own values also takes those at which a schedule changes,
+    unless each value has a fit of its own."""
     grid, found = cls.sweep(spec, overrides), []
     knob = {cls.knob: grid.pop(cls.knob)} if cls.knob else {}
-    own = knob and knob[cls.knob] == cls.grid(spec)[cls.knob]
+    own = knob and cls.knob not in cls.fit_params and knob[cls.knob] == cls.grid(spec)[cls.knob]
+
+    def fit_of(params):
+        """(whether they can be run, the fitted state)."""
+        state = states.get(cls.fit_label(params)) if cls.has_fit() else None
+        return state is not None or not cls.has_fit(), state
+
     for others in settings(grid):
-        state = states.get(cls.fit_label(others))
-        if cls.has_fit() and state is None:
-            continue
         if own:
-            knob[cls.knob] = refined(cls.grid(spec)[cls.knob], cls(**others).breakpoints(spec, state))
-        every = [{name: (others | value)[name] for name in cls.params} for value in settings(knob)]
-        found += [(params, cls(**params), state) for params in every]
+            there, state = fit_of(others)
+            points = cls(**others).breakpoints(spec, state) if there else []
+            knob[cls.knob] = refined(cls.grid(spec)[cls.knob], points)
+        for value in settings(knob):
+            params = {name: (others | value)[name] for name in cls.params}
+            there, state = fit_of(params)
+            if there:
+                found.append((params, cls(**params), state))
     return found
 
 
@@ -67,13 +76,15 @@ def without_knob(cls, params):
 def searched(cls, spec, group, budgets, measure):
     """[(params, counts)] that a bisection for each budget looks at, of `group`, [(params, state)] along the knob from saving
     nothing to saving most. Cost falls along it on average. Between two neighbours that leave a budget between them, a knob of
-    numbers is halved further."""
-    values, (first, state), seen = [params[cls.knob] for params, _ in group] if cls.knob else [None], group[0], {}
+    numbers is halved further, unless each value has a fit of its own."""
+    first, of_all = group[0]
+    of_value = {params.get(cls.knob): state for params, state in group}
+    values, seen, fitted = list(of_value), {}, cls.knob in cls.fit_params
 
     def off(value):
         params = first | ({cls.knob: value} if cls.knob else {})
         if value not in seen:
-            made = cls(**params)
+            made, state = cls(**params), of_value[value] if fitted else of_all
             rows = measure(made, state)
             seen[value] = (params, rows), share(spec, made, rows)[1]
         return seen[value][1]
@@ -86,7 +97,7 @@ def searched(cls, spec, group, budgets, measure):
             low, high = (middle, high) if off(values[middle]) > budget else (low, middle)
         ends = [values[low], values[high]]
         off(ends[1])
-        for _ in range(REFINED if all(isinstance(end, float) for end in ends) else 0):
+        for _ in range(REFINED if not fitted and all(isinstance(end, float) for end in ends) else 0):
             between = sum(ends) / 2
             ends = [between, ends[1]] if off(between) > budget else [ends[0], between]
     return [candidate for candidate, _ in seen.values()]

@@ -41,6 +41,22 @@ def calibration(cfg):
     return torch.cat(latents), torch.cat([part["labels"].long() for part in parts])
 
 
+def training(cfg, run, files):
+    """(latents [n, C, H, W], labels [n]) of the training images of a run: of `files`, [images, labels] of the config's `data`,
+    or where its network works on latents the calibration set. ValueError where there are none."""
+    import torch
+
+    from cachebench.engine.pixels import to_model
+    from cachebench.models import datasets
+
+    if "autoencoder" in cfg["backbones"][cfg["runs"][run]["backbone"]]:
+        return calibration(cfg)
+    if not files:
+        raise ValueError("training images: the config's data names no files")
+    images, labels = map(torch.from_numpy, datasets.load(*files))
+    return to_model(images), labels
+
+
 def run_model(cfg, run, device):
     """The network of a run on `device`, in the run's precision."""
     entry = cfg["runs"][run]

@@ -1,5 +1,6 @@
 """Samples of one setting: the noise they start from, and a shard of them with its features."""
 
+import math
 import sys
 from functools import partial
 
@@ -17,8 +18,9 @@ def start(samples, arch, indices, *key):
 
 
 def sample_shard(samples, setting, decode, extractor, shard):
-    """({features, latents, images, macs (of each image, as the doors counted them), and logits and spatial where the extractor
-    has them} of a shard, {batch_size_used, and a reason if a smaller batch matters}).
+    """({features, latents, images, macs (of each image, as the doors counted them), computed [1, evaluations, blocks, branches]
+    (how many images computed a site), and logits and spatial where the extractor has them} of a shard, {batch_size_used, and a
+    reason if a smaller batch matters or torch counts other MACs than the doors}).
 
     Images are turned into features batch by batch; only the first `paired` samples keep latents and images. Nothing waits for
     a GPU before the last batch is under way."""
@@ -28,10 +30,11 @@ def sample_shard(samples, setting, decode, extractor, shard):
     from cachebench.engine.pixels import to_pixels
     from cachebench.metrics.extractors import extract
 
-    size, batch = samples["shard_size"], samples["batch_size"]
+    size, batch = matrix.shard_size(samples, setting.method.across_samples), samples["batch_size"]
     indices = range(shard * size, min((shard + 1) * size, matrix.total(samples)))
     session, arch, halves = doors.Counted(setting.session()), setting.spec.arch, setting.spec.rows
     finite = torch.ones((), dtype=torch.bool, device=next(setting.model.parameters()).device)
+    computed = torch.zeros(setting.spec.mask_shape, dtype=torch.float64)
 
     def sample(part):
         session.clear()
@@ -45,16 +48,34 @@ def sample_shard(samples, setting, decode, extractor, shard):
         found = extract(extractor, images)
         for name, values in (("latents", x), ("images", images)):
             found[name] = values[:kept].clone()  # a view would keep the whole batch in memory
+        computed.add_(session.shares(computed.shape, halves * len(part)), alpha=len(part))
         found["macs"] = session.macs(arch, halves * len(part)).view(halves, -1).sum(0)  # both halves of a guided pair
         return found
 
     parts, used = in_batches(sample, indices, batch)
     if not finite:
         raise ValueError(f"among the samples {indices[0]} to {indices[-1]} are NaN or infinity")
-    facts = {"batch_size_used": used}
-    if used < batch and setting.method.batch_dependent:
-        facts["reason"] = f"Memory sufficed for batches of {used}, not {batch}, and this method's samples depend on the batch."
-    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}, facts
+    facts, reasons = {"batch_size_used": used}, []
+    if used < batch and (setting.method.batch_dependent or setting.method.across_samples):
+        reasons.append(f"Memory sufficed for batches of {used}, not {batch}, and this method's samples depend on the batch.")
+    if shard == 0:
+        reasons += miscounted(samples, setting)
+    facts |= {"reason": " ".join(reasons)} if reasons else {}
+    tensors = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+    return tensors | {"computed": computed[None]}, facts
+
+
+def miscounted(samples, setting):
+    """[A sentence with both] where torch counts other MACs for the first image than the doors do, else []."""
+    from cachebench.engine import cost, doors, trajectory
+
+    session, arch = doors.Counted(setting.session()), setting.spec.arch
+    own = start(samples, arch, range(1))
+    dispatched = cost.count_macs(lambda: trajectory.run(setting.model, setting.spec, session, *own))
+    counted = session.macs(arch, setting.spec.rows).sum().item()
+    if math.isclose(counted, dispatched, rel_tol=1e-9):
+        return []
+    return [f"For the first image the doors counted {counted:.6g} MACs, and torch dispatched {dispatched:.6g}."]
 
 
 def in_batches(work, indices, batch):

@@ -7,7 +7,7 @@ from cachebench.files import atomic
 
 def join_shards(paths, names=None):
     """(tensors of all shards in order, those of `names` if given; metadata of the first shard that has a status, else of that
-    with the least batch)."""
+    with the least batch, and what any of them has to say as its reason)."""
     import torch
 
     read = [atomic.read_tensors(path, names=names) for path in sorted(paths, key=shard_number)]
@@ -15,7 +15,9 @@ def join_shards(paths, names=None):
     metadata = next((m for _, m in read if m.get("status")), least)
     if metadata.get("status"):
         return {}, metadata
-    return {name: torch.cat([tensors[name] for tensors, _ in read]) for name in read[0][0]}, metadata
+    reasons = dict.fromkeys(m["reason"] for _, m in read if m.get("reason"))
+    tensors = {name: torch.cat([tensors[name] for tensors, _ in read]) for name in read[0][0]}
+    return tensors, metadata | ({"reason": " ".join(reasons)} if reasons else {})
 
 
 def shard_number(path):

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from cachebench.engine import trajectory
+from cachebench.engine import doors, trajectory
+from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.metrics.intervals import interval
 from cachebench.plugin.loader import reason
@@ -13,36 +14,42 @@ from cachebench.run.opening import open_setting, state_files
 from cachebench.run.sample import start
 from cachebench.setup import matrix
 
-COLUMNS = ("method", "budget", "evaluation", "timestep", "latent_mse", "latent_mse_low", "latent_mse_high", "count", "reason")
+COLUMNS = ("method", "budget", "evaluation", "timestep", "latent_mse", "latent_mse_low", "latent_mse_high")
+COLUMNS += ("computed", "computed_attn", "computed_mlp", "count", "reason")
 
 
 def rows(cfg, run, folder, device):
     """Rows over COLUMNS for every setting of a run below `folder`; one that fails has a single row with its reason.
 
-    `evaluation` counts the full run's; the one after its last is the sample, whose timestep is left empty."""
+    `evaluation` counts the full run's; the one after its last is the sample, whose timestep is left empty. `computed` is the
+    share of all branches of all images that the evaluation computed; its hit rate is the rest."""
     plan, out = matrix.spec(cfg, run).plan, []
     try:
-        full = states_of(cfg, open_named(cfg, run, folder, "full", 1.0, device))
+        full, _ = states_of(cfg, open_named(cfg, run, folder, "full", 1.0, device))
     except Exception as error:
         return [{"method": "full", "budget": 1.0, "reason": reason(error)}]
     for name in matrix.method_ids(cfg, run)[1:]:
         for entry in atomic.read_json(Folder(folder).settings(run, name)):
             try:
                 setting = open_named(cfg, run, folder, name, entry["budget"], device)
-                found = [] if entry.get("status") else compared(states_of(cfg, setting), setting.spec.plan, full, plan)
+                found = [] if entry.get("status") else compared(*states_of(cfg, setting), setting.spec.plan, full, plan)
             except Exception as error:
                 found = [{"reason": reason(error)}]
             out += [{"method": name, "budget": entry["budget"]} | row for row in found]
     return out
 
 
-def compared(own, own_plan, full, plan):
+def compared(own, computed, own_plan, full, plan):
     """A row for each place where both trajectories stand at the same noise level: all, for a method on the run's own steps;
-    with fewer steps the start, the sample, and what the two grids share. States are [evaluations + 1, n, C, H, W]."""
+    with fewer steps the start, the sample, and what the two grids share. States are [evaluations + 1, n, C, H, W], `computed`
+    the shares [evaluations, blocks, branches]."""
     out = []
     for i, j in shared(own_plan.alphas, plan.alphas):
         mean, low, high = interval(distance(own[i], full[j]), ratio=True)
         about = {"evaluation": j, "timestep": plan.timesteps[j] if j < len(plan.timesteps) else None, "count": full.shape[1]}
+        if i < len(computed):
+            about |= {"computed": computed[i].mean().item()}
+            about |= {f"computed_{name}": computed[i, :, j].mean().item() for j, name in enumerate(BRANCHES)}
         out.append(about | {"latent_mse": mean, "latent_mse_low": low, "latent_mse_high": high})
     return out
 
@@ -64,12 +71,14 @@ def open_named(cfg, run, folder, name, budget, device):
 
 
 def states_of(cfg, setting):
-    """States of the first `trace.count` samples of a setting: float32 [evaluations + 1, n, C, H, W] on the CPU."""
+    """(states of the first `trace.count` samples of a setting, float32 [evaluations + 1, n, C, H, W] on the CPU; shares that
+    they computed, [evaluations, blocks, branches])."""
     samples, count = cfg["samples"], min(cfg["trace"]["count"], matrix.total(cfg["samples"]))
-    session, batch = setting.session(), samples["batch_size"]
+    session, batch = doors.Counted(setting.session()), samples["batch_size"]
     parts = [range(first, min(first + batch, count)) for first in range(0, count, batch)]
-    arch = setting.spec.arch
-    return torch.cat([states(setting.model, setting.spec, session, *start(samples, arch, part)) for part in parts], dim=1)
+    spec = setting.spec
+    found = [states(setting.model, spec, session, *start(samples, spec.arch, part)) for part in parts]
+    return torch.cat(found, dim=1), session.shares(spec.mask_shape, count * spec.rows)
 
 
 @torch.inference_mode()

@@ -82,9 +82,20 @@ def paths(config, name, run):
     return [path for path in [*swept, *(p.get("path") for p in fixed(config, run, name).values())] if path]
 
 
-def shards(config):
-    """Number of shards of a setting."""
-    return -(-total(config["samples"]) // config["samples"]["shard_size"])
+def shard_size(samples, across_samples=False):
+    """Images of a shard; all of them for a method whose samples depend on those before them."""
+    return total(samples) if across_samples else samples["shard_size"]
+
+
+def shards(config, name):
+    """Number of shards of a method's settings."""
+    samples = config["samples"]
+    return -(-total(samples) // shard_size(samples, says(name, "across_samples")))
+
+
+def says(name, attribute):
+    """Whether the method's class says so; a method whose file does not load says nothing."""
+    return bool(getattr(_attempt(name), attribute, False))
 
 
 def total(samples):

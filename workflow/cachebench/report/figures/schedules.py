@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib import pyplot, ticker
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch
 
 from cachebench.report.style import PALE, block_ticks, empty, wrap
@@ -12,57 +12,59 @@ TITLE = "What is computed"
 CAPTION = (
     "What every method computes at every budget: evaluations from left (0 = noisiest) to right, blocks from top to bottom, "
     "in each block attention above MLP; dark is computed, light is skipped: reused, or in the two drop ablations left out. "
-    "A sampler with fewer steps computes everything, fewer times. The full run, not shown, computes every cell."
+    "Where each image decides for itself, the shade is the share of them that computed, as it was counted while they were "
+    "sampled. A sampler with fewer steps computes everything, fewer times, and so does the full run, which is not shown."
 )
 PER = "run"
 PLACE = 7
 EMBED = "png"
 
-COLOURS = ListedColormap([PALE, "#1f3b57"])
+COLOURS = LinearSegmentedColormap.from_list("computed", [PALE, "#1f3b57"])
 
 
 def draw(files):
-    """Compute masks, one row per method and one column per budget: evaluation x (block, branch), computed = dark."""
+    """What was computed, one row per method and one column per budget: evaluation x (block, branch), computed = dark."""
     rows, budgets = files.methods(), matrix.budgets(files.cfg, files.run)
     if not rows:
         return empty("The results hold no method besides the full run.")
     entries = [{entry["budget"]: entry for entry in files.entries(name)} for name in rows]
     none = {"status": "no row"}  # of a method whose settings are fixed, at another's budget
-    masks = [[files.mask(name, of.get(b, none)) for b in budgets] for name, of in zip(rows, entries, strict=True)]
+    shares = [[files.computed(name, of.get(b, none)) for b in budgets] for name, of in zip(rows, entries, strict=True)]
     _, blocks, branches = files.spec.mask_shape
     tall = min(2.2, max(1.2, 0.05 * blocks * branches + 0.6))
-    heights = [0.45 if all(isinstance(m, str) for m in of_method) else tall for of_method in masks]
+    heights = [0.45 if all(isinstance(m, str) for m in of_method) else tall for of_method in shares]
     size, form = (1.6 + 3.2 * len(budgets), sum(heights) + 1.2), {"squeeze": False, "sharex": True, "height_ratios": heights}
     figure, axes = pyplot.subplots(len(rows), len(budgets), figsize=size, layout="constrained", **form)
-    for axis_row, name, of_method, found in zip(axes, rows, entries, masks, strict=True):
-        for axis, budget, mask in zip(axis_row, budgets, found, strict=True):
-            draw_mask(axis, mask, of_method.get(budget), files.spec)
+    for axis_row, name, of_method, found in zip(axes, rows, entries, shares, strict=True):
+        for axis, budget, of_budget in zip(axis_row, budgets, found, strict=True):
+            draw_shares(axis, of_budget, of_method.get(budget), files.spec)
         axis_row[0].set_ylabel(wrap(files.names[name], 13), rotation=0, ha="right", va="center", labelpad=8)
     for axis, budget in zip(axes[0], budgets, strict=True):
         axis.annotate(f"budget {budget:g}", (0.5, 1), (0, 20), "axes fraction", "offset points", ha="center", weight="bold")
     for axis in axes[-1]:
         axis.set_xlabel("evaluation (0 = noisiest)")
-    handles = [Patch(color=COLOURS(1), label="computed"), Patch(color=COLOURS(0), label="skipped")]
+    handles = [Patch(color=COLOURS(1.0), label="computed"), Patch(color=COLOURS(0.0), label="skipped")]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(f"{files.run}: attention (upper) and MLP (lower) of every block", fontsize=11)
     return figure
 
 
-def draw_mask(axis, mask, entry, spec):
-    """One panel; a method with fewer evaluations fills less of the common axis. `mask` may be words instead."""
+def draw_shares(axis, computed, entry, spec):
+    """One panel; a method with fewer evaluations fills less of the common axis. `computed` may be words instead."""
     evaluations, blocks, branches = spec.mask_shape
     axis.set(xlim=(-0.5, evaluations - 0.5), ylim=(blocks * branches - 0.5, -0.5))
     axis.tick_params(length=0, labelsize=8)
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     block_ticks(axis, blocks)
-    if isinstance(mask, str):
+    if isinstance(computed, str):
         axis.set_yticks([])
-        axis.text(0.5, 0.5, mask, transform=axis.transAxes, ha="center", va="center", color="#777777", style="italic")
+        axis.text(0.5, 0.5, computed, transform=axis.transAxes, ha="center", va="center", color="#777777", style="italic")
         return
-    sites = mask.reshape(len(mask), -1).T
+    sites = computed.reshape(len(computed), -1).T
     thin = 0.5 if max(evaluations, blocks) <= 24 else 0
     axis.imshow(sites, cmap=COLOURS, vmin=0, vmax=1, aspect="auto", interpolation="none")
     axis.set(xlim=(-0.5, evaluations - 0.5))
-    axis.hlines(np.arange(1, len(sites) // branches) * branches - 0.5, -0.5, len(mask) - 0.5, color="white", lw=thin)
-    axis.vlines(np.arange(1, len(mask)) - 0.5, -0.5, len(sites) - 0.5, color="white", lw=thin)
-    axis.set_title(f"{100 * mask.mean():.0f} % of {mask.size} cells, {100 * entry['achieved']:.1f} % of MACs", fontsize=9)
+    axis.hlines(np.arange(1, len(sites) // branches) * branches - 0.5, -0.5, len(computed) - 0.5, color="white", lw=thin)
+    axis.vlines(np.arange(1, len(computed)) - 0.5, -0.5, len(sites) - 0.5, color="white", lw=thin)
+    share = f"{100 * computed.mean():.0f} % of {computed.size} cells"
+    axis.set_title(f"{share}, {100 * entry['achieved']:.1f} % of MACs", fontsize=9)

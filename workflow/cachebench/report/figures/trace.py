@@ -2,40 +2,53 @@
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import ticker
+from matplotlib import pyplot, ticker
 
-from cachebench.report.style import empty, palette, panels
+from cachebench.report.style import empty, palette
 
 TITLE = "Where along the trajectory the error arises"
 CAPTION = (
     "Mean squared difference of x to the full run at every evaluation, from the same seeds, with its 95 % band over the "
     "images; after the last evaluation comes the sample. With fewer steps only the noise levels that both grids share can "
-    "be compared (dotted): often no more than the sample. What an evaluation reuses shows in the x after it."
+    "be compared (dotted): often no more than the sample. What an evaluation reuses shows in the x after it; below stands the "
+    "share of all branches that it computed, and the rest is its hit rate."
 )
 PER = "run"
 PLACE = 5
 
 
 def draw(files):
-    """One panel per budget, a line with its 95 % band per method, on a log axis, from the run's trace.csv.
+    """One panel per budget, a line with its 95 % band per method, on a log axis, and below it what each evaluation computed,
+    from the run's trace.csv.
 
     The start, which all share, has no error and is not drawn."""
     table = pd.read_csv(files.tree.trace(files.run))
-    table = table[table.latent_mse > 0]
-    if table.empty:
+    apart = table[table.latent_mse > 0]
+    if apart.empty:
         return empty(f"No setting of {files.run} has a trajectory to compare with the full run's.")
-    budgets, shown = sorted(table.budget.unique(), reverse=True), {}
-    styles, (figure, axes) = palette(files.frame.method), panels(len(budgets), 4.3, 3.6)
-    for axis, budget in zip(axes, budgets, strict=True):
+    budgets, shown, styles = sorted(apart.budget.unique(), reverse=True), {}, palette(files.frame.method)
+    size, form = (1 + 4.3 * len(budgets), 5.4), {"sharex": "col", "sharey": "row", "squeeze": False, "height_ratios": (3, 1)}
+    figure, axes = pyplot.subplots(2, len(budgets), figsize=size, layout="constrained", **form)
+    for error, share, budget in zip(*axes, budgets, strict=True):
         for place, name in enumerate(files.methods()):
-            rows = table[(table.budget == budget) & (table.method == name)]
-            shown |= {files.names[name]: draw_method(axis, rows, styles[name], place)} if len(rows) else {}
-        axis.set(yscale="log", title=f"budget {budget:g}", xlabel="evaluation (after the last: the sample)", ylabel="")
-        axis.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True))
-    figure.supylabel(f"mean squared difference of x to full (n = {table['count'].max():.0f})", fontsize=10)
+            rows = apart[(apart.budget == budget) & (apart.method == name)]
+            if len(rows):
+                shown[files.names[name]] = draw_method(error, rows, styles[name], place)
+                draw_computed(share, table[(table.budget == budget) & (table.method == name)], styles[name])
+        error.set(yscale="log", title=f"budget {budget:g}", ylabel="")
+        share.set(xlabel="evaluation (after the last: the sample)", ylim=(-5, 105))
+        share.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True))
+    axes[0, 0].set_ylabel(f"mean squared difference\nof x to full (n = {apart['count'].max():.0f})")
+    axes[1, 0].set_ylabel("computed,\n% of branches")
     figure.suptitle(f"{files.run}: where along the trajectory the error arises", fontsize=12)
     figure.legend(shown.values(), shown, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return figure
+
+
+def draw_computed(axis, rows, style):
+    """A thin stair of what each evaluation computed; nothing where only a few evaluations can be compared."""
+    if len(rows) > rows.evaluation.max() / 2:
+        axis.step(rows.evaluation, 100 * rows.computed, where="mid", color=style[0], lw=1.2, alpha=0.8)
 
 
 def draw_method(axis, rows, style, place):

@@ -22,7 +22,8 @@ COSTS = (
 )
 QUALITY = (tables.column("fd"), tables.column("sfid"), tables.column("latent_mse"))
 COLUMNS = (*QUALITY[:2], tables.column("fd_minus_full"), QUALITY[2], *COSTS[:2], tables.column("speed_up"), *COSTS[2:])
-COLUMNS += (tables.Column("fit_s", "Fit", "s"), tables.Column("images_to_repay_fit", "Fit repaid", "after images", digits=0))
+COLUMNS += (tables.Column("hit_rate", "Hit rate", "% of branches", scale=100), tables.Column("fit_s", "Fit", "s"))
+COLUMNS += (tables.Column("images_to_repay_fit", "Fit repaid", "after images", digits=0),)
 SYMBOLS = dict(
     zip(style.MARKERS + "*", ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"], strict=True)
 )
@@ -114,8 +115,8 @@ def panel(files, row, full):
     here = f"results/{files.cfg['name']}"
     targets = [f"{here}/{row.run}/{row.method}/{name}.json" for name in ("scores", "latency")]
     command = shlex.join(["snakemake", *targets, "--cores", "all", "--configfile", f"{here}/config.yaml"])
-    schedule = attempt(mask, files, row)
-    found = {"command": command, "note": schedule} if isinstance(schedule, str) else {"command": command, "mask": schedule}
+    shares = attempt(computed, files, row)
+    found = {"command": command, "note": shares} if isinstance(shares, str) else {"command": command, "computed": shares}
     own = images(files, row.method, row.budget) if row.method != "full" else None
     if own is not None:
         found["images"] = samples(own, full)
@@ -128,12 +129,11 @@ def entry_of(files, row):
     return next(entry for entry in files.entries(row.method) if entry["budget"] == row.budget)
 
 
-def mask(files, row):
-    """["0110...", ...] a text per (block, branch) with a digit per evaluation, 1 = computed; or words why there is none."""
-    found = files.mask(row.method, entry_of(files, row))
-    if isinstance(found, str):
-        return found.replace("\n", " ")
-    return ["".join(map(str, site)) for site in found.reshape(len(found), -1).T.astype(int)]
+def computed(files, row):
+    """[[100, 0, ...], ...] for each (block, branch) the percentage of the images that computed it, by evaluation; or words why
+    there is none."""
+    found = files.computed(row.method, entry_of(files, row))
+    return found if isinstance(found, str) else (100 * found).round().astype(int).reshape(len(found), -1).T.tolist()
 
 
 def images(files, name, budget):

@@ -149,14 +149,13 @@ for (const option of at("chart-x").options) option.disabled = !data.settings.som
 // Panel: the address after # names the setting, so that a link opens it and "back" closes it.
 
 function heatmap(place, setting) {
-  const count = Math.max(...setting.mask.map(site => site.length)), branches = data.branches.length;
-  const names = setting.mask.map((_, i) => `${Math.floor(i / branches)} ${data.branches[i % branches]}`);
-  const z = setting.mask.map(site => [...site].map(Number)), gap = count <= 60 ? 1 : 0;
-  const words = z.map(site => site.map(value => value ? "computed" : "skipped"));
+  const z = setting.computed, gap = z[0].length <= 60 ? 1 : 0, branches = data.branches.length;
+  const names = z.map((_, i) => `${Math.floor(i / branches)} ${data.branches[i % branches]}`);
+  const words = z.map(site => site.map(value => ({ 0: "skipped", 100: "computed" }[value] ?? `computed by ${value} % of the images`)));
   const scale = [[0, colour("reused")], [1, colour("computed")]];
   place.style.height = `${Math.min(560, 90 + 15 * names.length)}px`;
   Plotly.newPlot(place, [{
-    type: "heatmap", z, y: names, text: words, colorscale: scale, zmin: 0, zmax: 1, showscale: false, xgap: gap, ygap: gap,
+    type: "heatmap", z, y: names, text: words, colorscale: scale, zmin: 0, zmax: 100, showscale: false, xgap: gap, ygap: gap,
     hovertemplate: "evaluation %{x}, block %{y}: %{text}<extra></extra>",
   }], layout({
     xaxis: axis(null, { title: { text: "evaluation (0 = noisiest)" }, showgrid: false }), margin: { l: 60, r: 10, t: 8, b: 45 },
@@ -217,14 +216,14 @@ function open(setting) {
     element("div", { className: "pair" },
       element("div", {}, element("h3", {}, "Result"), facts(setting)),
       element("div", {}, element("h3", {}, "Parameters"), setting.params.length ? parameters : element("p", { className: "about" }, "None."))),
-    element("h3", {}, "Schedule: what is computed"), setting.mask ? schedule : element("p", { className: "about" }, setting.note),
+    element("h3", {}, "Schedule: what is computed"), setting.computed ? schedule : element("p", { className: "about" }, setting.note),
     element("h3", {}, "Samples of the same seeds"), strips(setting),
     ...(curves.length ? [element("h3", {}, "Fit"), element("p", { className: "about" }, setting.fit.label.replaceAll("+", ", ") + every), ...curves.map(([place]) => place)] : []),
     element("h3", {}, "Reproduce this row"), ...command(setting),
   );
   if (!at("panel").open) at("panel").showModal();
   at("panel").scrollTop = 0;
-  if (setting.mask) heatmap(schedule, setting);
+  if (setting.computed) heatmap(schedule, setting);
   for (const [place, name] of curves) curve(place, setting, name);
 }
 
