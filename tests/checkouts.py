@@ -24,8 +24,9 @@ START = "import sys; from snakemake.cli import main; sys.executable = sys.argv.p
 
 
 def snakemake(folder, *words, python=sys.executable):
-    """Finished process of `snakemake words` in `folder`, output captured. `python` is what its jobs take for Python."""
-    command = [sys.executable, "-c", START, str(python), *words]
+    """Finished process of `snakemake words` in `folder`, output captured, with a paragraph a job. `python` is what its jobs
+    take for Python."""
+    command = [sys.executable, "-c", START, str(python), *words, "--quiet", "host"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 

@@ -103,7 +103,7 @@ def test_a_full_run_that_fails_stops_neither_the_trace_nor_the_timings(folder, t
     assert only["method"] == "full" and "gone.safetensors" in only["reason"]
     script, out = atomic.ROOT / "workflow/scripts/latency.py", tmp_path / "latency.json"
     words = ["--config", tmp_path / "config.yaml", "--run", RUN, "--method", "fewer_steps", "--budgets", "0.65", "--out", out]
-    words += ["--settings", folder / RUN / "ddim/settings.json", "--full-settings", folder / RUN / "full/settings.json"]
+    words += ["--settings", folder / RUN / "fewer_steps/settings.json", "--full-settings", folder / RUN / "full/settings.json"]
     subprocess.run([sys.executable, script, *words], check=True)
     row = atomic.read_json(out)["0.65"]
     assert row["status"] == "failed" and row["reason"].startswith("the full run: ") and "gone.safetensors" in row["reason"]

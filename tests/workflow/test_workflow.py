@@ -96,6 +96,21 @@ def test_finished_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in smoke(finished, "-n").stdout + smoke(finished, "-n").stderr
 
 
+def test_a_table_is_not_made_of_what_another_config_made(finished):
+    """Snakemake's memory of parameters is switched off, as its own advice has it."""
+    path, table = finished / "config/smoke.yaml", finished / "results/smoke/results.csv"
+    config, rows = path.read_text(), table.read_text()
+    path.write_text(config.replace("cfg_scale: 1.5}", "cfg_scale: 4.0}", 1))
+    table.unlink()
+    try:
+        refused = smoke(finished, "results/smoke/results.csv", "--rerun-triggers", "mtime")
+    finally:
+        path.write_text(config)
+        table.write_text(rows)
+    assert refused.returncode != 0
+    assert "settings.json: was made with cfg_scale 1.5, and the config says 4.0" in refused.stdout + refused.stderr
+
+
 def test_page_and_tables_exist(finished):
     page = (finished / "results/smoke/index.html").read_text()
     assert "Learning" in page or "L2C" in page

@@ -8,13 +8,13 @@ import shutil
 import sys
 
 from cachebench.engine.spec import RANDOM
-from cachebench.files import atomic, closure, downloads
+from cachebench.files import atomic, closure, contents, downloads
 from cachebench.judge import published
 from cachebench.metrics import kinds
 from cachebench.plugin import loader
 from cachebench.report import figures
 from cachebench.run import folder
-from cachebench.setup import check, matrix, sources
+from cachebench.setup import check, matrix, sources, stamps
 from cachebench.setup.config import TOLD, ConfigError
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
@@ -32,6 +32,8 @@ try:
     CONFIG = CONFIG or check.check(config, evaluating=bool(EVALUATED))
 except ConfigError as error:
     raise WorkflowError(str(error))
+if EVALUATED and workflow.is_main_process:  # a folder for every set of images, reference and extractor
+    CONFIG["name"] = "evaluate/" + sources.named(EVALUATED, CONFIG["reference"], CONFIG["extractor"])
 os.environ[TOLD] = json.dumps(CONFIG)
 
 RESULTS = f"results/{CONFIG['name']}"
@@ -46,13 +48,16 @@ if CONFIG["data"]["kind"] == "cifar10":
     TRAINING = dict.fromkeys(TRAINING, "data/cifar10-train.npz")
 SOURCE = sources.reference(CONFIG)["file"]
 REFERENCE = sources.reference_file(CONFIG)
+CONTENT = ""  # of the images that the reference is made of
+if REFERENCE != SOURCE and os.path.exists(SOURCE):
+    CONTENT = contents.digest(SOURCE, atomic.read_metadata(REFERENCE) if os.path.exists(REFERENCE) else None)
 METHODS = matrix.method_ids(CONFIG)
 PACKAGE, SCRIPTS = atomic.ROOT / "workflow/cachebench", atomic.ROOT / "workflow/scripts"
 GPU = int(shutil.which("nvidia-smi") is not None)
 
-# Every shell command is `$PYTHON $SCRIPTS/<rule>.py`: this interpreter's, unless conda brings another.
-python = "python" if CONDA else shlex.quote(sys.executable)
-shell.prefix(f"set -euo pipefail; PYTHON={python}; SCRIPTS={shlex.quote(str(SCRIPTS))}; ")
+# Every shell command is `job <script> ...`, by this interpreter, unless conda brings another.
+python, scripts = ("python" if CONDA else shlex.quote(sys.executable)), shlex.quote(str(SCRIPTS))
+shell.prefix(f"set -euo pipefail; export PYTHONUTF8=1; PYTHON={python}; SCRIPTS={scripts}; . {scripts}/job.sh; ")
 
 
 wildcard_constraints:
@@ -67,7 +72,7 @@ def fit_labels(run, name):
     try:
         cls = loader.plugin(name)
         return [cls.fit_label(params) for params in matrix.fits(CONFIG, cls, run)]
-    except Exception:
+    except loader.FAILURES:
         return []
 
 
@@ -151,7 +156,7 @@ def coder(wildcards):
 
 def coder_of(entry):
     coder = entry.get("autoencoder")
-    return canonical(digest_of(coder), coder["scale"], coder["random"]) if coder else ""
+    return canonical(sources.digest_of(coder), coder["scale"], coder["random"]) if coder else ""
 
 
 def launcher(wildcards, resources):
@@ -165,13 +170,6 @@ def canonical(*values):
     return json.dumps(values, sort_keys=True)
 
 
-def digest_of(entry):
-    """What a file of the config is known by: its sha256, or where that is unknown and it is downloaded, its source."""
-    if made_here(entry["weights"]):
-        return entry["weights"]
-    return entry.get("sha256") or downloads.source(entry) or downloads.digest(entry["weights"])
-
-
 def code(*scripts):
     """What these scripts do: a hash over them and over what they import."""
     return closure.digest(SCRIPTS / f"{script}.py" for script in scripts)
@@ -180,11 +178,10 @@ def code(*scripts):
 def extractor_of(entry):
     """What features depend on besides the images."""
     said = {key: entry.get(key) for key in ("kind", "features")}
-    return canonical(said, digest_of(entry), closure.digest(kinds.files_of(entry)))
+    return canonical(said, sources.digest_of(entry), closure.digest(kinds.files_of(entry)))
 
 
 EXTRACTOR = extractor_of(CONFIG["extractor"])
-OF_METHODS = ("budgets", "methods", "params", "settings")  # keys of a run that say nothing of its network and trajectory
 
 
 def identity(*scripts):
@@ -193,13 +190,12 @@ def identity(*scripts):
 
     def of(wildcards):
         entry, arch = CONFIG["runs"][wildcards.run], backbone(wildcards)["arch"]
-        said = {key: value for key, value in entry.items() if key not in OF_METHODS}
         named = [
             loader.file_of(name) for name in ([wildcards.method] if "method" in wildcards.keys() else methods_of(wildcards.run))
         ]
         loaded = [PACKAGE / f"engine/samplers/{entry['sampler']}.py", PACKAGE / f"engine/backbones/{arch['kind']}"]
         written = closure.digest([*(SCRIPTS / f"{script}.py" for script in scripts), *named, *loaded])
-        return canonical(said, arch, backbone(wildcards).get("noise"), digest_of(backbone(wildcards)), written)
+        return canonical(stamps.network(CONFIG, wildcards.run), written)
 
     return of
 

@@ -10,5 +10,5 @@ rule compare:
         a=COMPARED.get("file_a", ""),
         b=COMPARED.get("file_b", ""),
     shell:
-        "$PYTHON $SCRIPTS/compare.py --a {params.a:q} --b {params.b:q} --csv results/compare/compare.csv "
-        "--markdown results/compare/compare.md 2>&1 | tee {log}"
+        "job compare --a {params.a:q} --b {params.b:q} --csv results/compare/compare.csv "
+        "--markdown results/compare/compare.md 2>&1 | tee {log:q}"

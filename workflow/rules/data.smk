@@ -10,7 +10,7 @@ rule fetch:
     conda:
         "../../environment.yml"
     shell:
-        "$PYTHON $SCRIPTS/fetch.py --name {wildcards.file} --out {output} > {log} 2>&1"
+        "job fetch --name {wildcards.file} --out {output:q} > {log:q} 2>&1"
 
 
 # A file of the config that has a `url` or `hub` and is not there yet. What is there is only verified, by the config's check.
@@ -26,7 +26,7 @@ rule download:
     conda:
         "../../environment.yml"
     shell:
-        "$PYTHON $SCRIPTS/download.py --path {wildcards.path:q} 2>&1 | tee {log:q}"
+        "job download --path {wildcards.path:q} 2>&1 | tee {log:q}"
 
 
 if IMAGES:
@@ -50,7 +50,7 @@ if IMAGES:
             backbone=ENCODED,
             encoding=ENCODING,
         shell:
-            "$PYTHON $SCRIPTS/encode.py --backbone {params.backbone} --workers {threads} " "--out {output} > {log} 2>&1"
+            "job encode --backbone {params.backbone:q} --workers {threads} --out {output:q} > {log:q} 2>&1"
 
 
 rule calibration:
@@ -65,8 +65,8 @@ rule calibration:
     conda:
         "../../environment.yml"
     shell:
-        "$PYTHON $SCRIPTS/calibration.py --images {input.images} --labels {input.labels} "
-        "--count {wildcards.images} --out {output} > {log} 2>&1"
+        "job calibration --images {input.images:q} --labels {input.labels:q} "
+        "--count {wildcards.images} --out {output:q} > {log:q} 2>&1"
 
 
 # Statistics of the real images that the config's `reference` names: a folder, an npz file or a batch of ADM's.
@@ -74,7 +74,7 @@ if REFERENCE != SOURCE:
 
     rule reference:
         input:
-            images=SOURCE,
+            images=lambda wildcards: ancient(SOURCE) if os.path.exists(SOURCE) else SOURCE,
             extractor=weights_of(CONFIG["extractor"]),
         output:
             REFERENCE,
@@ -88,7 +88,8 @@ if REFERENCE != SOURCE:
         resources:
             gpu=GPU,
         params:
+            content=CONTENT,
             extractor=EXTRACTOR,
             all_pairs=CONFIG["metrics"]["all_pairs"],
         shell:
-            "$PYTHON $SCRIPTS/reference.py --images {input.images:q} --out {output} " "2>&1 | tee {log:q}"
+            "job reference --images {input.images:q} --out {output:q} 2>&1 | tee {log:q}"

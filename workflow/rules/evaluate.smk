@@ -10,18 +10,18 @@ if EVALUATED:
 
 rule evaluate:
     input:
-        [ancient(EVALUATED), REFERENCE, weights_of(CONFIG["extractor"])] if EVALUATED else [],
+        lambda wildcards: [ancient(EVALUATED), REFERENCE, weights_of(CONFIG["extractor"])] if EVALUATED else [],
     log:
-        "logs/evaluate.log",
+        f"{LOGS}/evaluate.log",
     conda:
         "../../environment.yml"
     threads: workflow.cores
     resources:
         gpu=GPU,
     params:
-        samples=shlex.quote(EVALUATED),  # :q leaves nothing of an empty one
+        samples=lambda wildcards: [EVALUATED] if EVALUATED else [],
         reference=REFERENCE,
-        out=f"{RESULTS}/{os.path.splitext(os.path.basename(os.path.normpath(EVALUATED)))[0]}",
+        results=RESULTS,
     shell:
-        "$PYTHON $SCRIPTS/evaluate.py --samples {params.samples} --reference {params.reference:q} "
-        "--json {params.out:q}.json --csv {params.out:q}.csv 2>&1 | tee {log}"
+        "job evaluate --samples {params.samples:q} --reference {params.reference:q} "
+        "--json {params.results:q}/scores.json --csv {params.results:q}/scores.csv 2>&1 | tee {log:q}"

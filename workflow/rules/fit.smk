@@ -23,7 +23,7 @@ rule fit:
         calibration=calibration_identity(),
         launcher=launcher,
     shell:
-        "$PYTHON {params.launcher} $SCRIPTS/fit.py --run {wildcards.run} --method {wildcards.method} "
+        "LOG={log:q} LAUNCHER={params.launcher:q} job fit --run {wildcards.run} --method {wildcards.method} "
         "--fit {wildcards.fit:q} --training {input.training:q} --state {output.state:q} --curve {output.curve:q} --report {output.report:q} "
         "> {log:q} 2>&1"
 
@@ -51,5 +51,5 @@ rule match:
             CONFIG["tolerance"],
         ),
     shell:
-        "$PYTHON $SCRIPTS/match.py --run {wildcards.run} --method {wildcards.method} "
-        "--states {input.states:q} --out {output} > {log} 2>&1"
+        "LOG={log:q} job match --run {wildcards.run} --method {wildcards.method} "
+        "--states {input.states:q} --out {output:q} > {log:q} 2>&1"

@@ -23,8 +23,8 @@ rule verdicts:
     params:
         code=code("verdicts"),
     shell:
-        "$PYTHON $SCRIPTS/verdicts.py --results {input.results} --published {input.published} "
-        "--csv {output.csv} --markdown {output.markdown} > {log} 2>&1"
+        "job verdicts --results {input.results:q} --published {input.published:q} "
+        "--csv {output.csv:q} --markdown {output.markdown:q} > {log:q} 2>&1"
 
 
 rule published_macs:
@@ -38,4 +38,4 @@ rule published_macs:
     conda:
         "../../environment.yml"
     shell:
-        "$PYTHON $SCRIPTS/published_macs.py --published {input} --out {output} > {log} 2>&1"
+        "job published_macs --published {input:q} --out {output:q} > {log:q} 2>&1"

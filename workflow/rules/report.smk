@@ -21,7 +21,7 @@ rule collect:
         config=canonical(CONFIG),
         code=code("collect"),
     shell:
-        "$PYTHON $SCRIPTS/collect.py --folder {params.results} --out {output.table} --written {output.config} > {log} 2>&1"
+        "job collect --folder {params.results:q} --out {output.table:q} --written {output.config:q} > {log:q} 2>&1"
 
 
 rule comparisons:
@@ -44,7 +44,7 @@ rule comparisons:
         results=lambda wildcards: RESULTS,
         code=code("comparisons"),
     shell:
-        "$PYTHON $SCRIPTS/comparisons.py --results {input.results} --folder {params.results} --out {output} > {log} 2>&1"
+        "job comparisons --results {input.results:q} --folder {params.results:q} --out {output:q} > {log:q} 2>&1"
 
 
 TEMPLATE = [PACKAGE / f"report/page/page.{ending}" for ending in ("html.j2", "css", "js")]
@@ -74,7 +74,7 @@ rule tables:
     params:
         code=code("tables"),
     shell:
-        "$PYTHON $SCRIPTS/tables.py --results {input.results} --comparisons {input.comparisons} " "--out {output} > {log} 2>&1"
+        "job tables --results {input.results:q} --comparisons {input.comparisons:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule schedules:
@@ -99,7 +99,7 @@ rule schedule_files:
         results=lambda wildcards: RESULTS,
         code=code("schedule_files"),
     shell:
-        "$PYTHON $SCRIPTS/schedule_files.py --run {wildcards.run} --folder {params.results} --out {output} > {log} 2>&1"
+        "job schedule_files --run {wildcards.run} --folder {params.results:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule plots:
@@ -115,13 +115,13 @@ rule plots:
     conda:
         "../../environment.yml"
     params:
-        run="--run {run}",
+        run=["--run", RUN],
         results=lambda wildcards: RESULTS,
         captions=captions("run"),
         code=closure.digest([SCRIPTS / "plots.py", FIGURES]),
     shell:
-        "$PYTHON $SCRIPTS/plots.py {params.run} --results {input.results} "
-        "--comparisons {input.comparisons} --folder {params.results} --out {output} > {log} 2>&1"
+        "job plots {params.run:q} --results {input.results:q} "
+        "--comparisons {input.comparisons:q} --folder {params.results:q} --out {output:q} > {log:q} 2>&1"
 
 
 use rule plots as plots_of_all with:
@@ -134,7 +134,7 @@ use rule plots as plots_of_all with:
     log:
         f"{LOGS}/plots.log",
     params:
-        run="",
+        run=[],
         captions=captions("all"),
 
 
@@ -155,7 +155,7 @@ rule page:
         "../../environment.yml"
     params:
         code=[closure.digest([SCRIPTS / "page.py", FIGURES]), *map(atomic.sha256, TEMPLATE)],
-        printed=f"--verdicts {VERDICTS[0]}" if VERDICTS else "",
+        printed=["--verdicts", VERDICTS[0]] if VERDICTS else [],
     shell:
-        "$PYTHON $SCRIPTS/page.py --results {input.results} --comparisons {input.comparisons} "
-        "{params.printed} --figures {input.figures} --out {output} > {log} 2>&1"
+        "job page --results {input.results:q} --comparisons {input.comparisons:q} "
+        "{params.printed:q} --figures {input.figures:q} --out {output:q} > {log:q} 2>&1"

@@ -22,9 +22,9 @@ rule sample:
         extractor=EXTRACTOR,
         autoencoder=coder,
     shell:
-        "$PYTHON $SCRIPTS/sample.py --run {wildcards.run} --method {wildcards.method} "
-        "--budget {wildcards.budget} --settings {input.settings} --states {input.states:q} --shard {wildcards.shard} "
-        "--out {output} > {log} 2>&1"
+        "LOG={log:q} job sample --run {wildcards.run} --method {wildcards.method} "
+        "--budget {wildcards.budget} --settings {input.settings:q} --states {input.states:q} --shard {wildcards.shard} "
+        "--out {output:q} > {log:q} 2>&1"
 
 
 rule score:
@@ -42,10 +42,10 @@ rule score:
         "../../environment.yml"
     params:
         metrics=canonical(CONFIG["metrics"], CONFIG["samples"]["blocks"], code("score")),
-        reference=digest_of(sources.reference(CONFIG) | {"weights": SOURCE}) if REFERENCE == SOURCE else SOURCE,
+        reference=sources.digest_of(sources.reference(CONFIG) | {"weights": SOURCE}) if REFERENCE == SOURCE else SOURCE,
     shell:
-        "$PYTHON $SCRIPTS/score.py --reference {input.reference:q} --shards {input.shards} "
-        "--full {input.full} --out {output} > {log} 2>&1"
+        "job score --run {wildcards.run} --reference {input.reference:q} --shards {input.shards:q} "
+        "--full {input.full:q} --out {output:q} > {log:q} 2>&1"
 
 
 # Takes every core, so that nothing else runs while it measures.
@@ -55,6 +55,7 @@ rule latency:
         settings=TREE.settings(RUN, METHOD),
         full=TREE.settings(RUN, "full"),
         states=states,
+        shards=lambda wildcards: [TREE.shard(*wildcards[:2], b, 0) for b in budgets(wildcards.run, wildcards.method)],
         weights=weights,
         decoder=decoder,
     output:
@@ -75,6 +76,6 @@ rule latency:
         autoencoder=coder,
         budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
     shell:
-        "$PYTHON $SCRIPTS/latency.py --run {wildcards.run} --method {wildcards.method} "
-        "--budgets {params.budgets} --settings {input.settings} --full-settings {input.full} --states {input.states:q} "
-        "--out {output} > {log} 2>&1"
+        "LOG={log:q} job latency --run {wildcards.run} --method {wildcards.method} "
+        "--budgets {params.budgets:q} --settings {input.settings:q} --full-settings {input.full:q} --states {input.states:q} "
+        "--shards {input.shards:q} --out {output:q} > {log:q} 2>&1"

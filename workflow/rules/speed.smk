@@ -24,4 +24,4 @@ rule speed:
         said=canonical(*(CONFIG[key] for key in ("runs", "backbones", "speed", "methods"))),
         code=closure.digest([SCRIPTS / "speed.py", PACKAGE / "engine", loader.FOLDER]),
     shell:
-        "$PYTHON $SCRIPTS/speed.py --folder {params.results} --out {output} 2>&1 | tee {log}"
+        "job speed --folder {params.results:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -4,6 +4,7 @@ rule trace:
         plugins=lambda wildcards: [file for name in methods_of(wildcards.run) for file in loader.files_of(name)],
         settings=lambda wildcards: [TREE.settings(wildcards.run, name) for name in methods_of(wildcards.run)],
         fits=lambda wildcards: fits_of(wildcards.run),
+        scores=lambda wildcards: [TREE.scores(wildcards.run, name) for name in methods_of(wildcards.run)],
         weights=weights,
     output:
         report(
@@ -27,4 +28,4 @@ rule trace:
             CONFIG["trace"], {key: CONFIG["samples"][key] for key in ("first_seed", "labels", "batch_size")}
         ),
     shell:
-        "$PYTHON $SCRIPTS/trace.py --run {wildcards.run} --folder {params.results} " "--out {output} > {log} 2>&1"
+        "job trace --run {wildcards.run} --folder {params.results:q} --out {output:q} > {log:q} 2>&1"

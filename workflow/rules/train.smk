@@ -30,8 +30,8 @@ rule train_backbone:
     params:
         settings=lambda wildcards: TRAINABLE[wildcards.backbone],
     shell:
-        "$PYTHON $SCRIPTS/train_backbone.py --backbone {wildcards.backbone} "
-        "--images {input.images} --labels {input.labels} --weights {output.weights} --curve {output.curve} 2>&1 | tee {log}"
+        "job train_backbone --backbone {wildcards.backbone} "
+        "--images {input.images:q} --labels {input.labels:q} --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee {log:q}"
 
 
 rule train_extractor:
@@ -54,6 +54,6 @@ rule train_extractor:
     params:
         settings=CONFIG["extractor"].get("train"),
     shell:
-        "$PYTHON $SCRIPTS/train_extractor.py --images {input.images} --labels {input.labels} "
-        "--test-images {input.test_images} --test-labels {input.test_labels} --weights {output.weights} "
-        "--curve {output.curve} 2>&1 | tee {log}"
+        "job train_extractor --images {input.images:q} --labels {input.labels:q} "
+        "--test-images {input.test_images:q} --test-labels {input.test_labels:q} --weights {output.weights:q} "
+        "--curve {output.curve:q} 2>&1 | tee {log:q}"

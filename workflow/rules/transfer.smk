@@ -27,7 +27,7 @@ rule transfer_column:
         samples=canonical(CONFIG["samples"], CONFIG["tolerance"]),
         budgets=lambda wildcards: matrix.budgets(CONFIG, wildcards.run),
     shell:
-        "$PYTHON $SCRIPTS/transfer.py --run {wildcards.run} --folder {params.results} " "--out {output} > {log} 2>&1"
+        "job transfer --run {wildcards.run} --folder {params.results:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule transfer_table:
@@ -51,4 +51,4 @@ rule transfer_table:
     params:
         code=code("transfer_table"),
     shell:
-        "$PYTHON $SCRIPTS/transfer_table.py --columns {input} --out {output} > {log} 2>&1"
+        "job transfer_table --columns {input:q} --out {output:q} > {log:q} 2>&1"

@@ -1,9 +1,12 @@
-"""What every script shares: the package on the path, and a command line made of the script's docstring and options."""
+"""What every script shares: the package on the path, a command line made of the script's docstring and options, how it ends."""
 
 import argparse
 import ctypes
+import os
 import platform
+import signal
 import sys
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,6 +24,30 @@ def keep_freed_memory():
 
 
 keep_freed_memory()
+
+
+def fail(*error):
+    """A mistake that no row stands for ends with a code of its own, so that it is not taken for a plug-in's death."""
+    traceback.print_exception(*error)
+    sys.stderr.flush()
+    os._exit(70)  # EX_SOFTWARE of sysexits.h
+
+
+sys.excepthook = fail
+
+
+def stay_alive(died, minutes):
+    """At the start of a job that runs a plug-in: ends this process, whatever it does then, after so many `minutes` (None:
+    never). RuntimeError with the reason where it `died` before with this code: it is called again to write that down."""
+    log = f"; its log: {os.environ['LOG']}" if "LOG" in os.environ else ""
+    code = int(died or 0)
+    if died and code - 128 == signal.SIGALRM:
+        raise RuntimeError(f"the job ran longer than limits.minutes allows, which is {minutes:g}{log}")
+    if died:
+        how = f"signal {code - 128}{'; out of memory?' * (code == 137)}" if code > 128 else f"exit code {code}"
+        raise RuntimeError(f"the job died ({how}){log}")
+    if minutes:
+        signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
 
 
 def arguments(doc, *options):

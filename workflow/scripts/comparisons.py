@@ -1,16 +1,19 @@
 """Compares the methods of each budget: paired differences, ranks and read-outs (csv)."""
 
+from pathlib import Path
+
 from _cli import arguments
 from cachebench.files import atomic
 from cachebench.judge import pairs
 from cachebench.report import tables
 from cachebench.run.folder import Folder
 
-args = arguments(__doc__, "results", "folder", "out")
+args = arguments(__doc__, "config?", "results", "folder", "out")
 
 frame = tables.read(args.results)
 methods = frame[["run", "method"]].drop_duplicates().itertuples(index=False, name=None)
-files = {pair: atomic.read_json(Folder(args.folder).scores(*pair)) for pair in methods}
+paths = {pair: Path(Folder(args.folder).scores(*pair)) for pair in methods}
+files = {pair: atomic.read_json(path) for pair, path in paths.items() if path.exists()}
 scored = {pair: {float(budget): row for budget, row in rows.items()} for pair, rows in files.items()}
 try:
     rows = pairs.comparisons(frame, scored)

@@ -2,36 +2,37 @@
 
 from pathlib import Path
 
-from _cli import arguments
+from _cli import arguments, stay_alive
 from cachebench.engine import device
 from cachebench.files import atomic
 from cachebench.fit import parallel
 from cachebench.plugin import loader
-from cachebench.plugin.loader import reason
-from cachebench.plugin.problem import Problem
+from cachebench.plugin.loader import FAILURES, reason
+from cachebench.plugin.problem import Problem, as_written
 from cachebench.run.opening import calibration, run_model, training
-from cachebench.setup import config, matrix
+from cachebench.setup import config, matrix, stamps
 
-args = arguments(__doc__, "config?", "run", "method", "fit", "training*", "state", "curve", "report")
+args = arguments(__doc__, "config?", "run", "method", "fit", "training*", "state", "curve", "report", "died?")
 cfg = config.load(args.config)
 where, state, curve, report = device.pick(), {}, [], {}
 partial = Path(f"{args.state}.partial")
 rank, start = parallel.join(where), device.clock(where)
 try:
+    stay_alive(args.died, cfg["limits"]["minutes"])
     cls = loader.plugin(args.method)
     params = next(p for p in matrix.fits(cfg, cls, args.run) if cls.fit_label(p) == args.fit)
     chosen = cls(**params)
     spec = matrix.spec(cfg, args.run)
-    report["params"] = params
+    report |= {"params": params, "made_with": stamps.fit(cfg, args.run)}
     report["reason"] = chosen.supports(spec)
     if not report["reason"]:
         latents, labels = calibration(cfg)
         read_training = (lambda: training(cfg, args.run, args.training)) if cls.training else None
         problem = Problem(run_model(cfg, args.run, where), spec, latents, labels, partial, read_training)
         start = device.clock(where)
-        state, curve = chosen.fit(problem)
-except Exception as error:
-    report["reason"] = reason(error)
+        state, curve = as_written(*chosen.fit(problem))
+except FAILURES as error:
+    state, curve, report["reason"] = {}, [], reason(error)
 if rank == 0:  # of several processes all have the same
     report |= {"seconds": device.clock(where) - start, "device": device.describe(where)}
     atomic.write_tensors(args.state, state)

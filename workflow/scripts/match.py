@@ -1,17 +1,22 @@
 """Chooses, for each budget, the setting of one method whose exact cost is closest (json, one entry per budget)."""
 
-from _cli import arguments
+from pathlib import Path
+
+from _cli import arguments, stay_alive
 from cachebench.files import atomic
 from cachebench.plugin import loader, method
-from cachebench.plugin.loader import reason
+from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.match import candidates, match, measured_rows
 from cachebench.run.opening import read_states
-from cachebench.setup import config, matrix
+from cachebench.setup import config, matrix, stamps
 
-args = arguments(__doc__, "config?", "run", "method", "states*", "out")
+args = arguments(__doc__, "config?", "run", "method", "states*", "out", "died?")
 
 cfg = config.load(args.config)
-spec = matrix.spec(cfg, args.run)
+spec, made_with = matrix.spec(cfg, args.run), stamps.match(cfg, args.run, args.method)
+for report in (Path(state).with_suffix(".json") for state in args.states):
+    if not (told := atomic.read_json(report)).get("reason"):
+        stamps.check(report, told.get("made_with"), stamps.fit(cfg, args.run))
 
 
 def entries(grid, budgets, tolerance):
@@ -20,13 +25,14 @@ def entries(grid, budgets, tolerance):
             return [{"budget": b, "status": "unsupported", "reason": refusal} for b in budgets]
         found = candidates(cls, spec, read_states(args.states), grid, budgets, measured_rows(cfg, args.run, spec))
         return match(cls, spec, budgets, tolerance, found)
-    except Exception as error:
+    except FAILURES as error:
         return [{"budget": b, "status": "failed", "reason": reason(error)} for b in budgets]
 
 
 try:
+    stay_alive(args.died, cfg["limits"]["minutes"])
     cls = loader.plugin(args.method)
     found = [entry for grid in matrix.grids(cfg, cls, args.run) for entry in entries(*grid)]
-except Exception as error:
+except FAILURES as error:
     found = [{"budget": b, "status": "failed", "reason": reason(error)} for b in matrix.budgets(cfg, args.run, args.method)]
-atomic.write_json(args.out, found)
+atomic.write_json(args.out, [entry | {"made_with": made_with} for entry in found])

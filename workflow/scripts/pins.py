@@ -7,7 +7,7 @@ from cachebench.files import atomic
 
 CONDA = """# Written by `make pins`. conda env create -f environment.yml; the rules use the same file with --use-conda.
 name: cachebench
-channels: [conda-forge, nodefaults]
+channels: [conda-forge]
 dependencies:
   - python=3.11
   - pip=25.3

@@ -2,14 +2,16 @@
 
 from _cli import arguments
 from cachebench.engine import device
-from cachebench.files import atomic
+from cachebench.files import atomic, contents
 from cachebench.metrics import extractors, references
 from cachebench.setup import config, sources
 
 args = arguments(__doc__, "config?", "images", "out")
 cfg = config.load(args.config)
 entry = cfg["extractor"]
-model = extractors.load(entry, device.pick())
+model, found = extractors.load(entry, device.pick()), contents.seen(args.images)
 tensors, metadata = references.measure(args.images, model, every=cfg["metrics"]["all_pairs"])
-atomic.write_tensors(args.out, tensors, sources.made_with(entry) | metadata)
+if contents.listing(args.images) != found["listing"]:
+    raise SystemExit(f"{args.images}: was changed while it was read; start again")
+atomic.write_tensors(args.out, tensors, sources.made_with(entry) | found | metadata)
 print(f"sha256 {atomic.sha256(args.out)}")

@@ -1,38 +1,56 @@
 """Scores all settings of one method from their shards (json: one row per budget, with replicates and per-image errors)."""
 
+from functools import cache
 from pathlib import Path
 
 from _cli import arguments
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
-from cachebench.metrics import references, scores
 from cachebench.plugin.loader import reason
-from cachebench.run.shards import join_shards
-from cachebench.setup import config
+from cachebench.run import shards
+from cachebench.setup import config, stamps
 
-args = arguments(__doc__, "config?", "reference", "shards+", "full+", "out")
-
+args = arguments(__doc__, "config?", "run", "reference", "shards+", "full+", "out")
 cfg = config.load(args.config)
-metrics = cfg["metrics"]
-reference = references.read(args.reference, metrics)
-full, _ = join_shards(args.full, ("latents", "images"))
-budgets = dict.fromkeys(Path(path).parent.name for path in args.shards)
-rows = {}
-for budget in budgets:
+
+
+@cache
+def given():
+    """(the full run's latents and images, the reference), for all settings."""
+    from cachebench.metrics import references
+
+    return shards.join_shards(args.full, ("latents", "images"))[0], references.read(args.reference, cfg["metrics"])
+
+
+def scored(paths):
+    """The row of a setting from its shards."""
+    from cachebench.metrics import scores
+
+    sample, row = shards.join_shards(paths)
+    values, replicates, errors = scores.score_setting(sample, *given(), cfg["metrics"], cfg["samples"]["blocks"])
+    said = "; ".join(filter(None, (row.get("reason"), values["reason"])))
+    return row | {"status": "ok"} | values | counted(sample) | {"reason": said, "replicates": replicates, "errors": errors}
+
+
+def counted(sample):
+    """What the doors counted: MACs of an image and their spread, and the branches that an image reused."""
+    first, beyond = sample["macs"][0], sample["macs"] - sample["macs"][0]  # so that the mean of equal ones is exact
+    computed = sample["computed"].sum(0) / len(sample["macs"])  # (evaluations, blocks, branches)
+    reused = computed[..., 0].numel() - computed.sum((0, 1))
+    out = {"macs_counted": (first + beyond.mean()).item(), "macs_spread": beyond.std().item()}
+    out |= {f"reused_{branch}": of.item() for branch, of in zip(BRANCHES, reused, strict=True)}
+    return out | {"hit_rate": (1 - computed.mean()).item()}
+
+
+rows, made_with = {}, stamps.scores(cfg, args.run)
+for path in [*args.shards, *args.full]:
+    stamps.check(path, atomic.read_metadata(path).get("made_with"), stamps.samples(cfg, args.run))
+for budget in dict.fromkeys(Path(path).parent.name for path in args.shards):
+    paths = [path for path in args.shards if Path(path).parent.name == budget]
     try:
-        sample, row = join_shards([path for path in args.shards if Path(path).parent.name == budget])
-        if not row.get("status"):
-            values, replicates, errors = scores.score_setting(sample, full, reference, metrics, cfg["samples"]["blocks"])
-            said = "; ".join(filter(None, (row.get("reason"), values["reason"])))
-            row |= {"status": "ok"} | values | {"replicates": replicates, "reason": said}
-            first, beyond = sample["macs"][0], sample["macs"] - sample["macs"][0]  # so that the mean of equal ones is exact
-            row |= {"macs_counted": (first + beyond.mean()).item(), "macs_spread": beyond.std().item()}
-            computed = sample["computed"].sum(0) / len(sample["macs"])  # (evaluations, blocks, branches)
-            reused = computed[..., 0].numel() - computed.sum((0, 1))
-            row |= {f"reused_{branch}": of.item() for branch, of in zip(BRANCHES, reused, strict=True)}
-            row |= {"hit_rate": (1 - computed.mean()).item()}
-            row["errors"] = {name: list(of) for name, of in errors.items()}
+        row = shards.status(paths) or scored(paths)
+        row["errors"] = {name: list(of) for name, of in row.get("errors", {}).items()}
     except Exception as error:
         row = {"status": "failed", "reason": reason(error)}
-    rows[budget] = row
+    rows[budget] = row | {"made_with": made_with | {"setting": atomic.read_metadata(paths[0])["made_with"]["setting"]}}
 atomic.write_json(args.out, rows)

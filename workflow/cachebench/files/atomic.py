@@ -33,7 +33,8 @@ def write_text(path, text):
 
 
 def write_json(path, value):
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    """Numbers of numpy are written as Python's."""
+    write_text(path, json.dumps(value, indent=1, default=lambda number: number.item()) + "\n")
 
 
 def read_json(path):

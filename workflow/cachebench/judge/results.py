@@ -1,6 +1,7 @@
 """The results table: one row per run, method and budget, joined from what the pipeline wrote. Units are in the names."""
 
 import math
+from pathlib import Path
 
 from cachebench.engine import cost
 from cachebench.files import atomic
@@ -8,7 +9,7 @@ from cachebench.judge import provenance
 from cachebench.metrics import catalog
 from cachebench.plugin import loader, method
 from cachebench.run.folder import Folder
-from cachebench.setup import matrix, sources
+from cachebench.setup import matrix, sources, stamps
 
 BITS = {"float32": 32, "tf32": 32, "bfloat16": 16}  # of what is read and written; TF32 rounds inside its products
 IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "reference")
@@ -37,16 +38,30 @@ def columns():
 
 
 def collect(cfg, folder):
-    """Rows (mappings over `columns`) of the runs under `folder`; a setting that did not run says why in `reason`."""
+    """Rows (mappings over `columns`) of the runs under `folder`; a setting that did not run says why in `reason`. ValueError
+    if a part was made with another config."""
     tree, rows = Folder(folder), []
     for run in cfg["runs"]:
-        full = atomic.read_json(tree.scores(run, "full"))["1.0"]
+        full = said(tree.scores(run, "full"), 1.0)
         for name in matrix.method_ids(cfg, run):
-            entries, scored, timed = (atomic.read_json(of(run, name)) for of in (tree.settings, tree.scores, tree.latency))
-            for entry in entries:
-                budget = str(entry["budget"])
-                rows.append(row(cfg, tree, run, name, entry, scored[budget], timed[budget], full))
+            paths = [of(run, name) for of in (tree.settings, tree.scores, tree.latency)]
+            made_with = stamps.match(cfg, run, name), stamps.scores(cfg, run), stamps.latency(cfg, run)
+            for budget in matrix.budgets(cfg, run, name):
+                parts = [said(path, budget) for path in paths]
+                for path, part, expected in zip(paths, parts, made_with, strict=True):
+                    setting = {} if part is parts[0] else {"setting": parts[0].get("params")}
+                    if part.get("status") != "missing":
+                        stamps.check(path, part.get("made_with"), expected | setting)
+                rows.append(row(cfg, tree, run, name, *parts, full))
     return rows
+
+
+def said(path, budget):
+    """What a file says of a budget; where a run has not come so far, that."""
+    if not Path(path).exists():
+        return {"budget": budget, "status": "missing", "reason": f"{path} is not there yet"}
+    found = atomic.read_json(path)
+    return found[str(budget)] if isinstance(found, dict) else next(entry for entry in found if entry["budget"] == budget)
 
 
 def row(cfg, tree, run, name, entry, scored, timed, full):
@@ -66,7 +81,8 @@ def row(cfg, tree, run, name, entry, scored, timed, full):
     out |= {key: part[key] for part in (timed, scored) for key in part if key in kept}
     out |= {"latency_batch_size": timed.get("batch_size"), "bit_operations": bit_operations(cfg, run, name, entry, scored)}
     out |= counted(cfg, run, entry, scored, out["reason"])
-    for metric in catalog.of_kind("difference").values() if name != "full" else ():
+    compared = name != "full" and full.get("status") != "missing"
+    for metric in catalog.of_kind("difference").values() if compared else ():
         out |= metric.compute(scored, full)
     return out | repayment(tree, run, name, entry, timed)
 
@@ -101,7 +117,7 @@ def describe(cfg, run, name):
     try:
         cls = loader.plugin(name)
         printed = cls.name_on(matrix.spec(cfg, run))
-    except Exception:  # the row's reason says why
+    except loader.FAILURES:  # the row's reason says why
         return about | {"name": name}
     return about | {"name": printed or name, "kind": cls.kind, "reference": cls.reference}
 

@@ -14,6 +14,7 @@ from cachebench.plugin.method import Method
 
 FOLDER = ROOT / "methods"
 PACKAGE = "cachebench_methods"  # what plug-ins are modules of
+FAILURES = (Exception, SystemExit)  # what costs a plug-in its own rows
 
 
 def available(folder=FOLDER):
@@ -27,9 +28,9 @@ def ids(stem):
     """Ids of the methods in a file: its stem, or one for each of its variants. A file that fails to load is its stem."""
     try:
         cls = load(available()[stem])
-    except Exception:  # its rows will say why
+        return [f"{stem}.{value}" for value in cls.params[cls.variants]] if cls.variants else [stem]
+    except FAILURES:  # its rows will say why
         return [stem]
-    return [f"{stem}.{value}" for value in cls.params[cls.variants]] if cls.variants else [stem]
 
 
 def file_of(name):
@@ -74,7 +75,7 @@ def with_forecaster(cls, name):
 
 def load(path):
     """The Method subclass defined in the file at `path`, or in a folder's __init__.py. ValueError names the path if there is
-    not exactly one."""
+    not exactly one, ImportError if the file ends the process."""
     path = Path(path)
     name, places = f"{PACKAGE}.{path.stem}", [str(path)] if path.is_dir() else None
     file = path / "__init__.py" if places else path
@@ -83,12 +84,17 @@ def load(path):
     for loaded in [key for key in sys.modules if f"{key}.".startswith(f"{name}.")]:
         del sys.modules[loaded]  # of a folder that was loaded before: its files may have changed
     sys.modules[name] = module  # where a folder's own files are looked up
-    module_spec.loader.exec_module(module)
+    try:
+        module_spec.loader.exec_module(module)
+    except SystemExit as error:
+        raise ImportError(f"{path}: SystemExit: {error}") from None
     found = [
         c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__
     ]
     if len(found) != 1:
         raise ValueError(f"{path}: defines {len(found)} Method subclasses, expected exactly one")
+    if (variants := found[0].variants) and variants not in found[0].params:
+        raise ValueError(f"{path}: variants: {variants!r} is no parameter; allowed: {', '.join(found[0].params) or 'none'}")
     return found[0]
 
 

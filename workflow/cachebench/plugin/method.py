@@ -110,8 +110,10 @@ class Method:
 
     @classmethod
     def sweep(cls, spec, overrides=None):
-        """The grid that is swept: `grid`, with the config's `overrides` and a variant's own value."""
-        return dict(cls.grid(spec)) | (overrides or {}) | {name: [value] for name, value in cls.fixed.items()}
+        """The grid that is swept: `grid`, with the config's `overrides` and a variant's own value. ValueError names a value
+        that cannot be kept in a file."""
+        grid = dict(cls.grid(spec)) | (overrides or {}) | {name: [value] for name, value in cls.fixed.items()}
+        return {name: listed(name, values) for name, values in grid.items()}
 
     @classmethod
     def fit_label(cls, params):
@@ -134,6 +136,16 @@ class Method:
     @classmethod
     def has_fit(cls):
         return cls.fit is not Method.fit
+
+
+def listed(name, values):
+    """The values of a parameter as a list of plain numbers and texts; those of numpy become Python's."""
+    if not hasattr(values, "__getitem__") or isinstance(values, str | dict):
+        raise ValueError(f"{name}: its values are a {type(values).__name__}; a list is needed, since their order counts")
+    values = [value.item() if hasattr(value, "item") else value for value in values]
+    if wrong := [value for value in values if not isinstance(value, int | float | str | None)]:
+        raise ValueError(f"{name}: {wrong[0]!r} is a {type(wrong[0]).__name__}; numbers and texts are allowed")
+    return values
 
 
 def settings(grid):

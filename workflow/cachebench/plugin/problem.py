@@ -28,3 +28,15 @@ class Problem:
         if self.read_training is None:
             raise ValueError("problem.training(): the method does not say `training = True`")
         return self.read_training()
+
+
+def as_written(state, curve):
+    """What a fit returned, as it can be kept: ({name: tensor on the CPU in memory of its own}, [{column: value}, ...]).
+    ValueError names a value that is neither a tensor nor made of numbers."""
+    tensors = {}
+    for name, value in state.items():
+        try:
+            tensors[name] = torch.as_tensor(value).detach().cpu().clone().contiguous()
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"fit: {name} is a {type(value).__name__}; tensors, arrays and numbers can be kept") from None
+    return tensors, [dict(row) for row in curve]

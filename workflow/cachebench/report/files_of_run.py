@@ -39,20 +39,23 @@ class Files:
         return [name for name in self.names if name != "full"]
 
     def entries(self, name):
-        return atomic.read_json(self.tree.settings(self.run, name))
+        """What the matcher chose for a method; nothing yet of a run that has not come so far."""
+        path = Path(self.tree.settings(self.run, name))
+        return atomic.read_json(path) if path.exists() else []
 
     def fits(self, name, suffix="safetensors"):
         """Files of the fits that the config asks for; older ones may lie beside them. None for a plug-in that does not load."""
         try:
             cls = loader.plugin(name)
             labels = [cls.fit_label(params) for params in matrix.fits(self.cfg, cls, self.run)]
-        except Exception:  # its rows say why
+        except loader.FAILURES:  # its rows say why
             return []
         return [Path(self.tree.fit(self.run, name, label, suffix)) for label in labels]
 
     def fitted(self, name):
-        """State files of the fits that succeeded; that of a failed one holds nothing."""
-        return [path for path in self.fits(name) if not atomic.read_json(path.with_suffix(".json")).get("reason")]
+        """State files of the fits that are there and succeeded; that of a failed one holds nothing."""
+        there = [path for path in self.fits(name) if path.with_suffix(".json").exists()]
+        return [path for path in there if not atomic.read_json(path.with_suffix(".json")).get("reason")]
 
     def computed(self, name, entry):
         """Share of the images that computed each site, [evaluations, blocks, branches], as it was counted while they were

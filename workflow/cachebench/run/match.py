@@ -6,7 +6,7 @@ from functools import cache
 from itertools import pairwise
 
 from cachebench.engine import cost
-from cachebench.plugin.method import label, settings
+from cachebench.plugin.method import label, listed, settings
 from cachebench.run.opening import run_model
 from cachebench.run.sample import start
 
@@ -22,7 +22,7 @@ def swept(cls, spec, states, overrides=None):
     unless each value has a fit of its own."""
     grid, found = cls.sweep(spec, overrides), []
     knob = {cls.knob: grid.pop(cls.knob)} if cls.knob else {}
-    own = knob and cls.knob not in cls.fit_params and knob[cls.knob] == cls.grid(spec)[cls.knob]
+    own = knob and cls.knob not in cls.fit_params and knob[cls.knob] == listed(cls.knob, cls.grid(spec)[cls.knob])
 
     def fit_of(params):
         """(whether they can be run, the fitted state)."""
@@ -33,7 +33,7 @@ def swept(cls, spec, states, overrides=None):
         if own:
             there, state = fit_of(others)
             points = cls(**others).breakpoints(spec, state) if there else []
-            knob[cls.knob] = refined(cls.grid(spec)[cls.knob], points)
+            knob[cls.knob] = refined(listed(cls.knob, cls.grid(spec)[cls.knob]), points)
         for value in settings(knob):
             params = {name: (others | value)[name] for name in cls.params}
             there, state = fit_of(params)

@@ -20,5 +20,10 @@ def join_shards(paths, names=None):
     return tensors, metadata | ({"reason": " ".join(reasons)} if reasons else {})
 
 
+def status(paths):
+    """{"status", "reason", ...} of the first of the shards that did not run; {} if all did."""
+    return next((found for found in map(atomic.read_metadata, paths) if found.get("status")), {})
+
+
 def shard_number(path):
     return int(Path(path).stem.removeprefix("shard-"))

@@ -1,6 +1,7 @@
 """Where along a trajectory the error arises: x at every evaluation of a setting against the full run's, from the same seeds."""
 
 import math
+from pathlib import Path
 
 import torch
 
@@ -8,7 +9,7 @@ from cachebench.engine import doors, trajectory
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.metrics.intervals import interval
-from cachebench.plugin.loader import reason
+from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.folder import Folder
 from cachebench.run.opening import open_setting, state_files
 from cachebench.run.sample import start
@@ -26,17 +27,30 @@ def rows(cfg, run, folder, device):
     plan, out = matrix.spec(cfg, run).plan, []
     try:
         full, _ = states_of(cfg, open_named(cfg, run, folder, "full", 1.0, device))
-    except Exception as error:
+    except FAILURES as error:
         return [{"method": "full", "budget": 1.0, "reason": reason(error)}]
     for name in matrix.method_ids(cfg, run)[1:]:
         for entry in atomic.read_json(Folder(folder).settings(run, name)):
             try:
-                setting = open_named(cfg, run, folder, name, entry["budget"], device)
-                found = [] if entry.get("status") else compared(*states_of(cfg, setting), setting.spec.plan, full, plan)
-            except Exception as error:
+                if why := not_scored(folder, run, name, entry["budget"]):
+                    found = [{"reason": why}]
+                elif entry.get("status"):
+                    found = []
+                else:
+                    setting = open_named(cfg, run, folder, name, entry["budget"], device)
+                    found = compared(*states_of(cfg, setting), setting.spec.plan, full, plan)
+            except FAILURES as error:
                 found = [{"reason": reason(error)}]
             out += [{"method": name, "budget": entry["budget"]} | row for row in found]
     return out
+
+
+def not_scored(folder, run, name, budget):
+    """Why a setting that can run has no scores: what died while it was sampled would die again. "" where it has, or nobody has
+    looked."""
+    path = Path(Folder(folder).scores(run, name))
+    row = atomic.read_json(path)[str(budget)] if path.exists() else {}
+    return row["reason"] if row.get("status") == "failed" else ""
 
 
 def compared(own, computed, own_plan, full, plan):

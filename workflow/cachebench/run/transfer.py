@@ -12,7 +12,7 @@ from cachebench.engine.doors import ScheduledSession, Session
 from cachebench.engine.schedule import Schedule
 from cachebench.metrics.intervals import interval
 from cachebench.plugin import method
-from cachebench.plugin.loader import reason
+from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.match import pick, swept
 from cachebench.run.opening import read_states, run_model, state_files
 from cachebench.run.sample import start
@@ -56,7 +56,7 @@ def cell(cfg, cls, source, run, folder, budget, measure, home):
         if abs(achieved - budget) > cfg["tolerance"]:
             return found | {"reason": f"The nearest cost is {achieved:.3f}."}, None
         errors = measure(schedule)
-    except Exception as error:
+    except FAILURES as error:
         return {"reason": reason(error)}, None
     found |= {"count": len(errors)} | labelled("latent_mse", errors)
     return found | (labelled("minus_home", errors - home) if home is not None else {}), errors

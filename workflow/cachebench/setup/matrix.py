@@ -121,5 +121,5 @@ def _attempt(name):
     """The plug-in class, or None where its file does not load: its rows say why."""
     try:
         return loader.plugin(name)
-    except Exception:
+    except loader.FAILURES:
         return None

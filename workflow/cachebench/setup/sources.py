@@ -1,5 +1,9 @@
 """The files that a config names: where they come from, and what they may be called. No torch here."""
 
+import hashlib
+import json
+import os
+import re
 from pathlib import Path
 
 import yaml
@@ -45,7 +49,24 @@ def reference_file(config):
     source = Path(reference(config)["file"])
     if source.suffix == ".safetensors":
         return str(source)
-    return f"results/references/{source.stem}-{config['extractor']['name']}.safetensors"
+    extractor = {key: config["extractor"].get(key) for key in ("name", "kind", "features", "weights")}
+    return f"results/references/{named(source, extractor)}.safetensors"
+
+
+def named(path, *said):
+    """A name for what is made of the images at `path`, with whatever else it depends on: no two share one."""
+    path = Path(os.path.normpath(path))
+    stem = path.name if path.is_dir() else path.stem
+    digest = hashlib.sha256(json.dumps([str(path), *said], sort_keys=True).encode()).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', stem)}-{digest[:8]}"
+
+
+def digest_of(entry):
+    """What a file of the config is known by: its sha256, or where that is unknown and it is downloaded, its source."""
+    weights = entry["weights"]
+    if weights.startswith((RANDOM, MADE)):
+        return weights
+    return entry.get("sha256") or downloads.source(entry) or downloads.digest(atomic.ROOT / weights)
 
 
 def made_with(extractor):

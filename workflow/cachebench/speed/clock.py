@@ -15,7 +15,7 @@ from cachebench.engine.pixels import to_pixels
 from cachebench.files import atomic
 from cachebench.judge import provenance
 from cachebench.plugin import loader, method
-from cachebench.plugin.loader import reason
+from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.folder import Folder
 from cachebench.run.opening import Setting, decoder, network, read_states
 from cachebench.run.sample import start
@@ -69,7 +69,7 @@ def settings(cfg, folder, run):
         try:
             for entry in atomic.read_json(file) if file.exists() else []:
                 found.append((name, entry, None if entry.get("status") else fitted(tree, run, name, entry["params"])))
-        except Exception as error:
+        except FAILURES as error:
             found.append((name, {"status": "failed", "reason": reason(error)}, None))
     return found
 
@@ -107,7 +107,7 @@ def opened(cfg, run, model, mode, chosen):
             about[key] = {"setting": method.label(entry["params"]), "macs_ratio": entry["macs"] / macs}
             stored = own.store_bytes()
             about[key]["cache_mb_per_image"] = stored if stored is None else stored / 1e6
-        except Exception as error:
+        except FAILURES as error:
             about[key] = {"status": "failed", "reason": reason(error)}
     return runs, about
 
@@ -122,7 +122,7 @@ def rows(cfg, folder, run, where, precision, batch, mode, repeats):
             group = None if why else Group(cfg, run, where, precision, batch, mode, repeats)
             measured = group.rows(settings(cfg, folder, run)) if group else []
         return measured or [about | {"status": "unsupported", "reason": why}]
-    except Exception as error:
+    except FAILURES as error:
         return [about | {"status": "failed", "reason": reason(error)}]
 
 
@@ -205,7 +205,7 @@ def started(makers):
             call = make()
             call()
             calls[key] = call
-        except Exception as error:
+        except FAILURES as error:
             failed[key] = {"status": "failed", "reason": reason(error)}
     return calls, failed
 

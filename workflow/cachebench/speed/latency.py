@@ -6,10 +6,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cachebench.engine import trajectory
 from cachebench.engine.device import PeakMemory, timed
+from cachebench.files import atomic
+from cachebench.run.sample import start
 
+APART = 0.01  # of the samples' variance: more than another batch size or the order of sums makes, less than another run
 STABLE = {"cuda": 0.02, "cpu": 0.05}  # warm-up ends when three times in a row lie within this share; a CPU's wander more
 MAX_WARMUP = 6
+
+
+def runner(cfg, setting, where):
+    """A function that samples the first batch of the config's latency by a Setting, on the device `where`: the run's own seeds
+    and labels."""
+    noise, labels, draw = start(cfg["samples"], setting.spec.arch, range(cfg["latency"]["batch_size"]))
+    noise, labels, session = noise.to(where), labels.to(where), setting.session()
+    return lambda: trajectory.run(setting.model, setting.spec, session, noise, labels, draw)
+
+
+def same_samples(timed, shard, method):
+    """RuntimeError if what is timed, samples [n, C, H, W], is not what was scored: the first of the file `shard`. Where samples
+    depend on their batch, or none are kept, nothing can be said."""
+    if shard is None or method.batch_dependent or method.across_samples:
+        return
+    stored = atomic.read_tensors(shard, names=("latents",))[0].get("latents", timed[:0].cpu())[: len(timed)].double()
+    apart = (timed[: len(stored)].cpu().double() - stored).square()
+    if len(stored) and apart.mean() > APART * stored.var():
+        raise RuntimeError("the samples that were timed are not those that were scored")
 
 
 @dataclass(frozen=True)

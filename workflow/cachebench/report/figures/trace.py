@@ -1,5 +1,7 @@
 """The error to the full run along the trajectory, of a run."""
 
+from pathlib import Path
+
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot, ticker
@@ -22,6 +24,8 @@ def draw(files):
     from the run's trace.csv.
 
     The start, which all share, has no error and is not drawn."""
+    if not Path(files.tree.trace(files.run)).exists():
+        return empty(f"The trajectories of {files.run} have not been traced yet.")
     table = pd.read_csv(files.tree.trace(files.run))
     apart = table[table.latent_mse > 0]
     if apart.empty:

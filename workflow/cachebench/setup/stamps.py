@@ -1,0 +1,60 @@
+"""What a result was made with, as the result itself says: a table never states a config over numbers of another one.
+
+Snakemake's own memory of parameters can be switched off (`--rerun-triggers mtime`) or lost with `.snakemake`. No torch here."""
+
+import json
+from pathlib import Path
+
+from cachebench.files import atomic, downloads
+from cachebench.setup import matrix, sources
+
+OF_METHODS = ("budgets", "methods", "params", "settings")  # keys of a run that say nothing of its network and trajectory
+
+
+def network(cfg, run):
+    """{what: value} of a run's network and trajectory."""
+    entry = {key: value for key, value in cfg["runs"][run].items() if key not in OF_METHODS}
+    backbone = cfg["backbones"][entry["backbone"]]
+    return entry | {"arch": backbone["arch"], "noise": backbone.get("noise"), "weights": sources.digest_of(backbone)}
+
+
+def fit(cfg, run):
+    """Of a fit, besides its parameters, which its name holds."""
+    given, images = cfg["calibration"], cfg["data"].get("images", "")
+    made = sources.is_made(cfg, given) or Path(images).is_dir()
+    return network(cfg, run) | {"calibration": given if made else downloads.digest(atomic.ROOT / given)}
+
+
+def match(cfg, run, name):
+    """Of what the matcher chose for a method."""
+    said = {"params": matrix.overrides(cfg, name, run), "settings": list(matrix.fixed(cfg, run, name).values())}
+    return network(cfg, run) | said | {"tolerance": cfg["tolerance"]}
+
+
+def samples(cfg, run):
+    """Of a shard, besides its setting."""
+    coder = cfg["backbones"][cfg["runs"][run]["backbone"]].get("autoencoder")
+    said = {"samples": cfg["samples"], "extractor": sources.digest_of(cfg["extractor"])}
+    return network(cfg, run) | said | {"autoencoder": sources.digest_of(coder) if coder else None}
+
+
+def scores(cfg, run):
+    """Of a setting's metrics."""
+    return samples(cfg, run) | {"metrics": cfg["metrics"], "reference": downloads.digest(sources.reference_file(cfg))}
+
+
+def latency(cfg, run):
+    """Of a setting's times."""
+    return network(cfg, run) | {"latency": cfg["latency"]}
+
+
+def check(path, found, expected):
+    """ValueError in one line if the file at `path` says by `found`, its `made_with`, that it was made with anything else than
+    `expected`, or says nothing."""
+    expected = json.loads(json.dumps(expected))
+    how = "let Snakemake make it again: without --rerun-triggers, or by deleting it"
+    if not found:
+        raise ValueError(f"{path}: does not say which configuration it was made with; {how}")
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise ValueError(f"{path}: was made with {key} {found.get(key)!r}, and the config says {value!r}; {how}")

@@ -1,0 +1,36 @@
+"""Writes table, figures and page of a results folder as far as its run has come; what is missing is named. Runs no job."""
+
+import runpy
+import sys
+from itertools import product
+from pathlib import Path
+
+from _cli import arguments
+from cachebench.report import figures
+from cachebench.run.folder import Folder
+from cachebench.setup import config
+
+args = arguments(__doc__, "config", "folder")
+cfg, tree = config.load(args.config), Folder(args.folder)
+results, comparisons = (tree.file(f"{name}.csv") for name in ("results", "comparisons"))
+tables = [tree.table(run, ending) for run, ending in product(cfg["runs"], ("md", "tex"))]
+wanted = {run: [figure.name for figure in figures.wanted(cfg, "run")] for run in cfg["runs"]}
+wanted |= {None: [figure.name for figure in figures.wanted(cfg, "all")]}
+drawn = {run: [tree.figure(*of, run) for of in product(names, ("png", "svg", "pdf"))] for run, names in wanted.items()}
+
+
+def script(name, *words):
+    """Runs another script in this process."""
+    sys.argv = [f"{name}.py", "--config", args.config, *words]
+    runpy.run_path(str(Path(__file__).with_name(f"{name}.py")))
+
+
+script("collect", "--folder", args.folder, "--out", results)
+script("comparisons", "--results", results, "--folder", args.folder, "--out", comparisons)
+script("tables", "--results", results, "--comparisons", comparisons, "--out", *tables)
+given = "--results", results, "--comparisons", comparisons
+for run, paths in drawn.items():
+    script("plots", *given, "--folder", args.folder, *(["--run", run] if run else []), "--out", *paths)
+every = [path for paths in drawn.values() for path in paths]
+script("page", *given, "--figures", *every, "--out", tree.file("index.html"))
+print(tree.file("index.html"))
