@@ -1,7 +1,7 @@
 """Every mistake of a config that its schema cannot see, named in one line before any work starts. No torch here."""
 
 from cachebench.engine.spec import RANDOM, Arch
-from cachebench.files import atomic, downloads, images
+from cachebench.files import atomic, downloads, images, pictures
 from cachebench.plugin import forecast, loader
 from cachebench.setup.config import ConfigError, fill
 from cachebench.setup.matrix import budgets, method_ids
@@ -89,6 +89,17 @@ def _check_weights(config):
         check_file("calibration", config["calibration"])
     if to_encode and not coders:
         raise ValueError("data.images: no backbone has an autoencoder to encode them by")
+    if to_encode and (folder := atomic.ROOT / config["data"]["images"]).is_dir():
+        for where, entry in entries.items():
+            if "autoencoder" in entry:
+                _check_classes(folder, f"{where}.arch.num_classes", entry["arch"]["num_classes"])
+
+
+def _check_classes(folder, key, num_classes):
+    try:
+        pictures.class_folders(folder, num_classes)
+    except ValueError as error:
+        raise ValueError(f"data.images: {error} ({key})") from None
 
 
 def _check_given(key, entry):
