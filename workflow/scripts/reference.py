@@ -10,6 +10,9 @@ args = arguments(__doc__, "config?", "images", "out")
 cfg = config.load(args.config)
 entry = cfg["extractor"]
 model = extractors.load(entry, device.pick())
-tensors, metadata = references.measure(args.images, model, every=cfg["metrics"]["all_pairs"])
+try:
+    tensors, metadata = references.measure(args.images, model, every=cfg["metrics"]["all_pairs"])
+except ValueError as error:
+    raise SystemExit(f"reference: {error}") from None
 atomic.write_tensors(args.out, tensors, sources.made_with(entry) | metadata)
 print(f"sha256 {atomic.sha256(args.out)}")

@@ -15,7 +15,7 @@ from cachebench.metrics import kinds
 class EmbeddedCNN(nn.Module):
     """The embedded classifier for 28x28 grey images: [n, 1, 28, 28] uint8 -> features [n, 64], logits [n, 10]."""
 
-    batch = 10
+    batch, channels = 10, 1
 
     def __init__(self, width=32, features=64, classes=10):
         super().__init__()
