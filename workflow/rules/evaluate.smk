@@ -1,7 +1,7 @@
-# `snakemake evaluate --config samples=PATH` scores anybody's images, a folder or an npz file, against the config's reference.
+# `snakemake evaluate --config samples=PATH` scores anybody's images, as docs/images.md says, against the config's reference.
 from cachebench.files import images
 
-if EVALUATED:
+if EVALUATED and workflow.is_main_process:  # again by the job itself
     try:
         images.open_images(EVALUATED)
     except ValueError as error:
@@ -21,7 +21,9 @@ rule evaluate:
     params:
         samples=shlex.quote(EVALUATED),  # :q leaves nothing of an empty one
         reference=REFERENCE,
+        order=ORDER,
         out=f"{RESULTS}/{os.path.splitext(os.path.basename(os.path.normpath(EVALUATED)))[0]}",
     shell:
         "$PYTHON $SCRIPTS/evaluate.py --samples {params.samples} --reference {params.reference:q} "
-        "--json {params.out:q}.json --csv {params.out:q}.csv 2>&1 | tee {log}"
+        "--order {params.order} --json {params.out:q}.json "
+        "--csv {params.out:q}.csv 2>&1 | tee {log}"
