@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cachebench.files import atomic, pictures
+from cachebench.files import atomic, pictures, weights
 from cachebench.files.folders import files_below
 
 ARRAY = "arr_0.npy"  # where an npz file in ADM's form keeps its images
@@ -46,12 +46,12 @@ def open_images(path, channels=None):
     if start == b"\x93NUMPY":
         return _of_stream(path, channels)
     if path.suffix in (".npz", ".zip"):
-        raise ValueError(f"{path}: not a complete {path.suffix[1:]} file")
+        raise ValueError(f"{path}: {atomic.instead(path) or f'not a complete {path.suffix[1:]} file'}")
     if path.suffix in (".pt", ".pth"):
         return _of_tensor(path, channels)
     if start[:3] == b"\0\0\x08" or start[:2] == b"\x1f\x8b":
         return _of_array(path, read_idx(path), channels)
-    raise ValueError(f"{path}: {NEEDED}")
+    raise ValueError(f"{path}: {atomic.instead(path) or NEEDED}")
 
 
 def described(shape):
@@ -148,7 +148,7 @@ def _of_array(path, array, channels):
 
 
 def _of_tensor(path, channels):
-    held = atomic.read_weights(path)
+    held = weights.read_weights(path)
     if not hasattr(held, "numpy"):
         raise ValueError(f"{path}: holds {', '.join(map(str, list(held)[:4]))}; one tensor, uint8 [n, 1 or 3, H, W], is needed")
     return _of_array(path, held.numpy(), channels)

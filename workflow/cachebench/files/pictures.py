@@ -3,7 +3,9 @@
 import re
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
+from cachebench.files import atomic
 from cachebench.files.folders import files_below, hidden, visible
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -61,7 +63,10 @@ def opened(file):
     except _Unfit:
         raise
     except Exception as error:  # also SyntaxError, struct.error and what else Pillow's readers of formats raise
-        raise ValueError(f"{file}: not to be read as an image ({error or type(error).__name__})") from None
+        told = atomic.instead(file) if isinstance(file, Path) and file.is_file() else ""
+        raise ValueError(
+            f"{file}: not to be read as an image ({told or str(error).partition(' <')[0] or type(error).__name__})"
+        ) from None
 
 
 class _Unfit(ValueError):

@@ -8,7 +8,7 @@ from torch import nn
 from cachebench.engine.device import send, without_tf32
 from cachebench.engine.seeds import generator
 from cachebench.engine.spec import RANDOM
-from cachebench.files import atomic
+from cachebench.files import atomic, weights
 from cachebench.metrics import kinds
 
 
@@ -56,7 +56,7 @@ def load(entry, device="cpu"):
         randomize(model, int(source.removeprefix(RANDOM)))
     else:
         try:
-            model.load_state_dict(atomic.read_weights(atomic.ROOT / source))
+            model.load_state_dict(weights.read_weights(atomic.ROOT / source))
         except (KeyError, RuntimeError, TypeError) as error:
             told = " ".join(str(error).split())[:200]
             kind = entry.get("kind", "embedded")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cachebench.engine import cost
 from cachebench.engine.spec import Spec
-from cachebench.files import atomic
+from cachebench.files import atomic, weights
 from cachebench.files.folders import visible
 from cachebench.plugin import loader
 from cachebench.run.folder import Folder
@@ -37,7 +37,7 @@ def calibration(cfg):
     path = atomic.ROOT / cfg["calibration"]
     if not path.exists():
         raise ValueError(f"calibration: {path} is missing, and {cfg['data']['images']} is no folder to make it from")
-    parts = [atomic.read_weights(file) for file in (visible(path) if path.is_dir() else [path])]
+    parts = [weights.read_weights(file) for file in (visible(path) if path.is_dir() else [path])]
     latents = [part["latents"].float() if "latents" in part else to_model(part["images"]) for part in parts]
     return torch.cat(latents), torch.cat([part["labels"].long() for part in parts])
 
