@@ -110,7 +110,7 @@ def test_more_than_eight_bits_are_refused(mode, tmp_path):
         path.write_bytes(png(5, 4, bytes(4 * (1 + 5 * 2 * colours[mode][1])), 16, colours[mode][0]))
     else:
         Image.new(mode, (5, 4)).save(path, "tiff" if mode in "IF" else "png")
-    with pytest.raises(ValueError, match=r"0.png: pixels of mode \S+ with more than 8 bits a channel$"):
+    with pytest.raises(ValueError, match=r"0.png: not of 8 bits a channel, grey or RGB \(mode \S+\)$"):
         images.open_images(tmp_path)
 
 
@@ -173,6 +173,8 @@ def written(place, kind):
         return path
     elif kind == "flat, cut":
         raw = npy((6, 5, 4))[:-1]
+    elif kind == "flat, empty":
+        raw = npy((0, 5, 4))
     elif kind == "flat, objects":
         np.save(path, np.array([{}]), allow_pickle=True)
         return path
@@ -201,7 +203,8 @@ def npy(shape):
         "npz by columns": "arr_0 is stored by columns; numpy.ascontiguousarray stores it by rows",
         "flat, cut": r"damaged \(the array has 119 bytes, its header says 120\)",
         "flat, objects": "the array is object",
-        "tensors by name": "holds images; one tensor, uint8",
+        "tensors by name": "holds the names images; one tensor, uint8",
+        "flat, empty": "holds no images",
         "gzip, cut": r"damaged \(",
     }.items(),
 )

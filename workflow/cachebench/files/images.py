@@ -128,6 +128,8 @@ def _fitted(array, channels, name):
 
 def _of_blocks(path, count, shape, blocks, channels):
     """The Images of an array whose blocks(size) are uint8 [n, C, H, W]."""
+    if not count:
+        raise ValueError(f"{path}: holds no images")
 
     def batches(size):
         first = 0
@@ -149,9 +151,10 @@ def _of_array(path, array, channels):
 
 def _of_tensor(path, channels):
     held = weights.read_weights(path)
-    if not hasattr(held, "numpy"):
-        raise ValueError(f"{path}: holds {', '.join(map(str, list(held)[:4]))}; one tensor, uint8 [n, 1 or 3, H, W], is needed")
-    return _of_array(path, held.numpy(), channels)
+    if not hasattr(held, "layout"):
+        names = f"the names {', '.join(map(str, list(held)[:4]))}" if isinstance(held, dict) else type(held).__name__
+        raise ValueError(f"{path}: holds {names}; one tensor, uint8 [n, 1 or 3, H, W], is needed")
+    return _of_array(path, held.to_dense().numpy(), channels)
 
 
 def _of_stream(path, channels):

@@ -58,15 +58,14 @@ def opened(file):
     try:
         with file.open("rb") as raw, Image.open(raw) as image:
             if image.mode not in GREY + COLOUR or ";16" in str(image.tile):
-                raise _Unfit(f"{file}: pixels of mode {image.mode} with more than 8 bits a channel")
+                raise _Unfit(f"{file}: not of 8 bits a channel, grey or RGB (mode {image.mode})")
             yield image
     except _Unfit:
         raise
     except Exception as error:  # also SyntaxError, struct.error and what else Pillow's readers of formats raise
-        told = atomic.instead(file) if isinstance(file, Path) and file.is_file() else ""
-        raise ValueError(
-            f"{file}: not to be read as an image ({told or str(error).partition(' <')[0] or type(error).__name__})"
-        ) from None
+        pointer = atomic.instead(file) if isinstance(file, Path) and file.is_file() else ""
+        told = pointer or str(error).partition(" <")[0] or type(error).__name__  # without the repr of the open file
+        raise ValueError(f"{file}: not to be read as an image ({told})") from None
 
 
 class _Unfit(ValueError):
