@@ -1,13 +1,20 @@
 """Weights in the formats that others release: the DiT and U-ViT programs' PyTorch files, and diffusers folders."""
 
+import argparse
+import datetime
+import json
 from dataclasses import asdict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from cachebench.engine.backbones import checkpoints
 from cachebench.engine.backbones.dit.layouts import from_diffusers, to_diffusers
+from cachebench.files import atomic
+from cachebench.setup import check, config
 
 
 def entry(model, path):
@@ -41,10 +48,88 @@ def test_released_file_in_any_nesting(network, tmp_path, nest):
     assert all(torch.equal(found.state_dict()[name], value) for name, value in tensors.items())
 
 
-def test_ema_is_preferred_to_the_raw_weights(small_model, tmp_path):
-    tensors, path = drawn(small_model), tmp_path / "weights.pt"
-    torch.save({"model": small_model.state_dict(), "ema": tensors}, path)
-    assert torch.equal(checkpoints.load(entry(small_model, path)).x_embedder.proj.weight, tensors["x_embedder.proj.weight"])
+@pytest.mark.parametrize(
+    ("raw", "averaged"),
+    [
+        ("model", "ema"), ("model", "model_ema"), ("state_dict", "state_dict_ema"), ("params", "params_ema"),
+        ("model_state_dict", "ema_state_dict"), ("online_model", "ema_model"), ("module", "EMA"), ("model", "ema_0.9999"),
+        ("model", "averaged_model"), ("net", "ema_net"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["pt", "wrapped", "safetensors"])
+def test_ema_is_preferred_to_the_raw_weights(small_model, tmp_path, raw, averaged, form):
+    """Nested, nested with the names that DDP, torch.compile and FSDP make, and under joined names."""
+    tensors, path = drawn(small_model), tmp_path / f"weights.{'safetensors' if form == 'safetensors' else 'pt'}"
+    both = {averaged: tensors, raw: small_model.state_dict()}
+    if form == "wrapped":
+        wrapped = {name.replace("blocks.0", "blocks.0._fsdp_wrapped_module"): tensor for name, tensor in tensors.items()}
+        both[averaged] = {f"module._orig_mod.{name}": tensor for name, tensor in wrapped.items()} | {
+            "n_averaged": torch.ones(())
+        }
+    if form == "safetensors":
+        save_file({f"{key}.{name}": tensor.clone() for key, of in both.items() for name, tensor in of.items()}, path)
+    else:
+        torch.save(both | {"optimizer": {"state": {0: {"exp_avg": torch.zeros(8, 32)}}}}, path)
+    found = checkpoints.load(entry(small_model, path)).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    {
+        "two": (["a", "b"], "weights of several networks, under 'a.' and 'b.'"),
+        "two averages": (["model", "ema1", "ema2"], "weights of several networks, under 'ema1.' and 'ema2.'"),
+        "none": (["lora"], r"no final_layer.linear.weight or proj_out_2.weight among its 1 tensors \(lora.weight, ...\)"),
+        "unnamed": (["model", "ema"], "averaged weights under names that are not the network's: ema.shadow_params.0"),
+    }.values(),
+)
+def test_weights_that_are_not_plainly_the_ones_are_refused(small_model, tmp_path, held, message):
+    tensors = drawn(small_model)
+    special = {"lora": {"weight": torch.zeros(1)}}
+    special |= {"ema": {"shadow_params": [tensors["final_layer.linear.weight"]]}}
+    torch.save({key: special.get(key, tensors) for key in held}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=f"w.pt: does not fit backbone arch .*{message}"):
+        checkpoints.load(entry(small_model, tmp_path / "w.pt"))
+
+
+def test_settings_beside_the_weights_are_left_unread(small_model, tmp_path):
+    """What DiT's train.py saves, and settings of other kinds, of packages that are not installed here too."""
+    tensors, path = drawn(small_model), tmp_path / "0100000.pt"
+    beside = argparse.Namespace(model="DiT-S/2", path=Path("results"), at=datetime.date(2024, 2, 29), loss=np.float32(0.1))
+    opt = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))]).state_dict()
+    torch.save({"model": small_model.state_dict(), "ema": tensors, "opt": opt, "args": beside}, path)
+    found = checkpoints.load(entry(small_model, path)).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+
+def test_of_several_checkpoints_in_a_folder_none_is_guessed(small_model, tmp_path):
+    one, two = drawn(small_model), small_model.state_dict()
+    save_file(one, tmp_path / "0050000.safetensors")
+    (tmp_path / "._0050000.safetensors").write_bytes(b"a sidecar")
+    assert checkpoints.read(tmp_path).keys() == one.keys()
+    save_file(two, tmp_path / "0100000.safetensors")
+    with pytest.raises(ValueError, match="holds 0050000.safetensors and 0100000.safetensors; name the file that is meant"):
+        checkpoints.read(tmp_path)
+    index = {"weight_map": dict.fromkeys(two, "0100000.safetensors")}
+    (tmp_path / "0050000.safetensors").rename(tmp_path / "diffusion_pytorch_model.fp16.safetensors")
+    (tmp_path / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    found = checkpoints.read(tmp_path)
+    assert all(torch.equal(found[name], value) for name, value in two.items())
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.npz", "folder/w.bin"])
+def test_a_pointer_is_named_before_any_work(name, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0" + "\nsize 130\n")
+    given = path if path.parent == tmp_path else path.parent
+    values = config.read(atomic.ROOT / "config/smoke.yaml")
+    values["backbones"]["dit-tiny"]["weights"] = str(given)
+    told = rf"{path.name}: is a Git LFS pointer of \d+ bytes, not the file; `git lfs pull` fetches it"
+    for reads in (lambda: checkpoints.read(given), lambda: check.check(values)):
+        with pytest.raises(ValueError, match=told) as caught:
+            reads()
+        assert "\n" not in str(caught.value)
 
 
 @torch.inference_mode()
@@ -132,9 +217,9 @@ class Payload:
 
 def test_a_file_that_holds_code_is_refused_and_not_run(small_model, tmp_path):
     torch.save({"ema": Payload(str(tmp_path / "run"))}, tmp_path / "w.pt")
-    with pytest.raises(ValueError, match="w.pt: not a file of plain tensors") as caught:
+    with pytest.raises(ValueError, match=r"w.pt: not a file of plain tensors \(it holds io.open\)") as caught:
         checkpoints.load(entry(small_model, tmp_path / "w.pt"))
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
-    (tmp_path / "w.pt").write_bytes(b"<html>")
+    (tmp_path / "w.pt").write_bytes(b"neither")
     with pytest.raises(ValueError, match="w.pt: not a file of plain tensors"):
         checkpoints.load(entry(small_model, tmp_path / "w.pt"))

@@ -7,6 +7,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from cachebench.judge import foreign
+from cachebench.report import typeset
+from cachebench.setup import config, sources
 from checkouts import ROOT, copy_checkout, snakemake
 
 RESNET = {"name": "resnet", "kind": "cifar-resnet56", "weights": "random:0"}
@@ -52,14 +55,34 @@ def test_anybodys_images_are_scored_with_intervals(checkout):
     ("given", "message"),
     {
         "samples=nowhere": "samples: nowhere: no such file or folder",
+        "samples=fake.npz order=sorted": "order: unknown 'sorted'; allowed: content, given",
         "samples=small.npz": "samples: small.npz: images of 8x6 pixels and 3 channels; "
         "those of real have 8x8 pixels and 3 channels",
     }.items(),
 )
 def test_images_that_cannot_be_scored_are_named(given, message, checkout):
-    run = evaluate(checkout, [given])
+    run = evaluate(checkout, given.split())
     assert run.returncode != 0 and message in (run.stdout + run.stderr).splitlines()
     assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_no_number_depends_on_the_order_of_the_images(tmp_path):
+    """Real images class by class, mixed, and backwards; the splits of ADM's evaluator are of the order given."""
+    values = config.fill(config.read(ROOT / "config/smoke.yaml"))
+    with np.load(ROOT / values["calibration"], allow_pickle=False) as archive:
+        pixels, labels = archive["images"][::10].transpose(0, 2, 3, 1), archive["labels"][::10]
+
+    def evaluated(rows, order="content"):
+        np.savez(tmp_path / "x.npz", arr_0=pixels[rows])
+        return foreign.evaluate(values, tmp_path / "x.npz", ROOT / sources.reference_file(values), "cpu", order)
+
+    by_class, mixed = np.argsort(labels, kind="stable"), np.random.default_rng(0).permutation(len(pixels))
+    found = evaluated(by_class)
+    assert found == evaluated(mixed) == evaluated(by_class[::-1])
+    given = evaluated(by_class, "given")[0]
+    assert given["fd_high"] - given["fd_low"] > 2 * (found[0]["fd_high"] - found[0]["fd_low"])
+    assert given["inception_score_10"] < 3 < 5 < found[0]["inception_score_10"]
+    assert "order given" in typeset.plain(given) and "order given" not in typeset.plain(found[0])
 
 
 def test_without_images_it_says_what_it_needs(checkout):

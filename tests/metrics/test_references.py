@@ -140,12 +140,12 @@ def write(path, kind):
     ("kind", "message"),
     {
         "missing": "no such file or folder",
-        "float": r"arr_0 is float64 \[2, 6, 4, 3\]; uint8 \[n, H, W, 1 or 3\] is needed",
+        "float": r"arr_0 is float64 \[2, 6, 4, 3\]; uint8 \[n, H, W, 1 or 3\] or \[n, H, W\] is needed",
         "channels first": r"arr_0 is uint8 \[2, 3, 6, 4\]",
         "no array": "holds no arr_0",
         "cut": "not a complete npz file",
         "empty": "holds no images",
-        "sizes": r"1.png: 5x4 pixels and 3 channels; .*0.png: 4x4 pixels",
+        "sizes": "1.png: 5x4 pixels; .*0.png: 4x4 pixels",
         "broken": "0.png: not to be read as an image",
     }.items(),
 )

@@ -1,5 +1,7 @@
 """Images become the calibration set of a latent backbone once: which ones, how they are cut, and what is read back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,10 @@ from safetensors.torch import save_file
 
 from cachebench.engine.backbones import autoencoder
 from cachebench.engine.spec import Arch
+from cachebench.files import atomic
 from cachebench.models import latents
 from cachebench.run import opening
+from cachebench.setup import check, config
 
 ARCH = Arch("dit", input_size=2, patch_size=1, channels=4, width=4, depth=1, heads=1, num_classes=3)
 
@@ -29,12 +33,12 @@ def folder(tmp_path):
 
 
 def test_images_are_listed_by_class_and_drawn_by_count(folder):
-    every = latents.listed(folder)
+    every = latents.listed(folder, 3)
     assert [label for _, label in every] == [0] * 4 + [1] * 4 + [2] * 4
-    some = latents.listed(folder, 5)
-    assert len(some) == 5 and some == latents.listed(folder, 5) and set(some) < set(every) and some == sorted(some)
-    with pytest.raises(ValueError, match="n00: holds no folders of images"):
-        latents.listed(folder / "n00")
+    some = latents.listed(folder, 3, 5)
+    assert len(some) == 5 and some == latents.listed(folder, 3, 5) and set(some) < set(every) and some == sorted(some)
+    with pytest.raises(ValueError, match="n00: 0 class folders with pictures .*, num_classes is 3"):
+        latents.listed(folder / "n00", 3)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (300, 200), (64, 90), (20, 33)])
@@ -89,3 +93,20 @@ def test_latents_are_read_as_they_were_written(folder, tmp_path, form):
 def test_a_missing_set_says_where_it_would_come_from():
     with pytest.raises(ValueError, match="absent.npz is missing, and data/imagenet/train is no folder"):
         opening.calibration({"calibration": "data/absent.npz", "data": {"images": "data/imagenet/train"}})
+
+
+def test_a_set_with_other_labels_than_the_networks_is_refused_before_any_work(folder, problem):
+    """By the config's check where classes are of another number, and by every fit where a set has labels beyond them."""
+    values = config.read(atomic.ROOT / "config/smoke.yaml") | {"data": {"images": str(folder)}, "calibration": "made.npz"}
+    dit = values["backbones"]["dit-tiny"] | {"autoencoder": {"weights": "random:0"}}
+    values |= {"backbones": {"dit-tiny": dit}, "runs": {"r": {"backbone": "dit-tiny", "sampler": "ddim", "num_steps": 4}}}
+    with pytest.raises(config.ConfigError, match=r"data.images: .* 3 class .* num_classes is 10 \(backbones.dit-tiny.arch"):
+        check.check(values, "smoke.yaml")
+    with pytest.raises(ValueError, match="labels of the calibration set are 1 to 3; the network's are 0 to 2"):
+        replace(problem, labels=torch.tensor([1, 2, 3]))
+
+
+def test_a_picture_that_cannot_be_read_is_named_before_any_is_encoded(folder):
+    (folder / "n02/3.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match="n02/3.png: not to be read as an image"):
+        latents.encode(None, ARCH, folder)

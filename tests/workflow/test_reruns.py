@@ -27,7 +27,9 @@ def plan(tmp_path_factory):
     `form` says whether the calibration set is given or encoded from images. Jobs only touch their outputs."""
     folder = copy_checkout(tmp_path_factory.mktemp("reruns"))
     write_set(folder / "given.npz", seed=0)
-    (folder / "images/a").mkdir(parents=True)
+    for label in range(10):
+        (folder / f"images/{label}").mkdir(parents=True)
+        (folder / f"images/{label}/0.png").touch()  # nobody reads it
     (folder / "stub").write_text(STUB)
     (folder / "stub").chmod(0o755)
     values = yaml.safe_load((folder / "config/smoke.yaml").read_text())

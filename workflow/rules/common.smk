@@ -10,7 +10,7 @@ import sys
 from cachebench.engine.spec import RANDOM
 from cachebench.files import atomic, closure, contents, downloads
 from cachebench.judge import published
-from cachebench.metrics import kinds
+from cachebench.metrics import intervals, kinds
 from cachebench.plugin import loader
 from cachebench.report import figures
 from cachebench.run import folder
@@ -21,10 +21,15 @@ from snakemake.settings.types import DeploymentMethod
 
 # What `snakemake compare` is given is no part of a configuration.
 COMPARED = {key: config.pop(key) for key in ("file_a", "file_b") if key in config}
-# What `snakemake evaluate` scores: a path in the place of the key `samples`, of which nothing else is needed then.
+# What `snakemake evaluate` scores: a path in the place of the key `samples`, of which nothing else is needed then, and the
+# order in which these images are grouped.
 EVALUATED = config.pop("samples") if isinstance(config.get("samples"), str) else ""
+ORDER = intervals.ORDERS[0]
 if EVALUATED:
     config["name"] = "evaluate"
+    ORDER = config.pop("order", ORDER)
+    if ORDER not in intervals.ORDERS:
+        raise WorkflowError(f"order: unknown {ORDER!r}; allowed: {', '.join(intervals.ORDERS)}")
 # Jobs are told by the environment what their run was started with, so that no other run, and no edit of a file, can change it.
 # A cluster's job reads these rules anew, and takes it from there too.
 try:
@@ -33,7 +38,7 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error))
 if EVALUATED and workflow.is_main_process:  # a folder for every set of images, reference and extractor
-    CONFIG["name"] = "evaluate/" + sources.named(EVALUATED, CONFIG["reference"], CONFIG["extractor"])
+    CONFIG["name"] = "evaluate/" + sources.named(EVALUATED, CONFIG["reference"], CONFIG["extractor"], ORDER)
 os.environ[TOLD] = json.dumps(CONFIG)
 
 RESULTS = f"results/{CONFIG['name']}"

@@ -1,7 +1,7 @@
-# `snakemake evaluate --config samples=PATH` scores anybody's images, a folder or an npz file, against the config's reference.
+# `snakemake evaluate --config samples=PATH` scores anybody's images, as docs/images.md says, against the config's reference.
 from cachebench.files import images
 
-if EVALUATED:
+if EVALUATED and workflow.is_main_process:  # again by the job itself
     try:
         images.open_images(EVALUATED)
     except ValueError as error:
@@ -21,7 +21,8 @@ rule evaluate:
     params:
         samples=lambda wildcards: [EVALUATED] if EVALUATED else [],
         reference=REFERENCE,
+        order=ORDER,
         results=RESULTS,
     shell:
         "job evaluate --samples {params.samples:q} --reference {params.reference:q} "
-        "--json {params.results:q}/scores.json --csv {params.results:q}/scores.csv 2>&1 | tee {log:q}"
+        "--order {params.order} --json {params.results:q}/scores.json --csv {params.results:q}/scores.csv 2>&1 | tee {log:q}"

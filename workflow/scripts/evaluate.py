@@ -1,17 +1,19 @@
-"""Scores images, a folder or an npz file with arr_0, against reference statistics (json with replicates, csv; printed)."""
+"""Scores images, as docs/images.md says which, against reference statistics (json with replicates, csv; printed)."""
 
 from _cli import arguments
 from cachebench.engine import device
 from cachebench.files import atomic
 from cachebench.judge import foreign
+from cachebench.metrics import intervals
 from cachebench.report import typeset
 from cachebench.setup import config
 
-args = arguments(__doc__, "config?", "samples*", "reference", "json", "csv")
+args = arguments(__doc__, "config?", "samples*", "reference", "order?", "json", "csv")
 if not args.samples:
-    raise SystemExit("evaluate: say which images: --config samples=PATH, a folder or an npz file with arr_0")
+    raise SystemExit("evaluate: say which images: --config samples=PATH, a folder, zip, npz, npy, idx or pt file")
 try:
-    row, replicates = foreign.evaluate(config.load(args.config), args.samples[0], args.reference, device.pick())
+    cfg = config.load(args.config)
+    row, replicates = foreign.evaluate(cfg, args.samples[0], args.reference, device.pick(), args.order or intervals.ORDERS[0])
 except ValueError as error:
     raise SystemExit(f"samples: {error}") from None
 atomic.write_json(args.json, row | {"replicates": replicates})

@@ -10,8 +10,11 @@ args = arguments(__doc__, "config?", "images", "out")
 cfg = config.load(args.config)
 entry = cfg["extractor"]
 model, found = extractors.load(entry, device.pick()), contents.seen(args.images)
-tensors, metadata = references.measure(args.images, model, every=cfg["metrics"]["all_pairs"])
+try:
+    tensors, metadata = references.measure(args.images, model, every=cfg["metrics"]["all_pairs"])
+except ValueError as error:
+    raise SystemExit(f"reference: {error}") from None
 if contents.listing(args.images) != found["listing"]:
-    raise SystemExit(f"{args.images}: was changed while it was read; start again")
+    raise SystemExit(f"reference: {args.images} was changed while it was read; start again")
 atomic.write_tensors(args.out, tensors, sources.made_with(entry) | found | metadata)
 print(f"sha256 {atomic.sha256(args.out)}")

@@ -75,23 +75,15 @@ def read_metadata(path):
         return {key: _value(text) for key, text in sorted((handle.metadata() or {}).items())}
 
 
-def read_weights(path):
-    """{name: tensor} of a safetensors or npz file, or what a PyTorch file holds (weights-only). ValueError in one line."""
-    import numpy as np
-    import torch
-
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        return read_tensors(path)[0]
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: torch.as_tensor(archive[name]) for name in archive.files}
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except Exception as error:
-        raise ValueError(f"{path}: not a file of plain tensors ({' '.join(str(error).split())[:100]})") from None
+def instead(path):
+    """What a file is in the place of the one that is meant, as a message says it, or ""."""
+    with open(path, "rb") as handle:
+        start = handle.read(256).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "is a web page, not the file; put the file there by hand"
+    if start.startswith(b"version https://git-lfs"):
+        return f"is a Git LFS pointer of {os.stat(path).st_size} bytes, not the file; `git lfs pull` fetches it"
+    return ""
 
 
 def _value(text):
@@ -110,7 +102,7 @@ def _open_tensors(path, framework):
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a complete safetensors file ({error})") from None
+        raise ValueError(f"{path}: {instead(path) or f'not a complete safetensors file ({error})'}") from None
 
 
 def sha256(path):

@@ -27,19 +27,13 @@ def digest(path):
 
 def verify(path, sha256=None, size=None):
     """ValueError names the file whose size in bytes or sha256 is not the expected one (None: anything goes but a web page,
-    with which servers answer that want to ask a person something)."""
-    if Path(path).is_file() and is_page(path):
-        raise ValueError(f"{path}: is a web page, not the file; put the file there by hand")
+    with which servers answer that want to ask a person something, and a Git LFS pointer)."""
+    if Path(path).is_file() and (told := atomic.instead(path)):
+        raise ValueError(f"{path}: {told}")
     if size and (found := Path(path).stat().st_size) != size:
         raise ValueError(f"{path}: has {found} bytes, expected {size}")
     if sha256 and (found := digest(path)) != sha256:
         raise ValueError(f"{path}: sha256 is {found}, expected {sha256}")
-
-
-def is_page(path):
-    """Whether a file begins as HTML does."""
-    with open(path, "rb") as handle:
-        return handle.read(256).lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
 def source(entry):

@@ -8,14 +8,14 @@ from torch import nn
 from cachebench.engine.device import send, without_tf32
 from cachebench.engine.seeds import generator
 from cachebench.engine.spec import RANDOM
-from cachebench.files import atomic
+from cachebench.files import atomic, weights
 from cachebench.metrics import kinds
 
 
 class EmbeddedCNN(nn.Module):
     """The embedded classifier for 28x28 grey images: [n, 1, 28, 28] uint8 -> features [n, 64], logits [n, 10]."""
 
-    batch = 10
+    batch, channels = 10, 1
 
     def __init__(self, width=32, features=64, classes=10):
         super().__init__()
@@ -56,7 +56,7 @@ def load(entry, device="cpu"):
         randomize(model, int(source.removeprefix(RANDOM)))
     else:
         try:
-            model.load_state_dict(atomic.read_weights(atomic.ROOT / source))
+            model.load_state_dict(weights.read_weights(atomic.ROOT / source))
         except (KeyError, RuntimeError, TypeError) as error:
             told = " ".join(str(error).split())[:200]
             kind = entry.get("kind", "embedded")

@@ -5,11 +5,14 @@ from scipy import stats
 
 LEAST = 1.5  # images a dimension from which the correction of a Frechet distance holds (docs/statistics.md has more)
 
+ORDERS = ("content", "given")  # of anybody's images: by a hash of their pixels, or as they come
+
 
 def partition(count, groups):
     """Slices of the jackknife's groups: consecutive samples, as even as can be, none empty.
 
-    Blocks, not every n-th sample: balanced labels repeat, so every n-th sample would be of one class."""
+    Blocks, not every n-th sample: balanced labels repeat, so every n-th sample would be of one class. Anybody's images may come
+    class by class: `judge/foreign.py` puts them in an order that is none."""
     parts = np.array_split(np.arange(count), min(groups, count))
     return [slice(int(part[0]), int(part[-1]) + 1) for part in parts]
 

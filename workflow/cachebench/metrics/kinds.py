@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-# Module of this package, and what makes an instance: it has `batch`, a number of images; called on uint8 [n, C, H, W] it gives
-# a mapping that holds `features` at least; its load_state_dict takes tensors as the published file holds them.
+# Module of this package, and what makes an instance: it has `batch`, a number of images, and `channels` unless it takes grey
+# and coloured images; called on uint8 [n, C, H, W] it gives a mapping that holds `features` at least; its load_state_dict takes
+# tensors as the published file holds them.
 KINDS = {
     "embedded": ("extractors", "EmbeddedCNN"),
     "inception-2015": ("inception", "Inception"),

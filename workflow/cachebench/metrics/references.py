@@ -35,7 +35,7 @@ def measure(path, model, every=False):
     Tensors are `features` [m, d] and, where the extractor has them, `spatial` [m, s], both float16, of all images if there are
     at most KEPT. Else KEPT of them, evenly spaced, or with `every` all have `features`, and <name>_mean, <name>_covariance
     (float64) are those of all. For a batch of ADM's these are the ones that it brings."""
-    source = images.open_images(path)
+    source = images.open_images(path, getattr(model, "channels", None))
     given = adm_moments(path) if images.holds_moments(path) else {}
     stream, parts, first, moments = source.count > KEPT and not given, {}, 0, {}
     chosen = np.zeros(source.count, bool)
@@ -59,12 +59,13 @@ def measure(path, model, every=False):
 def adm_moments(path):
     """<name>_mean and <name>_covariance of a reference batch of ADM's evaluator, as tensors. ValueError if they do not fit."""
     tensors = {}
-    with np.load(path, allow_pickle=False) as archive:
-        for name, keys in ADM.items():
-            arrays = [torch.as_tensor(archive[key]).double() for key in keys if key in archive]
-            if arrays and [a.shape for a in arrays] != [(len(arrays[0]),), (len(arrays[0]),) * 2]:
-                raise ValueError(f"{path}: {' and '.join(keys)} are not a mean and its covariance")
-            tensors |= dict(zip((f"{name}_mean", f"{name}_covariance"), arrays, strict=False))
+    with images.intact(path), np.load(path, allow_pickle=False) as archive:
+        held = {key: torch.as_tensor(archive[key]).double() for keys in ADM.values() for key in keys if key in archive}
+    for name, keys in ADM.items():
+        arrays = [held[key] for key in keys if key in held]
+        if arrays and [a.shape for a in arrays] != [(len(arrays[0]),), (len(arrays[0]),) * 2]:
+            raise ValueError(f"{path}: {' and '.join(keys)} are not a mean and its covariance")
+        tensors |= dict(zip((f"{name}_mean", f"{name}_covariance"), arrays, strict=False))
     return tensors
 
 

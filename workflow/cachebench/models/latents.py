@@ -1,7 +1,5 @@
 """A calibration set of latents: a folder of images, encoded once, for backbones that live in an autoencoder's latent space."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
@@ -9,19 +7,19 @@ from tqdm import tqdm
 
 from cachebench.engine import seeds
 from cachebench.engine.pixels import to_model
-from cachebench.files.images import SUFFIXES
+from cachebench.files import pictures
+from cachebench.files.folders import files_below
 
 BATCH = 64
 
 
-def listed(folder, count=None):
-    """[(path, label)] of a folder with one subfolder a class, labelled in their order (ImageNet's: that of the WordNet ids).
+def listed(folder, num_classes, count=None):
+    """[(path, label)] of a folder with one subfolder a class, labelled as `pictures.class_folders` has it (ImageNet's: in the
+    order of the WordNet ids).
 
-    `count` of them by a seeded shuffle, in order. ValueError if there are no such images."""
-    classes = sorted(path for path in Path(folder).iterdir() if path.is_dir())
-    found = [(path, i) for i, c in enumerate(classes) for path in sorted(c.rglob("*")) if path.suffix.lower() in SUFFIXES]
-    if not found:
-        raise ValueError(f"{folder}: holds no folders of images ({', '.join(SUFFIXES)}), one a class")
+    `count` of them by a seeded shuffle, in order. ValueError if the folder does not hold that many classes."""
+    classes = pictures.class_folders(folder, num_classes)
+    found = [(path, i) for i, c in enumerate(classes) for path in files_below(c) if pictures.is_picture(path.name)]
     order = torch.randperm(len(found), generator=seeds.generator("calibration images"))
     return [found[i] for i in sorted(order[:count].tolist())]
 
@@ -46,16 +44,20 @@ class Images(torch.utils.data.Dataset):
         return len(self.paths)
 
     def __getitem__(self, i):
-        with Image.open(self.paths[i]) as image:
-            pixels = np.array(centre_crop(image.convert("RGB"), self.side))
+        with pictures.opened(self.paths[i]) as image:
+            pixels = np.array(centre_crop(pictures.plain(image).convert("RGB"), self.side))
         flip = torch.rand((), generator=seeds.generator("flip", i)) < 0.5
         image = to_model(pixels[:, ::-1].copy() if flip else pixels).permute(2, 0, 1)
         return image, seeds.noise([i], self.shape, "encode")[0]
 
 
 def encode(coder, arch, folder, count=None, workers=0, device="cpu"):
-    """{latents float16 [n, C, h, w], labels int16 [n]} of a folder's images, as numpy arrays."""
-    paths, labels = zip(*listed(folder, count), strict=True)
+    """{latents float16 [n, C, h, w], labels int16 [n]} of a folder's images, as numpy arrays. ValueError names a picture that
+    cannot be read, by its header before any is encoded."""
+    paths, labels = zip(*listed(folder, arch.num_classes, count), strict=True)
+    for path in paths:
+        with pictures.opened(path):
+            pass
     images = Images(paths, arch.input_size * coder.factor, arch.sample_shape)
     batches = tqdm(torch.utils.data.DataLoader(images, BATCH, num_workers=workers), desc="encoding", mininterval=2)
     latents = [coder.encode(image.to(device), noise.to(device)).half().cpu() for image, noise in batches]

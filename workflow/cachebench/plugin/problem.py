@@ -21,13 +21,24 @@ class Problem:
     checkpoint: Path  # where a long fit may keep its resumable state
     read_training: Callable | None = None
 
+    def __post_init__(self):
+        self._check("the calibration set", self.labels)
+
     def training(self):
         """(latents [n, C, H, W] float32 in the model's range, labels [n] int64) of all training images, on the CPU. Where the
         network works on an autoencoder's latents they are those of the calibration set. ValueError where the config has none;
         a method that asks for them says so by `training = True`."""
         if self.read_training is None:
             raise ValueError("problem.training(): the method does not say `training = True`")
-        return self.read_training()
+        latents, labels = self.read_training()
+        self._check("the training images", labels)
+        return latents, labels
+
+    def _check(self, name, labels):
+        """ValueError where labels are none of the network's: no method trains on them."""
+        low, high, classes = int(labels.min()), int(labels.max()), self.spec.arch.num_classes
+        if low < 0 or high >= classes:
+            raise ValueError(f"labels of {name} are {low} to {high}; the network's are 0 to {classes - 1}")
 
 
 def as_written(state, curve):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from cachebench.engine import cost
 from cachebench.engine.spec import Spec
-from cachebench.files import atomic
+from cachebench.files import atomic, weights
+from cachebench.files.folders import visible
 from cachebench.plugin import loader
 from cachebench.run.folder import Folder
 from cachebench.setup import matrix
@@ -36,7 +37,7 @@ def calibration(cfg):
     path = atomic.ROOT / cfg["calibration"]
     if not path.exists():
         raise ValueError(f"calibration: {path} is missing, and {cfg['data']['images']} is no folder to make it from")
-    parts = [atomic.read_weights(file) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    parts = [weights.read_weights(file) for file in (visible(path) if path.is_dir() else [path])]
     latents = [part["latents"].float() if "latents" in part else to_model(part["images"]) for part in parts]
     return torch.cat(latents), torch.cat([part["labels"].long() for part in parts])
 
@@ -126,5 +127,5 @@ def ends_macs(cfg, run):
             macs = cost.count_macs(lambda: coder.decode(torch.zeros(1, *shape)))
             shape = (3, *(coder.factor * side for side in shape[1:]))
         network = extractors.build(cfg["extractor"]).eval()
-        channels = 1 if isinstance(network, extractors.EmbeddedCNN) else 3
+        channels = getattr(network, "channels", 3)
         return macs + cost.count_macs(lambda: network(torch.zeros(1, channels, *shape[1:], dtype=torch.uint8)))

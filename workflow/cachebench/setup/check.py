@@ -1,7 +1,7 @@
 """Every mistake of a config that its schema cannot see, named in one line before any work starts. No torch here."""
 
 from cachebench.engine.spec import RANDOM, Arch
-from cachebench.files import atomic, downloads, images
+from cachebench.files import atomic, downloads, images, pictures, weights
 from cachebench.plugin import forecast, loader
 from cachebench.setup.config import ConfigError, fill
 from cachebench.setup.matrix import budgets, method_ids
@@ -89,11 +89,32 @@ def _check_weights(config):
         check_file("calibration", config["calibration"])
     if to_encode and not coders:
         raise ValueError("data.images: no backbone has an autoencoder to encode them by")
+    if to_encode and (folder := atomic.ROOT / config["data"]["images"]).is_dir():
+        for where, entry in entries.items():
+            if "autoencoder" in entry:
+                _check_classes(folder, f"{where}.arch.num_classes", entry["arch"]["num_classes"])
+
+
+def _check_classes(folder, key, num_classes):
+    try:
+        pictures.class_folders(folder, num_classes)
+    except ValueError as error:
+        raise ValueError(f"data.images: {error} ({key})") from None
 
 
 def _check_given(key, entry):
-    if not entry["weights"].startswith((RANDOM, MADE)):
-        check_file(key, entry["weights"], entry)
+    """As `check_file`; of a folder also the files that hold the weights."""
+    path = entry["weights"]
+    if path.startswith((RANDOM, MADE)):
+        return
+    check_file(key, path, entry)
+    if (folder := atomic.ROOT / path).is_dir():
+        try:
+            parts = weights.parts(folder, "vae" if key.endswith(".autoencoder.weights") else "transformer")
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+        for part in parts:
+            check_file(key, part)
 
 
 def check_file(key, path, entry=None):

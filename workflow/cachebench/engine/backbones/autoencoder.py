@@ -6,6 +6,7 @@ from cachebench.engine.backbones import checkpoints
 from cachebench.engine.spec import RANDOM
 from cachebench.files import atomic
 
+OUTPUTS = ("decoder.conv_out.weight",)  # the last weight, in both layouts
 BATCH = 8  # images that pass at once
 # What files without a config.json hold: the autoencoder of Stable Diffusion (also sd-vae-ft-ema, and U-ViT's .pth).
 STABLE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32}
@@ -50,7 +51,7 @@ def load(entry, device="cpu"):
     model = build({k: v for k, v in atomic.read_json(listed).items() if k[0] != "_"} if listed.is_file() else STABLE)
     tensors = checkpoints.read(path)
     try:
-        checkpoints.fit(model, renamed(tensors.get("state_dict", tensors), model.config))
+        checkpoints.fit(model, renamed(checkpoints.unwrapped(tensors, OUTPUTS), model.config))
     except ValueError as error:
         raise ValueError(f"{source}: does not fit the autoencoder: {error}") from None
     return Autoencoder(model, entry["scale"], device)

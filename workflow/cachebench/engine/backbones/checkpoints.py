@@ -1,15 +1,16 @@
 """Networks from the config: the architecture, and weights from a file or drawn from a seed."""
 
+import re
 from importlib import import_module
-from pathlib import Path
 
 import torch
 
 from cachebench.engine.seeds import generator
 from cachebench.engine.spec import RANDOM, Arch
-from cachebench.files import atomic
+from cachebench.files import atomic, weights
 
-NESTS = ("ema", "model", "state_dict")  # keys under which trainers keep the weights; the first is taken
+# In the names of weights that a trainer averages.
+AVERAGED = re.compile(r"(?<![a-z])(?:ema|averaged?|shadow)(?![a-z])", re.IGNORECASE)
 
 
 def build(arch):
@@ -40,23 +41,37 @@ def load(entry, device="cpu", precision="float32"):
 
 
 def read(path):
-    """{name: tensor} of a file, or of a folder as diffusers writes it: the network's, or a pipeline's with a `transformer`."""
-    path = Path(path)
-    if not path.is_dir():
-        return atomic.read_weights(path)
-    inside = path / "transformer" if (path / "transformer").is_dir() else path
-    parts = sorted(inside.glob("*.safetensors")) or sorted(inside.glob("*.bin"))
-    if not parts:
-        raise ValueError(f"{inside}: holds neither *.safetensors nor *.bin")
-    return {name: tensor for part in parts for name, tensor in atomic.read_weights(part).items()}
+    """{name: tensor} of a file, or of a folder as diffusers writes it: the network's, or a pipeline's with a `transformer`.
+    What a trainer nests has the joined names, as `ema.pos_embed`."""
+    held = (weights.flat(weights.read_weights(part)) for part in weights.parts(path, "transformer"))
+    return {name: tensor for part in held for name, tensor in part}
 
 
 def released(tensors, kind):
-    """The weights under the released program's names: out of what a trainer nests them in, and out of other layouts."""
-    for nest in NESTS:
-        if nest in tensors:
-            return released(tensors[nest], kind)
-    return module(kind).released(tensors)
+    """The weights under the released program's names: out of what wraps them, and out of other layouts."""
+    return module(kind).released(unwrapped(tensors, module(kind).OUTPUTS))
+
+
+def unwrapped(tensors, outputs):
+    """The tensors of one network in a file, without what trainers and wrappers put before their names (`module.`, `ema.`). The
+    averaged ones win. `outputs` are the names of the network's last weight, in each layout.
+
+    ValueError where there is none, or more than one."""
+    tensors = {re.sub(r"(?<![^.])_\w+\.", "", name): tensor for name, tensor in tensors.items()}  # _orig_mod and such
+    ends = [(name, end) for name in tensors for end in outputs if f".{name}".endswith(f".{end}")]
+    rank = {name.removesuffix(end): len(AVERAGED.findall(name.removesuffix(end))) for name, end in ends}
+    best = [before for before, averaged in rank.items() if averaged == max(rank.values())]
+    if not best:
+        shown = ", ".join([*list(tensors)[:4], "..."])
+        raise ValueError(f"no {' or '.join(outputs)} among its {len(tensors)} tensors ({shown})")
+    if len(best) > 1:
+        raise ValueError(f"weights of several networks, under {' and '.join(repr(before) for before in sorted(best))}")
+    (before,) = best
+    last = next(tensors[name] for name, end in ends if name == before + end)
+    lost = [name for name, tensor in tensors.items() if AVERAGED.search(name) and tensor.shape == last.shape]
+    if lost and not rank[before]:
+        raise ValueError(f"averaged weights under names that are not the network's: {lost[0]}")
+    return {name.removeprefix(before): tensor for name, tensor in tensors.items() if name.startswith(before)}
 
 
 def fit(model, tensors):

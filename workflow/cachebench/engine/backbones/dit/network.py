@@ -191,6 +191,9 @@ def build(arch):
     return DiT(arch)
 
 
+OUTPUTS = ("final_layer.linear.weight", "proj_out_2.weight")  # the last weight, in the released layout and in diffusers'
+
+
 def released(tensors):
     """The weights under the released program's names, be they under these or in diffusers' layout."""
     theirs = any(name.startswith("transformer_blocks.") for name in tensors)

@@ -133,6 +133,9 @@ def build(arch):
     return UViT(arch)
 
 
+OUTPUTS = ("decoder_pred.weight",)  # the last weight that every size has
+
+
 def released(tensors):
     """The weights as they are: no other layout is known."""
     return tensors
