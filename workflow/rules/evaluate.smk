@@ -10,7 +10,9 @@ if EVALUATED and workflow.is_main_process:  # again by the job itself
 
 rule evaluate:
     input:
-        lambda wildcards: [ancient(EVALUATED), REFERENCE, weights_of(CONFIG["extractor"])] if EVALUATED else [],
+        samples=lambda wildcards: ancient(EVALUATED) if EVALUATED else [],
+        reference=REFERENCE if EVALUATED else [],
+        extractor=lambda wildcards: weights_of(CONFIG["extractor"]) if EVALUATED else [],
     log:
         f"{LOGS}/evaluate.log",
     conda:
