@@ -31,9 +31,8 @@ def class_folders(folder, num_classes):
         empty = f"; without pictures: {', '.join(without[:4])}{', ...' if len(without) > 4 else ''}" if without else ""
         kinds = f"({', '.join(SUFFIXES)})"
         raise ValueError(f"{folder}: {len(found)} class folders with pictures {kinds}, num_classes is {num_classes}{empty}")
-    keys = {
-        p: tuple(int(x) if i % 2 else x for i, x in enumerate(re.split(r"(\d+)", p.name))) for p in found
-    }  # text, number, ...
+    split = {path: re.split(r"(\d+)", path.name) for path in found}  # text, digits, text, ...
+    keys = {path: tuple(int(part) if i % 2 else part for i, part in enumerate(parts)) for path, parts in split.items()}
     natural = sorted(found, key=keys.get)
     numbers = [keys[path][1] for path in natural if len(keys[path]) > 1]
     if len({key[0] for key in keys.values()}) == 1 and len(set(numbers)) == len(found):

@@ -76,7 +76,7 @@ def plain(row):
         name = metric.title.format(fd=label, brief=label) if metric.frechet else key
         bounds = f"[{number(row[f'{key}_low'])}, {number(row[f'{key}_high'])}]"
         lines.append(f"{name:30s} {number(row[key], 4):>10s}  {bounds}")
-    order = "groups and splits are of images in the order given" if row["order"] == "given" else ""
+    order = "groups and splits are of images in the order given" if row.get("order") == "given" else ""
     return "\n".join([*lines, *filter(None, [order, row["reason"]])])
 
 
