@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import secrets
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -15,13 +16,15 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @contextmanager
 def atomic(path):
-    """Yields a temporary path beside `path` (same suffix) and renames it to `path` if the block ends well."""
+    """Yields a temporary path beside `path` (same suffix, an empty file) and renames it to `path` if the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    temporary.touch()
+    rights = temporary.stat().st_mode  # what the umask leaves: who writes the file may make it for its owner alone
     try:
         yield temporary
-        temporary.chmod(0o644)  # as on any machine: what makes the file may have made it for its owner alone
+        temporary.chmod(rights)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
