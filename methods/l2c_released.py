@@ -2,7 +2,7 @@
 
 from cachebench.engine.schedule import Schedule, read_router_file
 from cachebench.files.atomic import ROOT
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import SHARE, Method
 from cachebench.plugin.routers import Routed, refusal
 
 
@@ -10,6 +10,7 @@ class Released(Method):
     name = "L2C, released routers"
     reference = "arXiv:2406.01733"
     params = {"threshold": Routed.params["threshold"], "path": [""]}  # a path from the project's folder
+    ranges = {"threshold": SHARE}
     knob = "threshold"
 
     def supports(self, spec):

@@ -3,8 +3,9 @@
 from cachebench.engine.spec import RANDOM, Arch
 from cachebench.files import atomic, downloads, images
 from cachebench.plugin import forecast, loader
+from cachebench.plugin.values import meant
 from cachebench.setup.config import ConfigError, fill
-from cachebench.setup.matrix import budgets, method_ids
+from cachebench.setup.matrix import method_ids, swept_budgets
 from cachebench.setup.sources import INCEPTION, MADE, PARTIAL, is_made, made_with, reference
 
 
@@ -67,14 +68,22 @@ def _check_methods(config):
                 cls = loader.load(loader.file_of(name))
             except Exception:  # its own rows will say why
                 continue
-            for key in values:
+            for key, value in values.items():
                 if key not in cls.params:
                     raise ValueError(f"{where}.{name}: unknown {key!r}; allowed: {', '.join(cls.params) or 'none'}")
-    for name in config["runs"]:
+                try:
+                    one = ".settings." in where
+                    values[key] = meant(cls, key, value) if one else [meant(cls, key, v) for v in value]
+                except ValueError as error:
+                    raise ValueError(f"{where}.{name}.{error}") from None
+    for name, run in config["runs"].items():
         for id in method_ids(config, name):
-            own = budgets(config, name, id)
-            if twice := [budget for i, budget in enumerate(own) if budget in own[:i]]:
-                raise ValueError(f"runs.{name}.settings: {id} has two rows at budget {twice[0]}; every row needs its own")
+            fixed = [(entry["budget"], entry[id]) for entry in run.get("settings", []) if id in entry]
+            rows = [(budget, "the one that it is matched to") for budget in swept_budgets(config, name, id)] + fixed
+            for i, (budget, params) in enumerate(rows):
+                if other := next((before for at, before in rows[:i] if at == budget), None):
+                    told = f"{other} and {params}; every row needs a budget of its own"
+                    raise ValueError(f"runs.{name}.settings: {id} has two rows at budget {budget}, {told}")
 
 
 def _check_weights(config):
