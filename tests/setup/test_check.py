@@ -5,8 +5,10 @@ import math
 from copy import deepcopy
 from datetime import date
 
+import numpy as np
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from cachebench.engine import spec
 from cachebench.engine.backbones import checkpoints
@@ -50,7 +52,7 @@ FILLED = config.fill(smoke())
 PLACES = numbers(FILLED)
 
 
-@pytest.mark.parametrize("values", [(math.nan, "many", None), (math.inf, "nan", True), (-math.inf, "inf", [1])])
+@pytest.mark.parametrize("values", [(math.nan, "many", {}), (math.inf, "nan", True), (-math.inf, "inf", [1])])
 def test_what_is_no_number_is_named_wherever_it_stands(values):
     for where, value in zip(PLACES, itertools.cycle(values), strict=False):
         if ".params." in f".{where}":  # for the methods to say
@@ -111,7 +113,9 @@ NAMES = [20, 8, 1.5, True, None, date(2024, 1, 1), ".", "..", "...", ".hidden", 
 def test_a_name_that_is_no_folder_is_one_line(name):
     for values in (smoke(runs={name: run()}), smoke(backbones=smoke()["backbones"] | {name: smoke()["backbones"]["dit-tiny"]})):
         assert str(name).strip() in refused(values, config.fill)
-    assert refused(smoke(extractor=smoke()["extractor"] | {"name": name}), config.fill).startswith("extractor.name")
+    assert refused(smoke(extractor=smoke()["extractor"] | {"name": name}), config.fill).startswith(
+        ("extractor.name", "key missing")
+    )
 
 
 @pytest.mark.parametrize("place", ["runs.tiny-ddim20.params", "params", "backbones.dit-tiny.arch", "data"])
@@ -168,3 +172,35 @@ def test_a_width_that_passes_is_one_that_the_network_can_have(kind):
         network.plain(torch.zeros(1, 1, 4, 4), torch.zeros(1), torch.zeros(1, dtype=torch.long))
         built.add(width)
     assert built >= set(range(4, 21, 4))
+
+
+def test_keys_for_anchors_are_no_part_of_a_config():
+    text = SMOKE.replace("name: smoke", "name: smoke\nx-tiny: &tiny {1: 2, lr: [0.1]}\nx-: 3")
+    assert check.check(yaml.safe_load(text)) == check.check(smoke())
+    assert refused(smoke(xtiny=1), config.fill).startswith("unknown key 'xtiny'")
+
+
+def test_null_takes_away_what_another_file_gave():
+    """A run, a network, parameters and keys with a default; and what is needed is missing then."""
+    values = deepcopy(FILLED)
+    update_config(values, {"runs": {"tiny-dpm20": None, "tiny-2m8": None}, "backbones": {"uvit-tiny": None}})
+    update_config(values, {"params": {"l2c": None}, "tolerance": None, "samples": {"paired": None}})
+    cfg = check.check(values)
+    assert [*cfg["runs"]] == ["tiny-ddim20"] and [*cfg["backbones"]] == ["dit-tiny"] and cfg["params"] == {}
+    assert cfg["tolerance"] == 0.02 and cfg["samples"]["paired"] == 500
+    assert "unknown 'dit-tiny'" in refused(smoke(backbones=smoke()["backbones"] | {"dit-tiny": None}))
+    assert refused(smoke(runs={"r": None}), config.fill).startswith("runs: ")
+    assert refused(smoke(reference=None), config.fill) == "key missing: 'reference' is a required property"
+    assert refused(smoke(runs={"r": run(sampler=None)}), config.fill).startswith("key missing under 'runs.r'")
+
+
+@pytest.mark.parametrize("kind", ["inception-2015", "embedded"])
+def test_statistics_in_the_place_of_images_are_named(tmp_path, kind):
+    np.savez(path := tmp_path / "stats.npz", mu=np.zeros(4), sigma=np.eye(4))
+    extractor = {"name": "i", "kind": kind, "weights": "random:0"}
+    told = refused(smoke(extractor=extractor, reference=str(path)))
+    assert told.startswith(f"reference: {path}") and ("holds mu, sigma; images are needed" in told or kind == "embedded")
+    told = f"calibration: {path}: holds mu, sigma; labels and images or latents are needed"
+    assert refused(smoke(calibration=str(path))) == refused(smoke(calibration=str(tmp_path))) == told
+    np.savez(path, labels=np.zeros(4))
+    assert refused(smoke(extractor=extractor, reference=str(path))).endswith("holds labels; images are needed, in arr_0")

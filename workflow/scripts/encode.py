@@ -16,6 +16,6 @@ cfg, where = config.load(args.config), device.pick()
 entry, data = cfg["backbones"][args.backbone], cfg["data"]
 coder = autoencoder.load(entry["autoencoder"], where)
 arch = Arch.from_config(entry["arch"])
-found = latents.encode(coder, arch, atomic.ROOT / data["images"], data.get("count"), int(args.workers or 0), where)
+found = latents.encode(coder, arch, atomic.placed(data["images"]), data.get("count"), int(args.workers or 0), where)
 with atomic.atomic(args.out) as temporary:
     np.savez(temporary, **found)

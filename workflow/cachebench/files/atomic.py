@@ -14,6 +14,11 @@ from safetensors import SafetensorError, safe_open
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def placed(path):
+    """Where a file or folder lies that a config names: in the working directory, or if only there in the project's folder."""
+    return path if os.path.exists(path) or not (ROOT / path).exists() else str(ROOT / path)
+
+
 @contextmanager
 def atomic(path):
     """Yields a temporary path beside `path` (same suffix, an empty file) and renames it to `path` if the block ends well."""
@@ -127,8 +132,19 @@ def _sha256(path, *_):
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def code_files(folder):
+    """The .py files below a folder. What editors and systems leave there is none: names or folders that begin with a dot or #,
+    or end in ~, what Python keeps in __pycache__, and links that lead nowhere."""
+
+    def left(name):
+        return name.startswith((".", "#")) or name.endswith("~") or name == "__pycache__"
+
+    found = (path for path in Path(folder).rglob("*.py") if path.is_file())
+    return sorted(path for path in found if not any(map(left, path.relative_to(folder).parts)))
+
+
 def digest(paths):
-    """Short hash over the names and contents of files; folders stand for the .py files below them."""
-    files = sorted(f for p in map(Path, paths) for f in (p.rglob("*.py") if p.is_dir() else [p]))
+    """Short hash over the names and contents of files; folders stand for their `code_files`."""
+    files = sorted(f for p in map(Path, paths) for f in (code_files(p) if p.is_dir() else [p]))
     joined = "".join(f"{f.name}:{sha256(f)}\n" for f in files)
     return hashlib.sha256(joined.encode()).hexdigest()[:16]

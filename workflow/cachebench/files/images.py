@@ -10,7 +10,7 @@ import numpy as np
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB"}  # what Pillow reads: what is made of it
-ARRAY = "arr_0.npy"  # where an npz file in ADM's form keeps its images
+ARRAY = "arr_0"  # where an npz file in ADM's form keeps its images
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,12 @@ def open_images(path):
 
 def holds_moments(path):
     """Whether a file is a reference batch of ADM's evaluator: images with the moments of the whole set."""
-    return zipfile.is_zipfile(path) and {"mu.npy", "sigma.npy"} <= set(zipfile.ZipFile(path).namelist())
+    return zipfile.is_zipfile(path) and {"mu", "sigma"} <= {*arrays(path)}
+
+
+def arrays(path):
+    """Names of the arrays in an npz file."""
+    return [name.removesuffix(".npy") for name in zipfile.ZipFile(path).namelist()]
 
 
 def described(shape):
@@ -56,15 +61,15 @@ def _of_array(array):
 def _of_npz(path):
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: not a complete npz file")
-    if ARRAY not in zipfile.ZipFile(path).namelist():
-        raise ValueError(f"{path}: holds no arr_0, which is where images are looked for")
-    with zipfile.ZipFile(path) as archive, archive.open(ARRAY) as file:
+    if ARRAY not in (there := arrays(path)):
+        raise ValueError(f"{path}: holds {', '.join(there) or 'nothing'}; images are needed, in arr_0")
+    with zipfile.ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as file:
         shape, dtype = _header(file)
     if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3):
         raise ValueError(f"{path}: arr_0 is {dtype} {list(shape)}; uint8 [n, H, W, 1 or 3] is needed")
 
     def batches(size):
-        with zipfile.ZipFile(path) as archive, archive.open(ARRAY) as file:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as file:
             _header(file)
             while raw := file.read(size * int(np.prod(shape[1:]))):
                 yield np.frombuffer(raw, np.uint8).reshape(-1, *shape[1:]).transpose(0, 3, 1, 2).copy()

@@ -1,5 +1,9 @@
 """Every mistake of a config that its schema cannot see, named in one line before any work starts. No torch here."""
 
+import os
+import zipfile
+from pathlib import Path
+
 from cachebench.engine.spec import RANDOM, Arch
 from cachebench.files import atomic, downloads, images
 from cachebench.plugin import forecast, loader
@@ -96,8 +100,16 @@ def _check_weights(config):
     to_encode = "images" in config["data"]  # by the rule `encode`; without the images, rows that need them say so
     if not to_encode and not is_made(config, config["calibration"]):
         check_file("calibration", config["calibration"])
+        _check_calibration(Path(atomic.placed(config["calibration"])))
     if to_encode and not coders:
         raise ValueError("data.images: no backbone has an autoencoder to encode them by")
+
+
+def _check_calibration(path):
+    for file in filter(zipfile.is_zipfile, sorted(path.iterdir()) if path.is_dir() else [path]):
+        there = images.arrays(file)
+        if "labels" not in there or not {"images", "latents"} & {*there}:
+            raise ValueError(f"calibration: {file}: holds {', '.join(there)}; labels and images or latents are needed")
 
 
 def _check_given(key, entry):
@@ -108,7 +120,7 @@ def _check_given(key, entry):
 def check_file(key, path, entry=None):
     """ValueError if a file or folder has another `size` or `sha256` than its entry says, is a safetensors file that cannot be
     opened, or is missing and has no `url` or `hub` to come from."""
-    full, entry = atomic.ROOT / path, entry or {}
+    full, entry = Path(atomic.placed(path)), entry or {}
     try:
         if not downloads.source(entry) and not full.exists():
             raise ValueError(f"{path}: no such file")
@@ -136,12 +148,17 @@ def _check_reference(config):
             f"reference: {config['reference']!r} holds features of extractor {entry['extractor']!r}, "
             f"the config's is {extractor['name']!r}"
         )
-    full = atomic.ROOT / entry["file"]
+    full = Path(atomic.placed(entry["file"]))
     kind = extractor["kind"]
     if kind != INCEPTION and (entry.get("format") == "adm" or images.holds_moments(full)):
         raise ValueError(f"reference: {entry['file']} holds moments of {INCEPTION}, the config's extractor is {kind}")
+    if full.suffix != ".safetensors" and full.exists():
+        try:
+            images.open_images(full)
+        except ValueError as error:
+            raise ValueError(f"reference: {error}") from None
     weights = extractor["weights"]
-    to_come = weights.startswith(MADE) or not (weights.startswith(RANDOM) or (atomic.ROOT / weights).exists())
+    to_come = weights.startswith(MADE) or not (weights.startswith(RANDOM) or os.path.exists(atomic.placed(weights)))
     if full.suffix != ".safetensors" or not full.exists() or to_come:
         return
     found, wanted = atomic.read_metadata(full), made_with(extractor)

@@ -14,12 +14,13 @@ WORDS |= {"boolean": "true or false", "null": "null"}
 
 
 def fill(config):
-    """Fills the defaults into the mapping, and turns what means a number where one is wanted into it; its first mistake in one
-    line, or None."""
+    """Drops the keys that are null, fills the defaults into the mapping, and turns what means a number where one is wanted into
+    it; its first mistake in one line, or None."""
     if (unnamed := _unnamed(config)) is not None:
         return unnamed
     schema = yaml.safe_load((atomic.ROOT / "workflow/schemas/config.schema.yaml").read_text())
     schema["$defs"] |= {"kind": {"enum": spec.kinds()}, "sampler": {"enum": spec.samplers()}}
+    _drop(config, schema, schema["$defs"])
     error = next(iter(sorted(_validator(schema).iter_errors(config), key=lambda e: list(map(str, e.path)))), None)
     return _explain(error) if error else None
 
@@ -33,6 +34,18 @@ def _unnamed(config, where=""):
         if wrong := _unnamed(value, f"{where}.{key}".lstrip(".")):
             return wrong
     return None
+
+
+def _drop(value, entry, defs):
+    """Drops from mappings what is null where the schema's entry allows no null, so that a second config can take it away."""
+    entry = defs[entry["$ref"].rpartition("/")[2]] if "$ref" in entry else entry
+    for item in value if isinstance(value, list) else ():
+        _drop(item, entry.get("items", {}), defs)
+    for key, inner in [*value.items()] if isinstance(value, dict) else ():
+        own = entry.get("properties", {}).get(key, entry.get("additionalProperties")) or {}
+        if inner is None and own and "null" not in own.get("type", ()):
+            del value[key]
+        _drop(inner, own, defs)
 
 
 def _validator(schema):

@@ -30,7 +30,7 @@ def load(entry, device="cpu", precision="float32"):
     if source.startswith(RANDOM):
         randomize(model, int(source.removeprefix(RANDOM)))
     else:
-        tensors = read(atomic.ROOT / source)
+        tensors = read(Path(atomic.placed(source)))
         try:
             fit(model, released(tensors, arch.kind))
         except ValueError as error:
