@@ -83,16 +83,8 @@ def test_two_files_that_are_not_python_differ(package):
     assert closure.digest([package("m", "x = = 1")]) != closure.digest([package("m", "x = = 2")])
 
 
-LEFT = (
-    ".#m.py",
-    "._m.py",
-    ".m.py",
-    "#m#/__init__.py",
-    "m~/__init__.py",
-    ".ipynb_checkpoints/m-checkpoint.py",
-    "__pycache__/m.py",
-)
-LEFT += (".hidden/a/m.py", ".idea/__init__.py", "#m.py")
+LEFT = (".#m.py", "._m.py", ".m.py", "#m.py", "#m#/__init__.py", "m~/__init__.py", "__pycache__/m.py", ".hidden/a/m.py")
+LEFT += (".idea/__init__.py", ".ipynb_checkpoints/m-checkpoint.py")
 
 
 def test_what_editors_leave_is_no_code_and_no_method(tmp_path):

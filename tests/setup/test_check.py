@@ -2,12 +2,15 @@
 
 import itertools
 import math
+import os
+import time
 from copy import deepcopy
 from datetime import date
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from snakemake.utils import update_config
 
 from cachebench.engine import spec
@@ -204,3 +207,28 @@ def test_statistics_in_the_place_of_images_are_named(tmp_path, kind):
     assert refused(smoke(calibration=str(path))) == refused(smoke(calibration=str(tmp_path))) == told
     np.savez(path, labels=np.zeros(4))
     assert refused(smoke(extractor=extractor, reference=str(path))).endswith("holds labels; images are needed, in arr_0")
+
+
+def test_a_file_from_the_future_is_named(tmp_path, monkeypatch):
+    """Whatever a job reads: weights, an extractor, a reference, a calibration set, a method's file, and what one names."""
+    (folder := tmp_path / "images").mkdir()
+    Image.new("L", (4, 4)).save(folder / "a.png")
+    weights, calibration, schedule, plugin = (tmp_path / name for name in ("w.bin", "c.npz", "s.json", "later.py"))
+    np.savez(calibration, labels=np.zeros(1), images=np.zeros(1))
+    plugin.write_text((atomic.ROOT / "methods/fora.py").read_text())
+    known = loader.available() | {"later": plugin}
+    monkeypatch.setattr(loader, "available", lambda: known)
+    extractor, backbones = {"name": "x", "weights": "random:0"}, smoke()["backbones"]
+    given = {
+        weights: {"backbones": backbones | {"dit-tiny": backbones["dit-tiny"] | {"weights": str(weights)}}},
+        calibration: {"calibration": str(calibration)},
+        folder: {"extractor": extractor, "reference": str(folder)},
+        schedule: {"methods": ["schedule_file"], "params": {"schedule_file": {"path": [str(schedule)]}}},
+        plugin: {"methods": ["later"]},
+    }
+    for path, changes in given.items():
+        path.touch()
+        check.check(smoke(**deepcopy(changes)))
+        os.utime(path, (later := time.time() + 3600, later))
+        assert f"{path}: its time, 20" in refused(smoke(**deepcopy(changes)))
+        os.utime(path)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,13 @@ ROOT = Path(__file__).resolve().parents[3]
 def placed(path):
     """Where a file or folder lies that a config names: in the working directory, or if only there in the project's folder."""
     return path if os.path.exists(path) or not (ROOT / path).exists() else str(ROOT / path)
+
+
+def check_age(path):
+    """ValueError if a file or folder is from the future: Snakemake would delete what a job has just made of it."""
+    if (when := os.stat(path).st_mtime) > time.time():
+        told = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+        raise ValueError(f"{path}: its time, {told}, lies in the future; Snakemake would delete what is made of it: touch it")
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def here(name):
 
 def code_version(name):
     """The commit that last changed the workflow or the method's file; with changes that are in no commit, or without git,
-    then also, or only, a digest of these files. "shallow" and the digest where the history that git has begins too late to tell."""
+    then also, or only, a digest of these files. "shallow" and the digest where git's history begins too late to tell."""
     paths = [atomic.ROOT / "workflow", loader.file_of(name)]
     told, changed = (git(*words, "--", *paths) for words in (("log", "-1", "--format=%H %P"), ("status", "--porcelain")))
     commit, _, parents = told.partition(" ")

@@ -5,11 +5,11 @@ import zipfile
 from pathlib import Path
 
 from cachebench.engine.spec import RANDOM, Arch
-from cachebench.files import atomic, downloads, images
+from cachebench.files import atomic, closure, downloads, images
 from cachebench.plugin import forecast, loader
 from cachebench.plugin.values import meant
 from cachebench.setup.config import ConfigError, fill
-from cachebench.setup.matrix import method_ids, swept_budgets
+from cachebench.setup.matrix import method_ids, paths, swept_budgets
 from cachebench.setup.sources import INCEPTION, MADE, PARTIAL, is_made, made_with, reference
 
 
@@ -58,6 +58,8 @@ def _check_methods(config):
         own, _, forecaster = name.partition("+")
         if (stem := loader.stem(own)) not in known:
             raise ValueError(f"{where}: unknown {name!r}; allowed: {'all, ' * (where == 'methods')}{', '.join(known)}")
+        for file in closure.files_of(known[stem]):
+            atomic.check_age(file)
         ids = loader.ids(stem)
         if own not in ids and ("." in own or where == "methods" or ".settings." in where):
             raise ValueError(f"{where}: unknown {name!r}; allowed: {', '.join(ids)}")
@@ -103,6 +105,10 @@ def _check_weights(config):
         _check_calibration(Path(atomic.placed(config["calibration"])))
     if to_encode and not coders:
         raise ValueError("data.images: no backbone has an autoencoder to encode them by")
+    named = [config["data"]["images"]] if to_encode else []
+    named += [path for run in config["runs"] for name in method_ids(config, run) for path in paths(config, name, run)]
+    for path in filter(os.path.exists, map(atomic.placed, named)):
+        atomic.check_age(path)
 
 
 def _check_calibration(path):
@@ -125,6 +131,7 @@ def check_file(key, path, entry=None):
         if not downloads.source(entry) and not full.exists():
             raise ValueError(f"{path}: no such file")
         if full.exists():
+            atomic.check_age(full)
             downloads.verify(full, entry.get("sha256"), entry.get("size"))
             if full.suffix == ".safetensors":
                 atomic.read_metadata(full)
