@@ -1,7 +1,9 @@
-# Thin by intent: an include would not set the default target, so the workflow is used as a module.
-if "name" not in config:
+import os
 
-    configfile: "config/config.yaml"
+# Thin by intent: an include would not set the default target, so the workflow is used as a module.
+if not workflow.config_settings.configfiles:
+
+    configfile: os.path.join(workflow.basedir, "config/config.yaml")
 
 
 module cachebench:

@@ -7,7 +7,7 @@ arXiv:2406.01733, appendix B.1), so that what caching it costs is a property of 
 import numpy as np
 
 from cachebench.engine.schedule import Schedule
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import AMOUNT, Method
 
 
 class Alternate(Method):
@@ -15,6 +15,7 @@ class Alternate(Method):
     reference = "arXiv:2406.01733"
     kind = "control"
     params = {"reused": [0, 1], "which": ["outer", "mid"]}
+    ranges = {"reused": AMOUNT}
     knob = "reused"  # how many evaluations
     variants = "which"
 

@@ -5,6 +5,7 @@ long skips; there, as our adaptation, the increment of the middle blocks is adde
 
 import numpy as np
 
+from cachebench.plugin.method import AMOUNT, COUNT
 from cachebench.plugin.refresh import at_interval, mids_first
 from cachebench.plugin.spans import SpanMethod
 
@@ -19,6 +20,7 @@ class DeepCache(SpanMethod):
         "center": [0.48],  # where full evaluations are dense, as a share of the trajectory: 120 of 250
         "power": [1.2],  # how dense
     }
+    ranges = {"interval": COUNT, "branch": AMOUNT}
     knob = "interval"
     variants = "spacing"
 

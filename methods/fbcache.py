@@ -6,7 +6,7 @@ by less than `threshold`, what the middle blocks added then is added again; the 
 import numpy as np
 
 from cachebench.engine.doors import Session
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import AMOUNT, Method
 
 FORMS = ("diffusers", "cache-dit")
 DECISIONS = ("sample", "half", "batch")
@@ -24,6 +24,7 @@ class FirstBlockCache(Method):
         "form": list(FORMS[:1]),  # "cache-dit": a threshold of 1 or more reuses without looking
         "decision": list(DECISIONS[:1]),  # a guided pair together; each row alone; the whole batch, as released
     }
+    ranges = dict.fromkeys(("threshold", "front", "back", "warmup", "max_continuous"), AMOUNT)
     knob = "threshold"
 
     @property

@@ -1,12 +1,13 @@
 """Step reduction: the same sampler with fewer steps, the baseline that caching must beat."""
 
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import COUNT, Method
 
 
 class FewerSteps(Method):
     name = "Fewer steps"
     kind = "control"
     params = {"num_steps": [20]}
+    ranges = {"num_steps": COUNT}
     knob = "num_steps"
 
     @classmethod

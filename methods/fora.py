@@ -3,7 +3,7 @@
 import numpy as np
 
 from cachebench.engine.schedule import Schedule
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import COUNT, Method
 from cachebench.plugin.refresh import at_interval
 
 
@@ -11,6 +11,7 @@ class FORA(Method):
     name = "FORA"
     reference = "arXiv:2407.01425"
     params = {"interval": list(range(1, 11)), "anchor": ["descending"]}  # or as in `rules`
+    ranges = {"interval": COUNT}
     knob = "interval"
 
     @classmethod

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cachebench.engine.schedule import Schedule
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import COUNT, Method
 from cachebench.plugin.refresh import mids_first
 
 
@@ -11,6 +11,7 @@ class SpreadFORA(Method):
     name = "FORA, spread (adapted)"
     reference = "arXiv:2407.01425"
     params = {"refreshes": [20]}
+    ranges = {"refreshes": COUNT}
     knob = "refreshes"
 
     @classmethod

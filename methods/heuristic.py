@@ -3,7 +3,7 @@
 import numpy as np
 
 from cachebench.engine.schedule import Schedule, router_keys
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import AMOUNT, COUNT, SHARE, Method
 from cachebench.plugin.routers import refusal
 
 
@@ -16,6 +16,7 @@ class Heuristic(Method):
         "seed": [0],
         "samples": [32],
     }
+    ranges = {"reused": SHARE, "seed": AMOUNT, "samples": COUNT}
     knob = "reused"
     variants = "rule"
     fit_params = ("samples",)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cachebench.engine.schedule import Schedule, router_keys
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import AMOUNT, SHARE, Method
 from cachebench.plugin.routers import refusal
 
 
@@ -11,6 +11,7 @@ class RandomDrop(Method):
     name = "Random drop"
     reference = "arXiv:2406.01733"
     params = {"dropped": [round(0.01 * i, 2) for i in range(101)], "seed": [0]}  # a share of what L2C may cache
+    ranges = {"dropped": SHARE, "seed": AMOUNT}
     knob = "dropped"
     history = 0
 

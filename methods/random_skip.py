@@ -3,13 +3,14 @@
 import numpy as np
 
 from cachebench.engine.schedule import Schedule
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import AMOUNT, SHARE, Method
 
 
 class RandomSkip(Method):
     name = "Random skip"
     kind = "control"
     params = {"reused": [round(0.01 * i, 2) for i in range(96)], "seed": [0]}
+    ranges = {"reused": SHARE, "seed": AMOUNT}
     knob = "reused"
 
     def schedule(self, spec, state=None):

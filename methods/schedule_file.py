@@ -1,7 +1,9 @@
 """A schedule from a file in SmoothCache's JSON form, such as `snakemake schedules` exports; the config names the files."""
 
+from pathlib import Path
+
 from cachebench.engine.schedule import Schedule
-from cachebench.files.atomic import ROOT
+from cachebench.files.atomic import placed
 from cachebench.plugin.method import Method
 
 
@@ -18,4 +20,4 @@ class ScheduleFile(Method):
     def schedule(self, spec, state=None):
         if not self.path:
             return Schedule.full(spec)
-        return Schedule.from_json((ROOT / self.path).read_text(), spec, self.path)
+        return Schedule.from_json(Path(placed(self.path)).read_text(), spec, self.path)

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from cachebench.engine.schedule import Schedule
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import AMOUNT, COUNT, Method
 
 ALPHAS = [0.0, *np.geomspace(0.01, 3, 200).round(4).tolist()]
 
@@ -18,6 +18,7 @@ class SmoothCache(Method):
     name = "SmoothCache"
     reference = "arXiv:2411.10510"
     params = {"alpha": ALPHAS, "k_max": [3], "samples": [10]}
+    ranges = {"alpha": AMOUNT, "k_max": COUNT, "samples": COUNT}
     knob = "alpha"
     fit_params = ("k_max", "samples")
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from cachebench.engine.schedule import Schedule
 from cachebench.plugin.forecast import Taylor
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import AMOUNT, COUNT, Method
 
 
 class TaylorSeer(Method):
@@ -13,6 +13,7 @@ class TaylorSeer(Method):
     name = "TaylorSeer"
     reference = "arXiv:2503.06923"
     params = {"interval": list(range(1, 11)), "order": [2]}
+    ranges = {"interval": COUNT, "order": AMOUNT}
     knob = "interval"
 
     @property

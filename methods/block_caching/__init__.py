@@ -3,7 +3,7 @@
 import numpy as np
 
 from cachebench.engine.schedule import Schedule
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import AMOUNT, COUNT, Method
 
 DELTAS = [0.0, *np.geomspace(0.01, 30, 200).round(4).tolist()]
 
@@ -22,6 +22,7 @@ class BlockCaching(Method):
         "lr": [1e-4],
         "batch_size": [16],
     }
+    ranges = {"delta": AMOUNT, "samples": COUNT, "iterations": AMOUNT, "lr": AMOUNT, "batch_size": COUNT}
     knob = "delta"
     fit_params = ("normalise_by", "samples", "iterations", "lr", "batch_size")
 

@@ -7,6 +7,7 @@ current time, but not the current latents. The paper's prior-noise injection is 
 
 import numpy as np
 
+from cachebench.plugin.method import COUNT
 from cachebench.plugin.refresh import mids_first
 from cachebench.plugin.spans import SpanMethod
 
@@ -24,6 +25,7 @@ class FasterDiffusion(SpanMethod):
         "port": ["repaired", "strict"],
         "samples": [64],  # of the calibration set, for the repair
     }
+    ranges = {"keys": COUNT, "encoder": COUNT, "samples": COUNT}
     knob = "keys"
     variants = "port"
     fit_params = ("samples",)

@@ -3,13 +3,14 @@
 import numpy as np
 
 from cachebench.engine.schedule import Schedule
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import COUNT, SHARE, Method
 
 
 class OracleGreedy(Method):
     name = "Greedy oracle"
     kind = "control"
     params = {"reused": [round(0.01 * i, 2) for i in range(101)], "samples": [4], "rounds": [16]}
+    ranges = {"reused": SHARE, "samples": COUNT, "rounds": COUNT}
     knob = "reused"
     fit_params = ("samples", "rounds")
 

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -33,6 +34,22 @@ TIMESTEPS = {
 @pytest.mark.parametrize("num_steps", TIMESTEPS)
 def test_respaced_timesteps(num_steps):
     assert ddim.respaced(num_steps) == [int(t) for t in TIMESTEPS[num_steps].split()]
+
+
+def test_respaced_timesteps_are_the_released_ones_at_every_number_of_steps():
+    """The released `space_timesteps` in its own words; they differ from the exact grid where that lies halfway, at odd numbers
+    alone."""
+    halfway = set()
+    for num_steps in range(1, 1001):
+        stride = 1 if num_steps <= 1 else 999 / (num_steps - 1)
+        index, taken = 0.0, []
+        for _ in range(num_steps):
+            taken.append(round(index))
+            index += stride
+        assert ddim.respaced(num_steps) == taken == sorted(set(taken))
+        if any(taken[i] != round(Fraction(999 * i, max(num_steps - 1, 1))) for i in range(num_steps)):
+            halfway.add(num_steps)
+    assert min(halfway) == 21 and all(num_steps % 2 for num_steps in halfway)
 
 
 def test_respaced_timesteps_of_250():

@@ -5,6 +5,7 @@ from graphlib import TopologicalSorter
 import pytest
 
 from cachebench.files import atomic, closure
+from cachebench.plugin import loader
 
 PACKAGE = atomic.ROOT / "workflow/cachebench"
 
@@ -80,3 +81,26 @@ def test_only_code_counts(package, text, same):
 
 def test_two_files_that_are_not_python_differ(package):
     assert closure.digest([package("m", "x = = 1")]) != closure.digest([package("m", "x = = 2")])
+
+
+LEFT = (".#m.py", "._m.py", ".m.py", "#m.py", "#m#/__init__.py", "m~/__init__.py", "__pycache__/m.py", ".hidden/a/m.py")
+LEFT += (".idea/__init__.py", ".ipynb_checkpoints/m-checkpoint.py")
+
+
+def test_what_editors_leave_is_no_code_and_no_method(tmp_path):
+    """Copies and dangling links: no digest sees them, and no list of methods."""
+    atomic.write_text(tmp_path / "m.py", "x = 1\n")
+    atomic.write_text(tmp_path / "own/__init__.py", "x = 2\n")
+    atomic.write_text(tmp_path / "own/part.py", "x = 3\n")
+    digests = [f([tmp_path]) for f in (atomic.digest, closure.digest)]
+    for name in LEFT:
+        atomic.write_text(tmp_path / name, "y = = 4\n")
+        atomic.write_text(tmp_path / "own" / name, "y = = 4\n")
+    for folder in (tmp_path, tmp_path / "own"):
+        for name in (".#n.py", "n.py", "gone/__init__.py"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).symlink_to("someone@host.123:456")
+    assert loader.available(tmp_path) == {"m": tmp_path / "m.py", "own": tmp_path / "own"}
+    assert [f([tmp_path]) for f in (atomic.digest, closure.digest)] == digests
+    atomic.write_text(tmp_path / "own/more.py", "")
+    assert not {f([tmp_path]) for f in (atomic.digest, closure.digest)} & {*digests}

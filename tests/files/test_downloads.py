@@ -5,11 +5,14 @@ import http.server
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
 
 from cachebench.files import atomic, downloads
+from cachebench.models import datasets
 from cachebench.setup import check, config, sources
 from checkouts import copy_checkout, snakemake
 
@@ -18,19 +21,32 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Ranged(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT and honours `Range: bytes=N-`; `limit` bytes into the first answer the connection is cut."""
+    """Serves `content` and honours `Range: bytes=N-`, and If-Range unless `careless`; `limit` bytes into an answer it ends, and
+    each quarter of one takes a `pause` (seconds). `tells` are the headers that tell its version."""
 
-    limit, seen = None, []
+    content, limit, pause, careless, seen = CONTENT, None, 0, False, []
+    tells = ("ETag", "Last-Modified")
 
     def do_GET(self):
-        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        content, sha = self.content, hashlib.sha256(self.content).hexdigest()
+        version = {"ETag": f'"{sha}"', "Last-Modified": f"Sun, 29 Nov 2026 04:{int(sha[:4], 16) % 60:02}:00 GMT"}
+        told = {name: version[name.removeprefix("weak ")] for name in self.tells}
+        same = self.careless or self.headers.get("If-Range") in [text for name, text in told.items() if name in version]
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if same else 0
         self.seen.append(start)
-        if start >= len(CONTENT):
+        if start >= len(content):
             return self.send_error(416)
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        for name, text in told.items():
+            self.send_header(name.removeprefix("weak "), text if name in version else f"W/{text}")
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(CONTENT[start : start + self.limit] if self.limit else CONTENT[start:])
+        rest = content[start : start + self.limit] if self.limit else content[start:]
+        for i in range(0, len(rest), quarter := -(-len(rest) // 4)):
+            self.wfile.write(rest[i : i + quarter])
+            time.sleep(self.pause)
 
     def log_message(self, *_):
         pass
@@ -86,27 +102,112 @@ def hub(tmp_path, monkeypatch):
         yield handler.seen
 
 
-def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
-    url, handler = server
-    path, handler.limit = tmp_path / "deep/weights.pt", 300_000
-    with pytest.raises(OSError, match="ended after 300000 of 1280000 bytes"):
-        downloads.download(url, path, SHA, len(CONTENT))
+def cut(url, handler, path, content=CONTENT):
+    """Leaves the first 300,000 bytes of `content` beside `path`."""
+    handler.content, handler.limit = content, 300_000
+    with pytest.raises(OSError, match=f"{url}: ended after 300000 of {len(content)} bytes"):
+        downloads.download(url, path)
     assert not path.exists()
-    handler.limit = None
+    handler.content, handler.limit = CONTENT, None
+
+
+@pytest.mark.parametrize("tells", [("ETag", "Last-Modified"), ("ETag",), ("Last-Modified",), ("weak ETag", "Last-Modified")])
+def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path, tells):
+    (url, handler), path = server, tmp_path / "deep/weights.pt"
+    handler.tells = tells
+    cut(url, handler, path)
     assert downloads.download(url, path, SHA, len(CONTENT)) == SHA
-    assert path.read_bytes() == CONTENT and handler.seen == [0, 300_000]
-    assert not path.with_name("weights.pt.partial").exists()
+    assert path.read_bytes() == CONTENT and handler.seen == [0, 299_999] and [*path.parent.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("careless", [False, True])
+@pytest.mark.parametrize("other", [CONTENT[::-1], CONTENT * 2, CONTENT[:400_000][::-1]], ids=["as long", "longer", "shorter"])
+def test_what_is_left_of_another_version_is_not_continued(server, tmp_path, other, careless):
+    """Also where the server does not know If-Range, and of a whole file that was never looked at."""
+    (url, handler), path = server, tmp_path / "weights.pt"
+    handler.careless = careless
+    cut(url, handler, path, other)
+    with open(f"{path}.partial", "ab") as out:
+        out.write(other[300_000:])
+    assert downloads.download(url, path, size=len(CONTENT)) == SHA and [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("tells", [(), ("weak ETag",)])
+def test_without_a_version_a_download_starts_anew(server, tmp_path, tells):
+    (url, handler), path = server, tmp_path / "weights.pt"
+    handler.tells = tells
+    cut(url, handler, path, CONTENT[::-1])
+    assert downloads.download(url, path) == SHA and handler.seen == [0, 0]
+
+
+def test_what_another_url_left_is_not_continued(server, tmp_path):
+    """Two mirrors may have the same date."""
+    (url, handler), path = server, tmp_path / "weights.pt"
+    handler.tells = ("Last-Modified",)
+    cut(url, handler, path)
+    assert downloads.download(f"{url}?mirror", path) == SHA and handler.seen == [0, 0]
 
 
 def test_complete_partial_and_present_file_are_not_fetched_again(server, tmp_path):
-    """Neither with the size known, nor where only the server's answer says that nothing is missing."""
-    url, handler = server
-    for size, seen in ((len(CONTENT), []), (None, [len(CONTENT)])):
-        path = tmp_path / f"{size}.pt"
-        path.with_name(f"{size}.pt.partial").write_bytes(CONTENT)
-        assert downloads.download(url, path, size=size) == SHA
-        assert downloads.download(url, path, SHA) == SHA
-        assert handler.seen == seen
+    (url, handler), path = server, tmp_path / "weights.pt"
+    cut(url, handler, path)
+    (tmp_path / "weights.pt.partial").write_bytes(CONTENT)
+    for _ in range(2):
+        assert downloads.download(url, path, SHA) == SHA and handler.seen == [0, len(CONTENT) - 1]
+
+
+@pytest.mark.parametrize("late", [0, 0.05, 0.3])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_one_download_verified_no_other_one_writes_to(server, tmp_path, late, fails):
+    """Three at a time, the others later: one fetches, and where that is not the file that was meant the next one does."""
+    (url, handler), path, seen = server, tmp_path / "weights.pt", []
+    handler.pause = 0.05
+
+    def call(_):
+        try:
+            downloads.download(url, path, "0" * 64 if fails else SHA)
+        except ValueError as error:
+            return str(error)
+        seen.append((path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes() == CONTENT))
+
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(lambda i: time.sleep(i * late) or call(i), i) for i in range(3)]
+        errors = [call.result() for call in calls]
+    if fails:
+        assert all(f"sha256 is {SHA}" in error for error in errors) and not [*tmp_path.iterdir()]
+    else:
+        assert errors == [None] * 3 and len(set(seen)) == 1 and seen[0][2] and [*tmp_path.iterdir()] == [path]
+        assert handler.seen == [0]
+
+
+def test_a_cut_off_answer_in_pieces_is_one_line(tmp_path):
+    """Of an answer without a length the connection's end may be a failure too."""
+
+    class Chunked(Ranged):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"5\r\nabc")
+            self.close_connection = True
+
+    for address, _ in serve(Chunked):
+        with pytest.raises(OSError, match=f"^{address}/w: IncompleteRead"):
+            downloads.download(f"{address}/w", tmp_path / "w")
+
+
+def test_data_is_fetched_by_two_at_once(server, tmp_path):
+    """What the first one wrote stays as it is while the second one looks at its own."""
+    (url, handler), out = server, tmp_path / "x"
+    handler.pause = 0.05
+    entry = {"name": "x", "sha256": SHA, "urls": [url]}
+    cut(f"{url}/x.gz", handler, tmp_path / "x", CONTENT[::-1])
+    with ThreadPoolExecutor() as pool:
+        for call in [pool.submit(datasets.fetch, entry, [], out) for _ in range(2)]:
+            call.result()
+    assert out.read_bytes() == CONTENT and [*tmp_path.iterdir()] == [out]
 
 
 @pytest.mark.parametrize(("expected", "message"), [({"sha256": "0" * 64}, f"sha256 is {SHA}"), ({"size": 7}, "expected 7")])
@@ -117,10 +218,9 @@ def test_another_file_than_expected_is_refused(server, tmp_path, expected, messa
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><title>Virus scan warning</title>", b"\n<html>Sign in</html>"])
-def test_a_web_page_is_no_weights_file(server, tmp_path, monkeypatch, page):
+def test_a_web_page_is_no_weights_file(server, tmp_path, page):
     """Where nothing is known of a file, neither one that is fetched nor one that is there may be what a server asks."""
-    monkeypatch.setitem(globals(), "CONTENT", page)
-    path = tmp_path / "weights.pt"
+    server[1].content, path = page, tmp_path / "weights.pt"
     with pytest.raises(ValueError, match=f"{server[0]}: .*is a web page, not the file; put the file there by hand"):
         downloads.download(server[0], path)
     assert not list(tmp_path.iterdir())

@@ -67,6 +67,31 @@ def test_code_version_with_and_without_git(tmp_path, monkeypatch):
     assert changed.startswith(f"{head}+") and changed != f"{head}+{alone}"
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_shallow_history_says_so_where_it_begins_too_late(tmp_path, monkeypatch, depth):
+    """With the commit that last changed the code in it, a clone says the same as a full one."""
+    full, clone = tmp_path / "full", tmp_path / "clone"
+    git = ["git", "-C", full, "-c", "user.name=n", "-c", "user.email=e"]
+    monkeypatch.setattr(loader, "file_of", lambda name: atomic.ROOT / "methods/m.py")
+
+    def version(root):
+        monkeypatch.setattr(atomic, "ROOT", root)
+        return provenance.code_version("m")
+
+    for i, name in enumerate(("methods/m.py", "workflow/a.py", "README.md")):
+        atomic.write_text(full / name, f"{i}\n")
+        for words in (["init", "-q"], ["add", "."], ["commit", "-qm", name]):
+            subprocess.run([*git, *words], check=True)
+    subprocess.run(["git", "clone", "-q", "--depth", str(depth), full.as_uri(), clone], check=True)
+    if depth == 3:
+        assert version(clone) == version(full)
+    else:
+        word, _, digest = version(clone).partition("+")
+        assert (word, len(digest)) == ("shallow", 16)
+        (full / "workflow/a.py").write_text("changed")
+        assert version(full).partition("+")[2] != digest
+
+
 def test_digests_of_files_are_their_sha256_and_of_no_file_its_words(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"weights")

@@ -198,3 +198,17 @@ def test_a_run_in_which_nothing_worked_still_has_its_table():
     table = tables.build(frame, "r_1")
     assert "no luck" in typeset.markdown(table) and "n = none" in typeset.markdown(table)
     assert "no luck" in typeset.latex(table)
+
+
+@pytest.mark.parametrize(
+    "name", ["[ours] Early", "*Early", "Ear\nly", " Early\r\n", "E\u2028a\x0brly", "a\x07b", "Early\\", ""]
+)
+def test_a_name_cannot_break_a_row(name):
+    """LaTeX takes [ and * after a line's \\ for its own; a line end would be the row's end in Markdown."""
+    rows = [row("full", 1.0, "control"), row("fora", 0.5, name=name, setting="a\nb=1"), row("l2c", 0.5, setting="c=\n2")]
+    table = tables.build(tables.tidy(pd.DataFrame(rows)), "r_1")
+    tex, text = typeset.latex(table), typeset.markdown(table)
+    assert len(re.findall(r"^\{\}.* & .*\\\\$", tex, re.M)) == 3 and not re.search(r"\\\\\s*[\[*]", tex)
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(lines) == 2 + 2 + 3 and len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    assert tex.replace("\n", "").isprintable()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cachebench.engine import cost
+from cachebench.engine.schedule import Schedule
 from cachebench.engine.spec import Arch, Spec
 from cachebench.plugin import loader
 from cachebench.plugin.method import Method
@@ -148,3 +149,24 @@ def test_what_a_run_time_method_cannot_reach_says_its_nearest_cost():
     few = candidates(Decides, SPEC, {}, {"threshold": [0, 1]}, [0.5], lambda made, state: cost.full_rows(SPEC))
     (entry,) = match(Decides, SPEC, [0.5], 0.02, few)
     assert entry["status"] == "unreachable" and "1.000" in entry["reason"]
+
+
+def test_a_value_that_fails_loses_nothing_but_itself():
+    """One that the method refuses too; where all fail the first says why."""
+
+    class Some(Method):
+        params = {"refreshes": [8, 4, 2], "why": ["none", "raises", "refused"]}
+        knob = "refreshes"
+
+        def supports(self, spec):
+            return "Not this one." if self.why == "refused" else None
+
+        def schedule(self, spec, state=None):
+            if self.why == "raises":
+                raise ValueError(f"no {self.refreshes}")
+            return Schedule.refresh(spec, range(self.refreshes))
+
+    found = candidates(Some, SPEC, {})
+    assert [params for params, _ in found] == [{"refreshes": n, "why": "none"} for n in (8, 4, 2)]
+    with pytest.raises(ValueError, match="no 8"):
+        candidates(Some, SPEC, {}, {"why": ["raises", "refused"]})

@@ -47,12 +47,13 @@ RUN, METHOD = "{run}", "{method}"  # wildcards in TREE's paths
 LOGS = f"logs/{CONFIG['name']}"
 CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 DOWNLOADS = sources.fetchable(CONFIG)
-IMAGES = os.path.isdir(CONFIG["data"].get("images", ""))  # to be encoded as the calibration set
+# Whether the calibration set is encoded from a folder of images.
+IMAGES = "images" in CONFIG["data"] and os.path.isdir(atomic.placed(CONFIG["data"]["images"]))
 TRAINING = {"images": "data/train-images-idx3-ubyte", "labels": "data/train-labels-idx1-ubyte"}
 if CONFIG["data"]["kind"] == "cifar10":
     TRAINING = dict.fromkeys(TRAINING, "data/cifar10-train.npz")
-SOURCE = sources.reference(CONFIG)["file"]
-REFERENCE = sources.reference_file(CONFIG)
+SOURCE = atomic.placed(sources.reference(CONFIG)["file"])
+REFERENCE = SOURCE if SOURCE.endswith(".safetensors") else sources.reference_file(CONFIG)
 CONTENT = ""  # of the images that the reference is made of
 if REFERENCE != SOURCE and os.path.exists(SOURCE):
     CONTENT = contents.digest(SOURCE, atomic.read_metadata(REFERENCE) if os.path.exists(REFERENCE) else None)
@@ -124,7 +125,7 @@ def training(wildcards):
 
 def plugin_files(wildcards):
     """The method's files, and those that its parameter `path` names, as far as there are any."""
-    named = matrix.paths(CONFIG, wildcards.method, wildcards.run)
+    named = map(atomic.placed, matrix.paths(CONFIG, wildcards.method, wildcards.run))
     return [*loader.files_of(wildcards.method), *(p for p in named if p in DOWNLOADS or os.path.exists(p))]
 
 
@@ -145,7 +146,7 @@ def weights_of(entry):
     source = entry["weights"]
     if source.startswith(RANDOM):
         return []
-    return source if made_here(source) else ancient(source)
+    return source if made_here(source) else ancient(atomic.placed(source))
 
 
 def decoder(wildcards):
@@ -224,6 +225,7 @@ def calibration_identity():
         return ENCODING
     if sources.is_made(CONFIG, given):
         return canonical(given, {file["name"]: file["sha256"] for file in CONFIG["data"]["files"]})
+    given = atomic.placed(given)
     return downloads.digest(given) if os.path.exists(given) else ""
 
 

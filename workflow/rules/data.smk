@@ -33,7 +33,7 @@ if IMAGES:
 
     rule encode:
         input:
-            images=ancient(CONFIG["data"]["images"]),
+            images=ancient(atomic.placed(CONFIG["data"]["images"])),
             weights=weights_of(CONFIG["backbones"][ENCODED]["autoencoder"]),
         output:
             CONFIG["calibration"],

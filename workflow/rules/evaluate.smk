@@ -4,6 +4,7 @@ from cachebench.files import images
 if EVALUATED and workflow.is_main_process:  # again by the job itself
     try:
         images.open_images(EVALUATED)
+        atomic.check_age(EVALUATED)
     except ValueError as error:
         raise WorkflowError(f"samples: {error}")
 

@@ -21,8 +21,9 @@ for report in (Path(state).with_suffix(".json") for state in args.states):
 
 def entries(grid, budgets, tolerance):
     try:
-        if refusal := cls(**method.settings(grid)[0]).supports(spec):
-            return [{"budget": b, "status": "unsupported", "reason": refusal} for b in budgets]
+        refusals = [cls(**params).supports(spec) for params in method.settings(grid)]
+        if all(refusals):
+            return [{"budget": b, "status": "unsupported", "reason": refusals[0]} for b in budgets]
         found = candidates(cls, spec, read_states(args.states), grid, budgets, measured_rows(cfg, args.run, spec))
         return match(cls, spec, budgets, tolerance, found)
     except FAILURES as error:

@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import os
+import secrets
+import time
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -13,15 +15,29 @@ from safetensors import SafetensorError, safe_open
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def placed(path):
+    """Where a file or folder lies that a config names: in the working directory, or if only there in the project's folder."""
+    return path if os.path.exists(path) or not (ROOT / path).exists() else str(ROOT / path)
+
+
+def check_age(path):
+    """ValueError if a file or folder is from the future: Snakemake would delete what a job has just made of it."""
+    if (when := os.stat(path).st_mtime) > time.time():
+        told = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+        raise ValueError(f"{path}: its time, {told}, lies in the future; Snakemake would delete what is made of it: touch it")
+
+
 @contextmanager
 def atomic(path):
-    """Yields a temporary path beside `path` (same suffix) and renames it to `path` if the block ends well."""
+    """Yields a temporary path beside `path` (same suffix, an empty file) and renames it to `path` if the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    temporary.touch()
+    rights = temporary.stat().st_mode  # what the umask leaves: who writes the file may make it for its owner alone
     try:
         yield temporary
-        temporary.chmod(0o644)  # as on any machine: what makes the file may have made it for its owner alone
+        temporary.chmod(rights)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -117,8 +133,19 @@ def _sha256(path, *_):
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def code_files(folder):
+    """The .py files below a folder. What editors and systems leave there is none: names or folders that begin with a dot or #,
+    or end in ~, what Python keeps in __pycache__, and links that lead nowhere."""
+
+    def left(name):
+        return name.startswith((".", "#")) or name.endswith("~") or name == "__pycache__"
+
+    found = (path for path in Path(folder).rglob("*.py") if path.is_file())
+    return sorted(path for path in found if not any(map(left, path.relative_to(folder).parts)))
+
+
 def digest(paths):
-    """Short hash over the names and contents of files; folders stand for the .py files below them."""
-    files = sorted(f for p in map(Path, paths) for f in (p.rglob("*.py") if p.is_dir() else [p]))
+    """Short hash over the names and contents of files; folders stand for their `code_files`."""
+    files = sorted(f for p in map(Path, paths) for f in (code_files(p) if p.is_dir() else [p]))
     joined = "".join(f"{f.name}:{sha256(f)}\n" for f in files)
     return hashlib.sha256(joined.encode()).hexdigest()[:16]

@@ -7,6 +7,8 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from cachebench.files import atomic
+
 WORKFLOW = Path(__file__).resolve().parents[2]
 HERE = {"cachebench": WORKFLOW, "_cli": WORKFLOW / "scripts"}  # first word of an import: the folder that it is looked up in
 
@@ -32,7 +34,7 @@ def digest(paths):
 def files_of(path):
     """A file itself; of a folder all its .py files."""
     path = Path(path).resolve()
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return atomic.code_files(path) if path.is_dir() else [path]
 
 
 @lru_cache

@@ -1,11 +1,14 @@
 """Files that a config names: whether each is the one that is meant, and downloads that go on where they stopped."""
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 from tqdm import tqdm
@@ -72,40 +75,101 @@ def download_hub(hub, path, sha256=None, size=None):
 
 
 def download(url, path, sha256=None, size=None):
-    """Fetches `url` to `path`, going on from `path`.partial if there is one; returns its sha256.
+    """Fetches `url` to `path`, going on from `path`.partial if the server has that version still; returns its sha256.
 
     OSError if the transfer fails (what came stays); ValueError if the file is not the expected one (it is removed)."""
     partial = Path(f"{path}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
     if not Path(path).exists():
-        if not (size and partial.exists() and partial.stat().st_size == size):
-            transfer(url, partial)
-        try:
-            verify(partial, sha256, size)
-        except ValueError as error:
-            partial.unlink()
-            raise ValueError(f"{url}: {error}") from None
-        os.replace(partial, path)
+        with held(partial) as out:
+            if not Path(path).exists():  # another call may have made it while this one waited
+                transfer(url, out)
+                try:
+                    verify(partial, sha256, size)
+                except ValueError as error:
+                    partial.unlink()
+                    raise ValueError(f"{url}: {error}") from None
+                os.replace(partial, path)
     verify(path, sha256, size)
     return digest(path)
 
 
-def transfer(url, partial):
-    """Appends to `partial` what the server has beyond it, or starts anew where the server cannot resume."""
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as error:
-        if have and error.code == 416:  # nothing lies beyond: it is complete
+@contextmanager
+def held(partial):
+    """Yields the file at `partial`, open for appending, and no other call's before it is closed. Who waited for it opens what
+    lies there then, never what was renamed meanwhile. An empty file does not stay."""
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with open(partial, "ab") as out:
+            fcntl.flock(out, fcntl.LOCK_EX)
+            if not _lies_at(out, partial):
+                continue
+            try:
+                yield out
+            finally:
+                if not out.seek(0, os.SEEK_END):
+                    partial.unlink(missing_ok=True)
+                if not _lies_at(out, partial):
+                    _told(out).unlink(missing_ok=True)
             return
-        raise OSError(f"{url}: {error}") from None
-    with response, open(partial, "ab" if response.status == 206 else "wb") as out:
-        have = out.tell()
-        total = have + int(response.headers.get("Content-Length") or 0)
-        with tqdm(desc=partial.stem, initial=have, total=total or None, unit="B", unit_scale=True, mininterval=2) as bar:
+
+
+def _lies_at(file, path):
+    """Whether an open file is still what lies at `path`."""
+    try:
+        return os.path.samestat(os.stat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def transfer(url, out):
+    """Makes an open file (of `held`) what the server has now: goes on from its content if a call for the same URL left it, and
+    the server says by ETag or date that its file is the same; otherwise starts anew. OSError names the URL."""
+    have = out.seek(0, os.SEEK_END)
+    left, _, version = _told(out).read_text().partition("\n") if have and _told(out).exists() else ("", "", "")
+    try:
+        response, at = _answer(url, have - 1, version if left == url else "")
+        with response, tqdm(desc=Path(out.name).stem, unit="B", unit_scale=True, mininterval=2) as bar:
+            out.truncate(at)
+            if not at:
+                _told(out).write_text(f"{url}\n{_version(response)}")
+            total = at + int(response.headers.get("Content-Length") or 0)
+            bar.reset(total or None)
+            bar.update(at)
             while chunk := response.read(CHUNK):
-                out.write(chunk)
+                at += out.write(chunk)
                 bar.update(len(chunk))
-        if out.tell() < total:
-            raise OSError(f"{url}: ended after {out.tell()} of {total} bytes; start again to go on from there")
+        out.flush()
+        if at < total:
+            raise OSError(f"ended after {at} of {total} bytes; start again")
+    except (OSError, HTTPException) as error:
+        raise OSError(f"{url}: {error or type(error).__name__}") from None
+
+
+def _told(out):
+    """Where the URL and the version of what an open file holds are told."""
+    return Path(out.name).with_suffix(".version.partial")
+
+
+def _version(response):
+    """What a server tells the versions of a file apart by: a strong ETag, or a date; "" without."""
+    etag = response.headers.get("ETag", "")
+    return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _answer(url, start, version):
+    """(response, byte that it begins at): `start`, the last one that is there and so in any whole file, of the same `version`;
+    otherwise 0."""
+    headers = {"Range": f"bytes={start}-", "If-Range": version} if version else {}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
+    except urllib.error.HTTPError as error:
+        if version and error.code == 416:  # it has become shorter
+            return _answer(url, 0, "")
+        raise
+    if response.status != 206:
+        return response, 0
+    begins = response.headers.get("Content-Range", f"bytes {start}-").startswith(f"bytes {start}-")
+    if begins and _version(response) in ("", version):
+        return response, start
+    response.close()  # of a server that does not know If-Range
+    return _answer(url, 0, "")

@@ -62,7 +62,12 @@ def described(shape):
 
 def holds_moments(path):
     """Whether a file is a reference batch of ADM's evaluator: images with the moments of the whole set."""
-    return zipfile.is_zipfile(path) and {"mu.npy", "sigma.npy"} <= set(_names(path))
+    return zipfile.is_zipfile(path) and {"mu", "sigma"} <= {*arrays(path)}
+
+
+def arrays(path):
+    """Names of the arrays in an npz file."""
+    return [name.removesuffix(".npy") for name in _names(path)]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import platform
 import subprocess
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 from cachebench.files import atomic, downloads
 from cachebench.plugin import loader
@@ -25,9 +26,12 @@ def here(name):
 
 def code_version(name):
     """The commit that last changed the workflow or the method's file; with changes that are in no commit, or without git,
-    then also, or only, a digest of these files."""
+    then also, or only, a digest of these files. "shallow" and the digest where git's history begins too late to tell."""
     paths = [atomic.ROOT / "workflow", loader.file_of(name)]
-    commit, changed = (git(*words, "--", *paths) for words in (("log", "-1", "--format=%H"), ("status", "--porcelain")))
+    told, changed = (git(*words, "--", *paths) for words in (("log", "-1", "--format=%H %P"), ("status", "--porcelain")))
+    commit, _, parents = told.partition(" ")
+    if commit and not parents and git("rev-parse", "--is-shallow-repository") == "true":
+        commit, changed = "shallow", True
     if commit and not changed:
         return commit
     return "+".join(filter(None, [commit, atomic.digest(paths)]))
@@ -75,5 +79,5 @@ def config_digest(cfg, run, name):
 @cache
 def file_digest(source):
     """The first 16 digits of a file's sha256, a folder's digest, or the words of weights that no file holds (random:SEED)."""
-    path = atomic.ROOT / source
+    path = Path(atomic.placed(source))
     return downloads.digest(path)[:16] if path.exists() else source

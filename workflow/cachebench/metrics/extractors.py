@@ -56,7 +56,7 @@ def load(entry, device="cpu"):
         randomize(model, int(source.removeprefix(RANDOM)))
     else:
         try:
-            model.load_state_dict(weights.read_weights(atomic.ROOT / source))
+            model.load_state_dict(weights.read_weights(atomic.placed(source)))
         except (KeyError, RuntimeError, TypeError) as error:
             told = " ".join(str(error).split())[:200]
             kind = entry.get("kind", "embedded")

@@ -25,22 +25,30 @@ def fetch(entry, folders, out):
 
     name = entry["name"]
     local = [path for folder in folders for path in (Path(folder) / name, Path(folder) / f"{name}.gz") if path.exists()]
-    _in_turn(name, local, [f"{home}/{name}.gz" for home in entry["urls"]], Path(f"{out}.gz"), write)
+    _in_turn(name, local, [f"{home}/{name}.gz" for home in entry["urls"]], Path(f"{out}.partial"), write)
 
 
-def _in_turn(name, local, urls, packed, write):
-    """write(path) for the first of the `local` paths, then of the `urls` (each fetched to `packed`), that it accepts."""
+def _in_turn(name, local, urls, partial, write):
+    """write(path) for the first of the `local` paths, then of the `urls` (each fetched to `partial`), that it accepts."""
     failures = []
     for source in [*local, *urls]:
         try:
             if source in urls:
-                downloads.download(source, packed)
-            return write(packed if source in urls else source)
+                return _fetched(source, partial, write)
+            return write(source)
         except (OSError, ValueError, KeyError, EOFError, zlib.error, tarfile.TarError) as error:
             failures.append(f"{source}: {' '.join(str(error).removeprefix(f'{source}: ').split())}")
-        finally:
-            packed.unlink(missing_ok=True)
     raise ValueError(f"{name}: not to be had ({'; '.join(failures)})")
+
+
+def _fetched(url, partial, write):
+    """write(path) of what the URL serves, which then does not stay."""
+    with downloads.held(partial) as out:
+        downloads.transfer(url, out)
+        try:
+            write(partial)
+        finally:
+            partial.unlink()
 
 
 def check(raw, sha256):
@@ -91,7 +99,7 @@ def fetch_cifar10(entry, folders, out):
             np.savez(temporary, arr_0=images, labels=labels)
 
     local = [folder for folder in folders if Path(folder).is_dir()]
-    _in_turn(entry["name"], local, entry["urls"], Path(out).with_suffix(".tar.gz"), write)
+    _in_turn(entry["name"], local, entry["urls"], Path(f"{out}.partial"), write)
 
 
 def fetcher(source):

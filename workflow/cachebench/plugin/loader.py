@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 from cachebench.files import closure
-from cachebench.files.atomic import ROOT
+from cachebench.files.atomic import ROOT, code_files
 from cachebench.plugin import forecast
 from cachebench.plugin.method import Method
 
@@ -19,9 +19,13 @@ FAILURES = (Exception, SystemExit)  # what costs a plug-in its own rows
 
 def available(folder=FOLDER):
     """{stem: path} of every plug-in: a file, or a folder with an __init__.py, whose other files are its own."""
-    files = {path.stem: path for path in sorted(Path(folder).glob("*.py"))}
-    folders = {path.parent.name: path.parent for path in sorted(Path(folder).glob("*/__init__.py"))}
-    return dict(sorted((files | folders).items()))
+    found, folder = {}, Path(folder)
+    for path in code_files(folder):
+        if path.parent == folder:
+            found.setdefault(path.stem, path)
+        elif path.parent.parent == folder and path.name == "__init__.py":
+            found[path.parent.name] = path.parent
+    return dict(sorted(found.items()))
 
 
 def ids(stem):

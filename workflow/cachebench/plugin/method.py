@@ -1,22 +1,27 @@
 """The contract of a plug-in: one file in methods/, one Method subclass; its id is the file's stem. No torch here."""
 
 import itertools
+import math
 
 from cachebench.engine import cost
 from cachebench.engine.schedule import Schedule
+
+COUNT, AMOUNT, SHARE = (1, math.inf), (0, math.inf), (0, 1)  # ranges of numbers
 
 
 class Method:
     """What a method may say, from simple to powerful; everything has a default, and the default is the full model.
 
     `params`: {name: values} that are swept; the values of `knob` run from saving nothing to saving most, for the others
-    the first value is the default. `fit_params`: names that `fit` depends on. A parameter is an attribute. `variants`: a
-    parameter whose every value is a method of its own, with the id stem.value and rows of its own."""
+    the first value is the default. `ranges`: {name: (lowest, highest)} of numbers that mean nothing outside. `fit_params`:
+    names that `fit` depends on. A parameter is an attribute. `variants`: a parameter whose every value is a method of its
+    own, with the id stem.value and rows of its own."""
 
     name = ""  # as printed in tables
     reference = ""  # paper
     kind = "cache"  # or "control"
     params = {}
+    ranges = {}
     knob = None
     fit_params = ()
     variants = None

@@ -1,7 +1,7 @@
 """What L2C and its ablations share: pairs of evaluations, and trained routers with a threshold (arXiv:2406.01733)."""
 
 from cachebench.engine.schedule import PAIRINGS, Schedule
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import AMOUNT, COUNT, SHARE, Method
 
 PAIRED = ("ddim", "dpm_solver_2m", "dpm_solver2")
 TAIL = [10.0**-k for k in (6, 5, 4, 3, 2)]  # U-ViT's logits are not clamped: many scores crowd at the ends
@@ -28,6 +28,7 @@ class Routed(Method):
         "batch_size": [64],
         "pairing": list(PAIRINGS),
     }
+    ranges = {"threshold": SHARE, "lambda": AMOUNT, "iterations": COUNT, "lr": AMOUNT, "batch_size": COUNT}
     knob = "threshold"
     fit_params = ("lambda", "iterations", "lr", "batch_size", "pairing")
     drops = False  # True: a skipped branch contributes nothing, in training too

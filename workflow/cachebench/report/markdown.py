@@ -5,8 +5,13 @@ import html
 RULES = {"-": "---", "l": ":--", "r": "--:"}
 
 
+def one_line(text):
+    """`text` with single spaces for its white space, line ends too."""
+    return " ".join(text.split())
+
+
 def escape(text):
-    return html.escape(text, quote=False).replace("|", "\\|").replace("*", "\\*")
+    return html.escape(one_line(text), quote=False).replace("|", "\\|").replace("*", "\\*")
 
 
 def table(head, rows, align=""):

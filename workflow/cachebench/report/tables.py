@@ -7,6 +7,7 @@ import pandas as pd
 
 from cachebench.judge import pairs, provenance, results
 from cachebench.metrics import catalog
+from cachebench.report import markdown as md
 from cachebench.setup import matrix
 
 DASH = "–"
@@ -140,11 +141,12 @@ def completed(cfg, frame):
 
 
 def tidy(frame):
-    """`frame` with all columns, numbers as float, absent text as "", and `latency_ms` (per image) with its quartiles added. The
-    full run's speed-up over itself is 1, whatever noise it was measured with."""
+    """`frame` with all columns, numbers as float, text on one line, absent text as "", and `latency_ms` (per image) with its
+    quartiles added. The full run's speed-up over itself is 1, whatever noise it was measured with."""
     frame = frame.reindex(columns=[*results.columns(), *compared()])
     numbers = frame.drop(columns=list(TEXT)).apply(pd.to_numeric, errors="coerce").astype(float)
     texts = frame[list(TEXT)].astype(object).where(frame[list(TEXT)].notna(), "")
+    texts = texts.map(lambda text: md.one_line(text) if isinstance(text, str) else text)
     frame = pd.concat([numbers, texts], axis=1)[list(frame)]
     frame["speed_up"] = frame.speed_up.mask((frame.method == "full") & frame.speed_up.notna(), 1.0)
     return frame.assign(**latency(frame))

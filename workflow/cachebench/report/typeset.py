@@ -22,8 +22,8 @@ TIE = "†"
 
 
 def escape_tex(text):
-    """`text` for LaTeX; a question mark for what pdflatex would stop at."""
-    return "".join(TEX.get(c, c if ord(c) < 0x250 else "?") for c in text)
+    """`text` for LaTeX, on one line; a question mark for what pdflatex would stop at."""
+    return "".join(TEX.get(c, c if ord(c) < 0x250 and c.isprintable() else "?") for c in md.one_line(text))
 
 
 def doubtful(cell):
@@ -61,7 +61,8 @@ def latex(table):
             texts = [escape_tex(doubtful(c)) for c in row.cells] or [escape_tex(DASH)] * len(titles)
             marks = [c.mark for c in row.cells] or [""] * len(titles)
             cells = [form[mark].format(t) for t, mark in zip(texts, marks, strict=True)]
-            lines.append(" & ".join([escape_tex(row.name) + mark, escape_tex(row.setting), *cells]) + r" \\")
+            name = "{}" + escape_tex(row.name) + mark  # else [ or * would belong to the \\ before it
+            lines.append(" & ".join([name, escape_tex(row.setting), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}", r"\par\smallskip\footnotesize\raggedright"]
     lines += [rf"\textsuperscript{{{i}}} {escape_tex(note)}\par" for i, note in enumerate(table.notes, 1)]
     lines += [escape_tex(remark) + r"\par" for remark in table.remarks]

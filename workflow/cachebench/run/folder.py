@@ -15,7 +15,7 @@ def claim():
     there."""
     root = f"results/{config.load()['name']}"
     Path(root).mkdir(parents=True, exist_ok=True)
-    file = os.open(Path(root, ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    file = os.open(Path(root, ".lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

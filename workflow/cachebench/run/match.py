@@ -1,11 +1,13 @@
 """Budget matching: for each budget the setting whose exact cost is closest. A budget is a share of the full run's MACs."""
 
 import math
+import sys
 from bisect import bisect_left
 from functools import cache
 from itertools import pairwise
 
 from cachebench.engine import cost
+from cachebench.plugin.loader import reason
 from cachebench.plugin.method import label, listed, settings
 from cachebench.run.opening import run_model
 from cachebench.run.sample import start
@@ -16,7 +18,7 @@ REFINED = 8  # values of a knob that are tried between two of its grid
 
 def swept(cls, spec, states, overrides=None):
     """[(params, method, fitted state)] over the method's grid, the knob innermost. `states`: {label of the fit parameters:
-    state}; settings whose fit is not among them are left out.
+    state}; settings whose fit is not among them, or that the method refuses, are left out.
 
     `overrides` replaces values of the grid. A knob that has its own values also takes those at which a schedule changes,
     unless each value has a fit of its own."""
@@ -37,8 +39,8 @@ def swept(cls, spec, states, overrides=None):
         for value in settings(knob):
             params = {name: (others | value)[name] for name in cls.params}
             there, state = fit_of(params)
-            if there:
-                found.append((params, cls(**params), state))
+            if there and not (chosen := cls(**params)).supports(spec):
+                found.append((params, chosen, state))
     return found
 
 
@@ -55,16 +57,23 @@ def refined(values, breakpoints):
 
 def candidates(cls, spec, states, overrides=None, budgets=(), measure=None):
     """[(params, counts of one row)] of `swept`. Of a run-time method those that a search for the `budgets` looks at, counted by
-    `measure(method, state)`."""
-    found, decided = [], {}
+    `measure(method, state)`. A setting that fails is left out, and its reason goes to the log; the first one where all fail."""
+    found, decided, failed = [], {}, []
     for params, method, state in swept(cls, spec, states, overrides):
-        rows = method.rows(method.sampler(spec), state)
+        try:
+            rows = method.rows(method.sampler(spec), state)
+        except FAILURES as error:
+            failed.append(error)
+            print(f"{label(params)}: {reason(error)}", file=sys.stderr)
+            continue
         if rows is not None:
             found.append((params, rows))
             continue
         decided.setdefault(without_knob(cls, params), []).append((params, state))
     for group in decided.values():
         found += searched(cls, spec, group, budgets, measure)
+    if failed and not found:
+        raise failed[0]
     return found
 
 

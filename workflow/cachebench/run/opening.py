@@ -34,7 +34,7 @@ def calibration(cfg):
 
     from cachebench.engine.pixels import to_model
 
-    path = atomic.ROOT / cfg["calibration"]
+    path = Path(atomic.placed(cfg["calibration"]))
     if not path.exists():
         raise ValueError(f"calibration: {path} is missing, and {cfg['data']['images']} is no folder to make it from")
     parts = [weights.read_weights(file) for file in (visible(path) if path.is_dir() else [path])]

@@ -1,10 +1,15 @@
 """Every mistake of a config that its schema cannot see, named in one line before any work starts. No torch here."""
 
+import os
+import zipfile
+from pathlib import Path
+
 from cachebench.engine.spec import RANDOM, Arch
-from cachebench.files import atomic, downloads, images, pictures, weights
+from cachebench.files import atomic, closure, downloads, images, pictures, weights
 from cachebench.plugin import forecast, loader
+from cachebench.plugin.values import meant
 from cachebench.setup.config import ConfigError, fill
-from cachebench.setup.matrix import budgets, method_ids
+from cachebench.setup.matrix import method_ids, paths, swept_budgets
 from cachebench.setup.sources import INCEPTION, MADE, PARTIAL, is_made, made_with, reference
 
 
@@ -53,6 +58,8 @@ def _check_methods(config):
         own, _, forecaster = name.partition("+")
         if (stem := loader.stem(own)) not in known:
             raise ValueError(f"{where}: unknown {name!r}; allowed: {'all, ' * (where == 'methods')}{', '.join(known)}")
+        for file in closure.files_of(known[stem]):
+            atomic.check_age(file)
         ids = loader.ids(stem)
         if own not in ids and ("." in own or where == "methods" or ".settings." in where):
             raise ValueError(f"{where}: unknown {name!r}; allowed: {', '.join(ids)}")
@@ -67,14 +74,22 @@ def _check_methods(config):
                 cls = loader.load(loader.file_of(name))
             except loader.FAILURES:  # its own rows will say why
                 continue
-            for key in values:
+            for key, value in values.items():
                 if key not in cls.params:
                     raise ValueError(f"{where}.{name}: unknown {key!r}; allowed: {', '.join(cls.params) or 'none'}")
-    for name in config["runs"]:
+                try:
+                    one = ".settings." in where
+                    values[key] = meant(cls, key, value) if one else [meant(cls, key, v) for v in value]
+                except ValueError as error:
+                    raise ValueError(f"{where}.{name}.{error}") from None
+    for name, run in config["runs"].items():
         for id in method_ids(config, name):
-            own = budgets(config, name, id)
-            if twice := [budget for i, budget in enumerate(own) if budget in own[:i]]:
-                raise ValueError(f"runs.{name}.settings: {id} has two rows at budget {twice[0]}; every row needs its own")
+            fixed = [(entry["budget"], entry[id]) for entry in run.get("settings", []) if id in entry]
+            rows = [(budget, "the one that it is matched to") for budget in swept_budgets(config, name, id)] + fixed
+            for i, (budget, params) in enumerate(rows):
+                if other := next((before for at, before in rows[:i] if at == budget), None):
+                    told = f"{other} and {params}; every row needs a budget of its own"
+                    raise ValueError(f"runs.{name}.settings: {id} has two rows at budget {budget}, {told}")
 
 
 def _check_weights(config):
@@ -87,9 +102,14 @@ def _check_weights(config):
     to_encode = "images" in config["data"]  # by the rule `encode`; without the images, rows that need them say so
     if not to_encode and not is_made(config, config["calibration"]):
         check_file("calibration", config["calibration"])
+        _check_calibration(Path(atomic.placed(config["calibration"])))
     if to_encode and not coders:
         raise ValueError("data.images: no backbone has an autoencoder to encode them by")
-    if to_encode and (folder := atomic.ROOT / config["data"]["images"]).is_dir():
+    named = [config["data"]["images"]] if to_encode else []
+    named += [path for run in config["runs"] for name in method_ids(config, run) for path in paths(config, name, run)]
+    for path in filter(os.path.exists, map(atomic.placed, named)):
+        atomic.check_age(path)
+    if to_encode and (folder := Path(atomic.placed(config["data"]["images"]))).is_dir():
         for where, entry in entries.items():
             if "autoencoder" in entry:
                 _check_classes(folder, f"{where}.arch.num_classes", entry["arch"]["num_classes"])
@@ -102,13 +122,20 @@ def _check_classes(folder, key, num_classes):
         raise ValueError(f"data.images: {error} ({key})") from None
 
 
+def _check_calibration(path):
+    for file in filter(zipfile.is_zipfile, sorted(path.iterdir()) if path.is_dir() else [path]):
+        there = images.arrays(file)
+        if "labels" not in there or not {"images", "latents"} & {*there}:
+            raise ValueError(f"calibration: {file}: holds {', '.join(there)}; labels and images or latents are needed")
+
+
 def _check_given(key, entry):
     """As `check_file`; of a folder also the files that hold the weights."""
     path = entry["weights"]
     if path.startswith((RANDOM, MADE)):
         return
     check_file(key, path, entry)
-    if (folder := atomic.ROOT / path).is_dir():
+    if (folder := Path(atomic.placed(path))).is_dir():
         try:
             parts = weights.parts(folder, "vae" if key.endswith(".autoencoder.weights") else "transformer")
         except ValueError as error:
@@ -120,11 +147,12 @@ def _check_given(key, entry):
 def check_file(key, path, entry=None):
     """ValueError if a file or folder has another `size` or `sha256` than its entry says, is a safetensors file that cannot be
     opened, or is missing and has no `url` or `hub` to come from."""
-    full, entry = atomic.ROOT / path, entry or {}
+    full, entry = Path(atomic.placed(path)), entry or {}
     try:
         if not downloads.source(entry) and not full.exists():
             raise ValueError(f"{path}: no such file")
         if full.exists():
+            atomic.check_age(full)
             downloads.verify(full, entry.get("sha256"), entry.get("size"))
             if full.suffix == ".safetensors":
                 atomic.read_metadata(full)
@@ -148,12 +176,17 @@ def _check_reference(config):
             f"reference: {config['reference']!r} holds features of extractor {entry['extractor']!r}, "
             f"the config's is {extractor['name']!r}"
         )
-    full = atomic.ROOT / entry["file"]
+    full = Path(atomic.placed(entry["file"]))
     kind = extractor["kind"]
     if kind != INCEPTION and (entry.get("format") == "adm" or images.holds_moments(full)):
         raise ValueError(f"reference: {entry['file']} holds moments of {INCEPTION}, the config's extractor is {kind}")
+    if full.suffix != ".safetensors" and full.exists():
+        try:
+            images.open_images(full)
+        except ValueError as error:
+            raise ValueError(f"reference: {error}") from None
     weights = extractor["weights"]
-    to_come = weights.startswith(MADE) or not (weights.startswith(RANDOM) or (atomic.ROOT / weights).exists())
+    to_come = weights.startswith(MADE) or not (weights.startswith(RANDOM) or os.path.exists(atomic.placed(weights)))
     if full.suffix != ".safetensors" or not full.exists() or to_come:
         return
     found, wanted = atomic.read_metadata(full), made_with(extractor)

@@ -31,8 +31,9 @@ def load(path=None):
 
 
 def fill(config, source="config"):
-    """The mapping with defaults filled in. ConfigError names `source`, the key and what is allowed."""
-    config = dict(config)
+    """The mapping with defaults filled in and without keys x-..., which are places for anchors. ConfigError names `source`, the
+    key and what is allowed."""
+    config = {key: value for key, value in config.items() if not str(key).startswith("x-")}
     if mistake := schema.fill(config):
         raise ConfigError(f"{source}: {mistake}")
     return config

@@ -7,28 +7,72 @@ import yaml
 
 from cachebench.engine import spec
 from cachebench.files import atomic
+from cachebench.plugin.values import is_finite, number
+
+WORDS = {"integer": "a whole number", "number": "a finite number", "string": "text", "object": "a mapping", "array": "a list"}
+WORDS |= {"boolean": "true or false", "null": "null"}
 
 
 def fill(config):
-    """Fills the defaults into the mapping; its first mistake in one line, or None."""
+    """Drops the keys that are null, fills the defaults into the mapping, and turns what means a number where one is wanted into
+    it; its first mistake in one line, or None."""
+    if (unnamed := _unnamed(config)) is not None:
+        return unnamed
     schema = yaml.safe_load((atomic.ROOT / "workflow/schemas/config.schema.yaml").read_text())
     schema["$defs"] |= {"kind": {"enum": spec.kinds()}, "sampler": {"enum": spec.samplers()}}
+    _drop(config, schema, schema["$defs"])
     error = next(iter(sorted(_validator(schema).iter_errors(config), key=lambda e: list(map(str, e.path)))), None)
     return _explain(error) if error else None
 
 
+def _unnamed(config, where=""):
+    """What is wrong with the first key that YAML does not read as text, or None."""
+    entries = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for key, value in entries:
+        if isinstance(config, dict) and not isinstance(key, str):
+            return f"{where or 'config'}: YAML reads a name as {key!s}, which is not text; write it in quotes"
+        if wrong := _unnamed(value, f"{where}.{key}".lstrip(".")):
+            return wrong
+    return None
+
+
+def _drop(value, entry, defs):
+    """Drops from mappings what is null where the schema's entry allows no null, so that a second config can take it away."""
+    entry = defs[entry["$ref"].rpartition("/")[2]] if "$ref" in entry else entry
+    for item in value if isinstance(value, list) else ():
+        _drop(item, entry.get("items", {}), defs)
+    for key, inner in [*value.items()] if isinstance(value, dict) else ():
+        own = entry.get("properties", {}).get(key, entry.get("additionalProperties")) or {}
+        if inner is None and own and "null" not in own.get("type", ()):
+            del value[key]
+        _drop(inner, own, defs)
+
+
 def _validator(schema):
     base = jsonschema.Draft202012Validator
-    properties = base.VALIDATORS["properties"]
+    properties, items = base.VALIDATORS["properties"], base.VALIDATORS["items"]
+
+    def meant(value, entry):
+        """A whole number for 12.0 where one is wanted, and a number for the text "1e-3"."""
+        types = str(entry.get("type"))
+        return number(value) if "integer" in types or ("number" in types and isinstance(value, str)) else value
 
     def fill(validator, wanted, instance, schema):
         if isinstance(instance, dict):
             for key, entry in wanted.items():
                 if "default" in entry:
                     instance.setdefault(key, yaml.safe_load(yaml.safe_dump(entry["default"])))
+                if key in instance:
+                    instance[key] = meant(instance[key], entry)
         yield from properties(validator, wanted, instance, schema)
 
-    return jsonschema.validators.extend(base, {"properties": fill})(schema)
+    def fill_list(validator, wanted, instance, schema):
+        if isinstance(instance, list):
+            instance[:] = [meant(value, wanted) for value in instance]
+        yield from items(validator, wanted, instance, schema)
+
+    checker = base.TYPE_CHECKER.redefine("number", lambda _, value: is_finite(value))
+    return jsonschema.validators.extend(base, {"properties": fill, "items": fill_list}, type_checker=checker)(schema)
 
 
 def _explain(error):
@@ -43,4 +87,9 @@ def _explain(error):
         return f"key missing{f' under {where!r}' if where else ''}: {error.message}"
     if error.validator in ("exclusiveMinimum", "maximum", "minimum") and "budgets." in where:
         return f"{where}: budget {error.instance} is outside (0, 1]"
+    if error.validator == "type":
+        allowed = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+        return f"{where}: {error.instance!r} is not {' or '.join(map(WORDS.get, allowed))}"
+    if error.validator == "pattern" and "description" in error.schema:
+        return f"{where}: {error.instance!r} is not {error.schema['description']}"
     return f"{where}: {error.message}"

@@ -39,7 +39,7 @@ def manifest():
 def reference(config):
     """The manifest's entry of the config's reference, or {"file": path} of one named by its path. ValueError if neither."""
     known, name = manifest(), config["reference"]
-    if name not in known and not (atomic.ROOT / name).exists() and not is_made(config, name):
+    if name not in known and not Path(atomic.placed(name)).exists() and not is_made(config, name):
         raise ValueError(f"reference: unknown {name!r}; a path, or what reference_stats/manifest.yaml has: {', '.join(known)}")
     return known.get(name, {"file": name})
 
@@ -66,13 +66,13 @@ def digest_of(entry):
     weights = entry["weights"]
     if weights.startswith((RANDOM, MADE)):
         return weights
-    return entry.get("sha256") or downloads.source(entry) or downloads.digest(atomic.ROOT / weights)
+    return entry.get("sha256") or downloads.source(entry) or downloads.digest(atomic.placed(weights))
 
 
 def made_with(extractor):
     """What a reference file says of its extractor: name, digest of the weights, and size of the features where several are."""
     weights = extractor["weights"]
-    digest = weights if weights.startswith(RANDOM) else atomic.sha256(atomic.ROOT / weights)
+    digest = weights if weights.startswith(RANDOM) else atomic.sha256(atomic.placed(weights))
     told = {"extractor": extractor["name"], "extractor_sha256": digest}
     return told | ({"extractor_features": extractor.get("features", 768)} if extractor["kind"] == PARTIAL else {})
 

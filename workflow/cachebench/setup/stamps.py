@@ -3,7 +3,7 @@
 Snakemake's own memory of parameters can be switched off (`--rerun-triggers mtime`) or lost with `.snakemake`. No torch here."""
 
 import json
-from pathlib import Path
+import os
 
 from cachebench.files import atomic, downloads
 from cachebench.setup import matrix, sources
@@ -20,9 +20,9 @@ def network(cfg, run):
 
 def fit(cfg, run):
     """Of a fit, besides its parameters, which its name holds."""
-    given, images = cfg["calibration"], cfg["data"].get("images", "")
-    made = sources.is_made(cfg, given) or Path(images).is_dir()
-    return network(cfg, run) | {"calibration": given if made else downloads.digest(atomic.ROOT / given)}
+    given, images = cfg["calibration"], cfg["data"].get("images")
+    made = sources.is_made(cfg, given) or (images and os.path.isdir(atomic.placed(images)))
+    return network(cfg, run) | {"calibration": given if made else downloads.digest(atomic.placed(given))}
 
 
 def match(cfg, run, name):
@@ -40,7 +40,8 @@ def samples(cfg, run):
 
 def scores(cfg, run):
     """Of a setting's metrics."""
-    return samples(cfg, run) | {"metrics": cfg["metrics"], "reference": downloads.digest(sources.reference_file(cfg))}
+    reference = downloads.digest(atomic.placed(sources.reference_file(cfg)))
+    return samples(cfg, run) | {"metrics": cfg["metrics"], "reference": reference}
 
 
 def latency(cfg, run):

@@ -1,5 +1,7 @@
 """The autoencoder of latent diffusion: diffusers' AutoencoderKL, with weights in its own layout or in CompVis'."""
 
+from pathlib import Path
+
 import torch
 
 from cachebench.engine.backbones import checkpoints
@@ -44,7 +46,7 @@ def load(entry, device="cpu"):
         with torch.random.fork_rng([]):
             torch.manual_seed(int(source.removeprefix(RANDOM)))
             return Autoencoder(build(RANDOMS[entry.get("random", "tiny")]), entry["scale"], device)
-    path = atomic.ROOT / source
+    path = Path(atomic.placed(source))
     if (path / "vae").is_dir():
         path = path / "vae"
     listed = path / "config.json"

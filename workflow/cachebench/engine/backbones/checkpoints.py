@@ -2,6 +2,7 @@
 
 import re
 from importlib import import_module
+from pathlib import Path
 
 import torch
 
@@ -31,7 +32,7 @@ def load(entry, device="cpu", precision="float32"):
     if source.startswith(RANDOM):
         randomize(model, int(source.removeprefix(RANDOM)))
     else:
-        tensors = read(atomic.ROOT / source)
+        tensors = read(Path(atomic.placed(source)))
         try:
             fit(model, released(tensors, arch.kind))
         except ValueError as error:

@@ -1,5 +1,7 @@
 """DDIM with eta = 0 (Song et al., arXiv:2010.02502, Eq. 12) on evenly spaced training times, as the released DiT respaces."""
 
+from itertools import accumulate, repeat
+
 from cachebench.engine.noise import TRAIN_STEPS
 from cachebench.engine.samplers import Plan
 
@@ -7,11 +9,13 @@ NAME = "DDIM"
 
 
 def respaced(num_steps):
-    """`num_steps` indices from 0 to 999 into the training times, evenly spaced and rounded, ascending."""
+    """`num_steps` indices from 0 to 999 into the training times, evenly spaced and rounded, ascending.
+
+    The stride is added up, as there: its rounding errors decide where an index lies halfway."""
     if not 1 <= num_steps <= TRAIN_STEPS:
         raise ValueError(f"num_steps: {num_steps} is outside 1 to {TRAIN_STEPS}")
     stride = (TRAIN_STEPS - 1) / max(num_steps - 1, 1)
-    return [round(i * stride) for i in range(num_steps)]
+    return [round(index) for index in accumulate(repeat(stride, num_steps - 1), initial=0.0)]
 
 
 def plan(num_steps, noise):

@@ -22,7 +22,8 @@ def blocks(arch):
 
 
 def check(arch):
-    """Nothing is asked of it that is not of all."""
+    if arch.width % 4:
+        raise ValueError(f"width: {arch.width} is not a multiple of 4, as DiT's sines and cosines of rows and columns need")
 
 
 def site_macs(arch, convention):

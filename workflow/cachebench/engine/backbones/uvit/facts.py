@@ -29,6 +29,8 @@ def blocks(arch):
 def check(arch):
     if arch.depth % 2:
         raise ValueError(f"depth: {arch.depth} is odd; U-ViT has as many in-blocks as out-blocks")
+    if arch.width % 2:
+        raise ValueError(f"width: {arch.width} is odd; U-ViT's time has as many sines as cosines")
 
 
 def site_macs(arch, convention):
