@@ -7,7 +7,7 @@ from functools import cache
 from itertools import pairwise
 
 from cachebench.engine import cost
-from cachebench.plugin.loader import reason
+from cachebench.plugin.loader import FAILURES, reason
 from cachebench.plugin.method import label, listed, settings
 from cachebench.run.opening import run_model
 from cachebench.run.sample import start
