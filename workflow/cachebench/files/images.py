@@ -62,7 +62,7 @@ def _of_npz(path):
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: not a complete npz file")
     if ARRAY not in (there := arrays(path)):
-        raise ValueError(f"{path}: holds {', '.join(there) or 'nothing'}; images are needed, in arr_0")
+        raise ValueError(f"{path}: holds no arr_0, which is where images are looked for, but {', '.join(there) or 'nothing'}")
     with zipfile.ZipFile(path) as archive, archive.open(f"{ARRAY}.npy") as file:
         shape, dtype = _header(file)
     if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3):
