@@ -36,18 +36,25 @@ def evaluate(folder, samples, *words):
     return snakemake(folder, "evaluate", "--cores", "1", "--configfile", "evaluate.yaml", *words, "--config", *samples)
 
 
+def scored(folder, run):
+    """The row of a finished evaluation, which prints where it lies."""
+    (path,) = (line for line in run.stdout.splitlines() if line.startswith("results/evaluate/"))
+    return json.loads((folder / path).read_text())
+
+
 def test_anybodys_images_are_scored_with_intervals(checkout):
     """Statistics of the folder are made first, once; the label says that it is no FID; 24 of 40 images are like the others."""
     run = evaluate(checkout, ["samples=fake.npz"])
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
-    row = json.loads((checkout / "results/evaluate/fake.json").read_text())
+    row = scored(checkout, run)
     assert row["fd_label"] == "FD (resnet)" and row["count"] == 24 and row["reference_count"] == 40
     assert row["fd_low"] < row["fd"] < row["fd_high"] and row["precision"] > 0.5 and row["inception_score_10"] >= 1
     assert "24 images for 64 dimensions" in row["reason"]
-    assert "FD (resnet)" in (checkout / "logs/evaluate.log").read_text()
+    (log,) = (checkout / "logs/evaluate").glob("fake-*/evaluate.log")
+    assert "FD (resnet)" in log.read_text()
     again = evaluate(checkout, ["samples=real"])
     assert "rule reference:" in run.stdout + run.stderr and "rule reference:" not in again.stdout + again.stderr
-    own = json.loads((checkout / "results/evaluate/real.json").read_text())
+    own = scored(checkout, again)
     assert abs(own["fd"]) < row["fd"] / 50  # not zero: the reference's features are rounded
 
 

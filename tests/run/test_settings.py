@@ -61,7 +61,7 @@ def test_fixed_settings_are_fitted_too_and_each_fit_once():
     [
         (
             [{"budget": 0.65, "fewer_steps": {"num_steps": 3}}],
-            r"settings: fewer_steps has two rows at budget 0.65; every row needs its own",
+            r"settings: fewer_steps has two rows at budget 0.65, .*; every row needs a budget of its own",
         ),
         ([{"budget": 0.5, "dim": {}}], r"methods: unknown 'dim'; allowed: all, .*fewer_steps"),
         ([{"budget": 0.5, "alternate": {"reused": 2}}], r"unknown 'alternate'; allowed: alternate.outer, alternate.mid"),

@@ -202,11 +202,11 @@ def test_statistics_in_the_place_of_images_are_named(tmp_path, kind):
     np.savez(path := tmp_path / "stats.npz", mu=np.zeros(4), sigma=np.eye(4))
     extractor = {"name": "i", "kind": kind, "weights": "random:0"}
     told = refused(smoke(extractor=extractor, reference=str(path)))
-    assert told.startswith(f"reference: {path}") and ("holds mu, sigma; images are needed" in told or kind == "embedded")
+    assert told.startswith(f"reference: {path}") and ("holds no arr_0 and no pictures but mu" in told or kind == "embedded")
     told = f"calibration: {path}: holds mu, sigma; labels and images or latents are needed"
     assert refused(smoke(calibration=str(path))) == refused(smoke(calibration=str(tmp_path))) == told
     np.savez(path, labels=np.zeros(4))
-    assert refused(smoke(extractor=extractor, reference=str(path))).endswith("holds labels; images are needed, in arr_0")
+    assert "holds no arr_0 and no pictures but labels.npy; " in refused(smoke(extractor=extractor, reference=str(path)))
 
 
 def test_a_file_from_the_future_is_named(tmp_path, monkeypatch):

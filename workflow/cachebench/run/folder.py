@@ -2,17 +2,19 @@
 
 import fcntl
 import os
+import re
 import sys
 from pathlib import Path
 
 from cachebench.setup import config
 
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
 HELD = []  # open files whose locks this process holds: the kernel frees them however it ends
 
 
 def claim():
-    """Makes the results folder of a run this process's alone until it ends. SystemExit in one line if another one writes
-    there."""
+    """Makes the results folder of a run this process's alone until it ends, and sweeps what killed jobs have left there.
+    SystemExit in one line if another one writes there."""
     root = f"results/{config.load()['name']}"
     Path(root).mkdir(parents=True, exist_ok=True)
     file = os.open(Path(root, ".lock"), os.O_RDWR | os.O_CREAT, 0o666)
@@ -22,6 +24,13 @@ def claim():
         os.close(file)
         sys.exit(f"{root}: another snakemake is writing there; wait for it, or give this run another `name`")
     HELD.append(file)
+    for path in filter(is_left, Path(root).rglob(".*")):
+        path.unlink()
+
+
+def is_left(path):
+    """Whether a file is the unfinished one of a job that was killed (see `cachebench.files.atomic`)."""
+    return TEMPORARY.fullmatch(path.name) is not None and path.is_file()
 
 
 class Folder:
