@@ -20,7 +20,7 @@ def write(folder, count, seed, first=0):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("work") / "my {project} é"
+    folder = tmp_path_factory.mktemp("work") / "my project é"
     folder.mkdir()
     copy_checkout(folder)
     write(folder / "in/cfg-1.5 {a}", 40, seed=0)

@@ -19,6 +19,8 @@ from cachebench.setup.config import TOLD, ConfigError
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
+if {"{", "}"} & {*str(atomic.ROOT)}:
+    raise WorkflowError(f"{atomic.ROOT}: Snakemake takes braces in a workflow's path for wildcards; move it to a path without")
 # What `snakemake compare` is given is no part of a configuration.
 COMPARED = {key: config.pop(key) for key in ("file_a", "file_b") if key in config}
 # What `snakemake evaluate` scores: a path in the place of the key `samples`, of which nothing else is needed then, and the

@@ -74,7 +74,7 @@ if REFERENCE != SOURCE:
 
     rule reference:
         input:
-            images=lambda wildcards: ancient(SOURCE) if os.path.exists(SOURCE) else SOURCE,
+            images=[] if os.path.exists(SOURCE) else SOURCE,  # those that are there count by their content
             extractor=weights_of(CONFIG["extractor"]),
         output:
             REFERENCE,
@@ -88,8 +88,9 @@ if REFERENCE != SOURCE:
         resources:
             gpu=GPU,
         params:
+            images=lambda wildcards: SOURCE,
             content=CONTENT,
             extractor=EXTRACTOR,
             all_pairs=CONFIG["metrics"]["all_pairs"],
         shell:
-            "job reference --images {input.images:q} --out {output:q} 2>&1 | tee {log:q}"
+            "job reference --images {params.images:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -169,7 +169,7 @@ BLOCKS = {
 
 def current(path):
     """The page's text as it should be. SystemExit in one line if a block has no end or another name."""
-    text = path.read_text()
+    text = path.read_text("utf-8")
     names = [name for _, name, _ in BLOCK.findall(text)]
     wrong = [f"unknown block {name!r}; allowed: {', '.join(BLOCKS)}" for name in names if name not in BLOCKS]
     if len(names) != text.count("<!-- generated: "):
@@ -182,7 +182,7 @@ def current(path):
 arguments(__doc__, "check*")  # which takes no values
 check = "--check" in sys.argv
 pages = {path: current(path) for path in PAGES}
-old = [path for path, text in pages.items() if text != path.read_text()]
+old = [path for path, text in pages.items() if text != path.read_text("utf-8")]
 for path in old:
     print(path.relative_to(atomic.ROOT))
     if not check:

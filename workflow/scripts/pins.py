@@ -15,7 +15,7 @@ dependencies:
 """
 
 arguments(__doc__)
-project = tomllib.loads((atomic.ROOT / "pyproject.toml").read_text())["project"]
+project = tomllib.loads((atomic.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 pins = sorted([*project["dependencies"], *project["optional-dependencies"]["dev"]])
 texts = {
     "requirements.txt": "\n".join(["# Written by `make pins` from pyproject.toml.", *pins]) + "\n",

@@ -45,7 +45,7 @@ def atomic(path):
 
 def write_text(path, text):
     with atomic(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, "utf-8")
 
 
 def write_json(path, value):
@@ -54,13 +54,13 @@ def write_json(path, value):
 
 
 def read_json(path):
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text("utf-8"))
 
 
 def write_csv(path, rows, fields=None):
     """Rows (mappings) to csv; the columns are `fields`, or the union of keys in order of appearance."""
     fields = fields or list(dict.fromkeys(key for row in rows for key in row))
-    with atomic(path) as temporary, open(temporary, "w", newline="") as handle:
+    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, fields)
         writer.writeheader()
         writer.writerows(rows)

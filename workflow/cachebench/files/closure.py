@@ -60,7 +60,7 @@ def code(file):
     """Hash of what a file does."""
     parsed, broken = tree(file), ""
     if parsed is None:
-        parsed, broken = ast.Module([], []), file.read_text()
+        parsed, broken = ast.Module([], []), file.read_text("utf-8")
     for node in ast.walk(parsed):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc.args, node.exc.keywords = [], []
@@ -72,6 +72,6 @@ def code(file):
 def tree(file):
     """The syntax tree of a file; None where it is not Python."""
     try:
-        return ast.parse(file.read_text())
+        return ast.parse(file.read_text("utf-8"))
     except (SyntaxError, ValueError):
         return None

@@ -125,7 +125,7 @@ def transfer(url, out):
     """Makes an open file (of `held`) what the server has now: goes on from its content if a call for the same URL left it, and
     the server says by ETag or date that its file is the same; otherwise starts anew. OSError names the URL."""
     have = out.seek(0, os.SEEK_END)
-    left, _, version = _told(out).read_text().partition("\n") if have and _told(out).exists() else ("", "", "")
+    left, _, version = _told(out).read_text("utf-8").partition("\n") if have and _told(out).exists() else ("", "", "")
     try:
         response, at = _answer(url, have - 1, version if left == url else "")
         with response, tqdm(desc=Path(out.name).stem, unit="B", unit_scale=True, mininterval=2) as bar:

@@ -27,7 +27,7 @@ QUARTILES = {"": "median", "_low": "q25", "_high": "q75"}
 
 def read(path=PUBLISHED):
     """The published rows, [{column: text}]; numbers stay as they are printed, "" where none is."""
-    with open(path, newline="") as handle:
+    with open(path, newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
 
 

@@ -64,7 +64,7 @@ def dark(colour):
 
 
 def wrap(text, width=16):
-    return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False)) or text
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False)) or text
 
 
 def empty(message):

@@ -17,7 +17,7 @@ class ConfigError(ValueError):
 
 def read(path):
     """The config at `path` as it is written, unchecked."""
-    return yaml.safe_load(Path(path).read_text())
+    return yaml.safe_load(Path(path).read_text("utf-8"))
 
 
 def load(path=None):

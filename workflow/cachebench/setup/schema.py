@@ -18,7 +18,7 @@ def fill(config):
     it; its first mistake in one line, or None."""
     if (unnamed := _unnamed(config)) is not None:
         return unnamed
-    schema = yaml.safe_load((atomic.ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    schema = yaml.safe_load((atomic.ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
     schema["$defs"] |= {"kind": {"enum": spec.kinds()}, "sampler": {"enum": spec.samplers()}}
     _drop(config, schema, schema["$defs"])
     error = next(iter(sorted(_validator(schema).iter_errors(config), key=lambda e: list(map(str, e.path)))), None)

@@ -33,7 +33,7 @@ def fetchable(config):
 
 def manifest():
     """Entries of reference_stats/manifest.yaml by name."""
-    return yaml.safe_load((atomic.ROOT / "reference_stats/manifest.yaml").read_text())
+    return yaml.safe_load((atomic.ROOT / "reference_stats/manifest.yaml").read_text("utf-8"))
 
 
 def reference(config):

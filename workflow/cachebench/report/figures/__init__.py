@@ -56,7 +56,7 @@ def load(name):
 def read(path):
     """The Figure in a file. Only its constants and `wanted` are run: the rules need no more, and what draws takes longer to
     import than Snakemake itself."""
-    body = [node for node in ast.parse(path.read_text()).body if is_said(node)]
+    body = [node for node in ast.parse(path.read_text("utf-8")).body if is_said(node)]
     said = dict(MAY_HAVE)
     exec(compile(ast.Module(body, []), path, "exec"), said)
     if lost := [key for key in HAS if key not in said]:

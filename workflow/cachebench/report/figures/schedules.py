@@ -29,15 +29,17 @@ def draw(files):
         return empty("The results hold no method besides the full run.")
     entries = [{entry["budget"]: entry for entry in files.entries(name)} for name in rows]
     none = {"status": "no row"}  # of a method whose settings are fixed, at another's budget
+    achieved = {(name, b): entry.get("achieved") for name, of in zip(rows, entries, strict=True) for b, entry in of.items()}
+    achieved |= files.frame[files.frame.run == files.run].set_index(["method", "budget"]).achieved.to_dict()  # as counted
     shares = [[files.computed(name, of.get(b, none)) for b in budgets] for name, of in zip(rows, entries, strict=True)]
     _, blocks, branches = files.spec.mask_shape
     tall = min(2.2, max(1.2, 0.05 * blocks * branches + 0.6))
     heights = [0.45 if all(isinstance(m, str) for m in of_method) else tall for of_method in shares]
     size, form = (1.6 + 3.2 * len(budgets), sum(heights) + 1.2), {"squeeze": False, "sharex": True, "height_ratios": heights}
     figure, axes = pyplot.subplots(len(rows), len(budgets), figsize=size, layout="constrained", **form)
-    for axis_row, name, of_method, found in zip(axes, rows, entries, shares, strict=True):
+    for axis_row, name, found in zip(axes, rows, shares, strict=True):
         for axis, budget, of_budget in zip(axis_row, budgets, found, strict=True):
-            draw_shares(axis, of_budget, of_method.get(budget), files.spec)
+            draw_shares(axis, of_budget, achieved.get((name, budget)), files.spec)
         axis_row[0].set_ylabel(wrap(files.names[name], 13), rotation=0, ha="right", va="center", labelpad=8)
     for axis, budget in zip(axes[0], budgets, strict=True):
         axis.annotate(f"budget {budget:g}", (0.5, 1), (0, 20), "axes fraction", "offset points", ha="center", weight="bold")
@@ -49,7 +51,7 @@ def draw(files):
     return figure
 
 
-def draw_shares(axis, computed, entry, spec):
+def draw_shares(axis, computed, achieved, spec):
     """One panel; a method with fewer evaluations fills less of the common axis. `computed` may be words instead."""
     evaluations, blocks, branches = spec.mask_shape
     axis.set(xlim=(-0.5, evaluations - 0.5), ylim=(blocks * branches - 0.5, -0.5))
@@ -67,4 +69,4 @@ def draw_shares(axis, computed, entry, spec):
     axis.hlines(np.arange(1, len(sites) // branches) * branches - 0.5, -0.5, len(computed) - 0.5, color="white", lw=thin)
     axis.vlines(np.arange(1, len(computed)) - 0.5, -0.5, len(sites) - 0.5, color="white", lw=thin)
     share = f"{100 * computed.mean():.0f} % of {computed.size} cells"
-    axis.set_title(f"{share}, {100 * entry['achieved']:.1f} % of MACs", fontsize=9)
+    axis.set_title(f"{share}, {100 * achieved:.1f} % of MACs", fontsize=9)

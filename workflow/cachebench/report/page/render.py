@@ -135,7 +135,7 @@ def drawn(paths, files, folder):
     here, out = [path for path in map(Path, paths) if path.parent.name == (files.run or "figures")], []
     for figure in figures.available():
         by_ending = {path.suffix[1:]: path for path in here if path.stem == figure.name}
-        if by_ending and f'id="{EMPTY}"' not in by_ending["svg"].read_text():
+        if by_ending and f'id="{EMPTY}"' not in by_ending["svg"].read_text("utf-8"):
             table = getattr(figures.load(figure.name), "table", None)
             shown = {"data": embed(by_ending[figure.embed]), "table": table and table(files)}
             links = {ending: os.path.relpath(path, folder) for ending, path in by_ending.items()}
@@ -165,7 +165,7 @@ def render(cfg, frame, results, paths, folder, data, printed=()):
         "DASH": tables.DASH,
         "COMPARED": compared.headings(tables.called(frame)),
     }
-    scripts = [script(get_plotlyjs()), script((HERE / "page.js").read_text())]
+    scripts = [script(get_plotlyjs()), script((HERE / "page.js").read_text("utf-8"))]
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
     context = {"facts": facts(cfg, frame, results), "runs": runs, "figures": of_all, "scripts": scripts}
     context |= {"printed": printed, "margin": published.MARGIN}
