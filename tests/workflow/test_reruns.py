@@ -80,6 +80,7 @@ def coder(**changes):
 
 
 FITTED = {"fit": {"smoothcache"}, "match": {"smoothcache"}}
+TIMED = {"sample": {"full"}, "latency": {"full"}}  # what is timed is compared with what was sampled
 
 
 @pytest.mark.parametrize(
@@ -90,10 +91,10 @@ FITTED = {"fit": {"smoothcache"}, "match": {"smoothcache"}}
         ("given", settings(smoothcache={"alpha": 0.5}), {"match": {"smoothcache"}}),
         ("encoded", same, {}),
         ("encoded", lambda cfg: cfg["data"].update(count=3), {"encode": {None}} | FITTED),
-        ("encoded", coder(scale=1.0), {"encode": {None}, "latency": {"full"}} | FITTED),
-        ("given", coder(scale=1.0), {"latency": {"full"}}),  # decoding is part of the end-to-end time
-        ("given", coder(random="stable"), {"latency": {"full"}}),
-        ("given", coder(weights="random:1"), {"latency": {"full"}}),
+        ("encoded", coder(scale=1.0), {"encode": {None}} | TIMED | FITTED),
+        ("given", coder(scale=1.0), TIMED),  # decoding is part of the end-to-end time
+        ("given", coder(random="stable"), TIMED),
+        ("given", coder(weights="random:1"), TIMED),
         ("given", same_under_another_set, FITTED),
     ],
 )
@@ -101,7 +102,7 @@ def test_a_change_runs_what_it_concerns(plan, form, change, expected):
     assert plan(form, change) == expected
 
 
-ALL = {"fit": {"smoothcache"}, "match": {"full", "smoothcache"}, "latency": {"full"}}
+ALL = {"fit": {"smoothcache"}, "match": {"full", "smoothcache"}} | TIMED
 
 
 @contextmanager
