@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,24 @@ def test_a_table_is_not_made_of_what_another_config_made(finished):
         table.write_text(rows)
     assert refused.returncode != 0
     assert "settings.json: was made with cfg_scale 1.5, and the config says 4.0" in refused.stdout + refused.stderr
+
+
+def test_a_run_that_has_not_ended_can_be_looked_at(finished, tmp_path):
+    """One method has been matched only, one is yet to be; nothing is traced."""
+    folder = shutil.copytree(finished / "results/smoke", tmp_path / "smoke")
+    for name in ("l2c/scores.json", "l2c/latency.json", "random_skip/settings.json", "trace.csv"):
+        (folder / "tiny-ddim20" / name).unlink()
+    for path in (*folder.glob("*.csv"), folder / "index.html"):
+        path.unlink()
+    words = ["--config", "config/smoke.yaml", "--folder", folder]
+    done = subprocess.run([sys.executable, "workflow/scripts/so_far.py", *words], cwd=finished, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = pd.read_csv(folder / "results.csv").set_index(["run", "method"])
+    told = {name: table.loc[("tiny-ddim20", name)].reason for name in ("l2c", "random_skip")}
+    assert told["l2c"].endswith("l2c/scores.json is not there yet")
+    assert told["random_skip"].endswith("random_skip/settings.json is not there yet")
+    assert table.loc[("tiny-ddim20", "fora_spread")].status == "ok"
+    assert "is not there yet" in (folder / "index.html").read_text()
 
 
 def test_page_and_tables_exist(finished):

@@ -107,7 +107,7 @@ def searched(cls, spec, group, budgets, measure):
         ends = [values[low], values[high]]
         off(ends[1])
         for _ in range(REFINED if not fitted and all(isinstance(end, float) for end in ends) else 0):
-            between = sum(ends) / 2
+            between = float(f"{sum(ends) / 2:.4g}")  # as people can write it
             ends = [between, ends[1]] if off(between) > budget else [ends[0], between]
     return [candidate for candidate, _ in seen.values()]
 

@@ -16,9 +16,18 @@ def method_ids(config, run=None):
 
 def swept_ids(config, run):
     """Ids of the methods that are matched to the budgets of a run: its own `methods`, or those of all runs."""
-    wanted, known = config["runs"][run].get("methods") or config["methods"], loader.available()
-    chosen = list(known) if wanted == "all" else wanted
-    return [one for name in chosen for one in (loader.ids(name) if name in known else [name])]
+    return [id for name in _listed(config, run) for id in _ids(name)]
+
+
+def _listed(config, run):
+    """The names in a run's list of methods; `all` are those of all files."""
+    wanted = config["runs"][run].get("methods") or config["methods"]
+    return list(loader.available()) if wanted == "all" else wanted
+
+
+def _ids(name):
+    """What a name in a list of methods stands for: the ids of its file, or itself."""
+    return loader.ids(name) if name in loader.available() else [name]
 
 
 def overrides(config, name, run):
@@ -68,7 +77,10 @@ def budgets(config, run, name=None):
 def swept_budgets(config, run, name):
     """The budgets that a method is matched to: the run's own, or those of all runs; none if only its settings are fixed."""
     own = config["runs"][run].get("budgets") or config["budgets"]
-    return [1.0] if name == "full" else own if name in swept_ids(config, run) else []
+    if name == "full":
+        return [1.0]
+    files = [listed for listed in _listed(config, run) if loader.stem(listed) == loader.stem(name)]
+    return own if any(name in _ids(listed) for listed in files) else []
 
 
 def fixed(config, run, name):
