@@ -134,7 +134,7 @@ def smoke():
 def test_every_value_of_a_fitted_knob_is_trained(smoke, monkeypatch):
     cfg, run = smoke
     monkeypatch.setattr(loader, "plugin", lambda name: Fitted)
-    monkeypatch.setattr(matrix, "swept_ids", lambda config, run: [Fitted.id()])
+    monkeypatch.setattr(matrix, "swept_budgets", lambda config, run, name: [0.5])
     assert [fit["strength"] for fit in matrix.fits(cfg, Fitted, run)] == Fitted.params["strength"]
 
 
