@@ -40,7 +40,8 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error))
 if EVALUATED and workflow.is_main_process:  # a folder for every set of images, reference and extractor
-    CONFIG["name"] = "evaluate/" + sources.named(EVALUATED, CONFIG["reference"], CONFIG["extractor"], ORDER)
+    made_of = sources.named(EVALUATED, CONFIG["reference"], CONFIG["extractor"], ORDER)
+    CONFIG["name"] = f"evaluate/{made_of}"
 os.environ[TOLD] = json.dumps(CONFIG)
 
 RESULTS = f"results/{CONFIG['name']}"
