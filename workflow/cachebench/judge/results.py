@@ -48,10 +48,10 @@ def collect(cfg, folder):
             made_with = stamps.match(cfg, run, name), stamps.scores(cfg, run), stamps.latency(cfg, run)
             for budget in matrix.budgets(cfg, run, name):
                 parts = [said(path, budget) for path in paths]
+                chosen = {"setting": parts[0].get("params")} if parts[0].get("status") != "missing" else {}
                 for path, part, expected in zip(paths, parts, made_with, strict=True):
-                    setting = {} if part is parts[0] else {"setting": parts[0].get("params")}
                     if part.get("status") != "missing":
-                        stamps.check(path, part.get("made_with"), expected | setting)
+                        stamps.check(path, part.get("made_with"), expected | ({} if part is parts[0] else chosen))
                 rows.append(row(cfg, tree, run, name, *parts, full))
     return rows
 

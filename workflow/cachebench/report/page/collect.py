@@ -125,8 +125,9 @@ def panel(files, row, full):
 
 
 def entry_of(files, row):
-    """The entry of settings.json that a results row comes from."""
-    return next(entry for entry in files.entries(row.method) if entry["budget"] == row.budget)
+    """The entry of settings.json that a results row comes from, or that it is missing yet."""
+    lost = {"budget": row.budget, "status": "missing"}
+    return next((entry for entry in files.entries(row.method) if entry["budget"] == row.budget), lost)
 
 
 def computed(files, row):
