@@ -38,3 +38,12 @@ def test_writers_of_one_file_do_not_meet(tmp_path):
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda text: atomic.write_text(tmp_path / "a.txt", text), texts * 10))
     assert (tmp_path / "a.txt").read_text() in texts and len([*tmp_path.iterdir()]) == 1
+
+
+def test_what_killed_writers_left_is_known_and_nothing_else(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic.atomic(tmp_path / "a.json") as temporary:
+        assert atomic.is_temporary(temporary)
+        raise KeyboardInterrupt
+    for name in ("a.json", ".lock", ".a.json", ".gitignore", "a.0123abcd.json"):
+        (tmp_path / name).touch()
+        assert not atomic.is_temporary(tmp_path / name)

@@ -10,10 +10,10 @@ import torch
 from cachebench.engine import cost, trajectory
 from cachebench.plugin import loader, method
 from helpers import Spy, inputs, random_state, relative, sample
-from quick import Run, chosen, fit
+from quick import METHODS, Run, chosen, fit
 
 
-@pytest.fixture(scope="module", params=[*(one for stem in loader.available() for one in loader.ids(stem)), "fora+taylor2"])
+@pytest.fixture(scope="module", params=METHODS)
 def cls(request):
     return loader.plugin(request.param)
 

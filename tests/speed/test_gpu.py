@@ -9,10 +9,9 @@ from cachebench.engine import device, doors, trajectory
 from cachebench.metrics import extractors
 from cachebench.plugin import loader
 from cachebench.speed import modes
-from quick import Run, chosen, fit
+from quick import METHODS, Run, chosen, fit
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")]
-METHODS = [*(one for stem in loader.available() for one in loader.ids(stem)), "fora+taylor2"]
 SAMPLERS = [("small_model", "ddim"), ("small_uvit", "dpm_solver2"), ("small_uvit", "dpm_solver_2m")]
 
 

@@ -232,7 +232,7 @@ def calibration_identity():
     return downloads.digest(given) if os.path.exists(given) else ""
 
 
-FORMATS = ("png", "svg", "pdf")
+FORMATS = figures.FORMATS
 
 
 def plotted(per, run=None, **said):

@@ -42,9 +42,9 @@ def counted(sample):
     return out | {"hit_rate": (1 - computed.mean()).item()}
 
 
-rows, made_with = {}, stamps.scores(cfg, args.run)
+rows, made_with, of_samples = {}, stamps.scores(cfg, args.run), stamps.samples(cfg, args.run)
 for path in [*args.shards, *args.full]:
-    stamps.check(path, atomic.read_metadata(path).get("made_with"), stamps.samples(cfg, args.run))
+    stamps.check(path, atomic.read_metadata(path).get("made_with"), of_samples)
 for budget in dict.fromkeys(Path(path).parent.name for path in args.shards):
     paths = [path for path in args.shards if Path(path).parent.name == budget]
     try:

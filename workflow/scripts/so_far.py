@@ -16,7 +16,7 @@ results, comparisons = (tree.file(f"{name}.csv") for name in ("results", "compar
 tables = [tree.table(run, ending) for run, ending in product(cfg["runs"], ("md", "tex"))]
 wanted = {run: [figure.name for figure in figures.wanted(cfg, "run")] for run in cfg["runs"]}
 wanted |= {None: [figure.name for figure in figures.wanted(cfg, "all")]}
-drawn = {run: [tree.figure(*of, run) for of in product(names, ("png", "svg", "pdf"))] for run, names in wanted.items()}
+drawn = {run: [tree.figure(*of, run) for of in product(names, figures.FORMATS)] for run, names in wanted.items()}
 
 
 def script(name, *words):

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from contextlib import contextmanager
@@ -41,6 +42,11 @@ def atomic(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_temporary(path):
+    """Whether a file is what `atomic` leaves of one that was killed while it was written."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}(\.\w+)?", path.name) is not None and path.is_file()
 
 
 def write_text(path, text):

@@ -42,12 +42,14 @@ def collect(cfg, folder):
     if a part was made with another config."""
     tree, rows = Folder(folder), []
     for run in cfg["runs"]:
-        full = said(tree.scores(run, "full"), 1.0)
+        full = by_budget(tree.scores(run, "full"), [1.0])[1.0]
         for name in matrix.method_ids(cfg, run):
             paths = [of(run, name) for of in (tree.settings, tree.scores, tree.latency)]
             made_with = stamps.match(cfg, run, name), stamps.scores(cfg, run), stamps.latency(cfg, run)
-            for budget in matrix.budgets(cfg, run, name):
-                parts = [said(path, budget) for path in paths]
+            budgets = matrix.budgets(cfg, run, name)
+            told = [by_budget(path, budgets) for path in paths]
+            for budget in budgets:
+                parts = [of[budget] for of in told]
                 chosen = {"setting": parts[0].get("params")} if parts[0].get("status") != "missing" else {}
                 for path, part, expected in zip(paths, parts, made_with, strict=True):
                     if part.get("status") != "missing":
@@ -56,12 +58,13 @@ def collect(cfg, folder):
     return rows
 
 
-def said(path, budget):
-    """What a file says of a budget; where a run has not come so far, that."""
+def by_budget(path, budgets):
+    """{budget: what a file says of it}; where a run has not come so far, that."""
     if not Path(path).exists():
-        return {"budget": budget, "status": "missing", "reason": f"{path} is not there yet"}
+        lost = {"status": "missing", "reason": f"{path} is not there yet"}
+        return {budget: {"budget": budget} | lost for budget in budgets}
     found = atomic.read_json(path)
-    return found[str(budget)] if isinstance(found, dict) else next(entry for entry in found if entry["budget"] == budget)
+    return {float(key): of for key, of in (found.items() if isinstance(found, dict) else ((e["budget"], e) for e in found))}
 
 
 def row(cfg, tree, run, name, entry, scored, timed, full):

@@ -2,13 +2,12 @@
 
 import fcntl
 import os
-import re
 import sys
 from pathlib import Path
 
+from cachebench.files import atomic
 from cachebench.setup import config
 
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
 HELD = []  # open files whose locks this process holds: the kernel frees them however it ends
 
 
@@ -24,13 +23,8 @@ def claim():
         os.close(file)
         sys.exit(f"{root}: another snakemake is writing there; wait for it, or give this run another `name`")
     HELD.append(file)
-    for path in filter(is_left, Path(root).rglob(".*")):
+    for path in filter(atomic.is_temporary, Path(root).rglob(".*")):
         path.unlink()
-
-
-def is_left(path):
-    """Whether a file is the unfinished one of a job that was killed (see `cachebench.files.atomic`)."""
-    return TEMPORARY.fullmatch(path.name) is not None and path.is_file()
 
 
 class Folder:

@@ -24,7 +24,8 @@ def swept(cls, spec, states, overrides=None):
     unless each value has a fit of its own."""
     grid, found = cls.sweep(spec, overrides), []
     knob = {cls.knob: grid.pop(cls.knob)} if cls.knob else {}
-    own = knob and cls.knob not in cls.fit_params and knob[cls.knob] == listed(cls.knob, cls.grid(spec)[cls.knob])
+    values = listed(cls.knob, cls.grid(spec)[cls.knob]) if cls.knob else None
+    own = knob and cls.knob not in cls.fit_params and knob[cls.knob] == values
 
     def fit_of(params):
         """(whether they can be run, the fitted state)."""
@@ -35,7 +36,7 @@ def swept(cls, spec, states, overrides=None):
         if own:
             there, state = fit_of(others)
             points = cls(**others).breakpoints(spec, state) if there else []
-            knob[cls.knob] = refined(listed(cls.knob, cls.grid(spec)[cls.knob]), points)
+            knob[cls.knob] = refined(values, points)
         for value in settings(knob):
             params = {name: (others | value)[name] for name in cls.params}
             there, state = fit_of(params)

@@ -10,7 +10,7 @@ from cachebench.plugin import forecast, loader
 from cachebench.plugin.values import meant
 from cachebench.setup.config import ConfigError, fill
 from cachebench.setup.matrix import method_ids, paths, swept_budgets
-from cachebench.setup.sources import INCEPTION, MADE, PARTIAL, is_made, made_with, reference
+from cachebench.setup.sources import INCEPTION, MADE, PARTIAL, is_made, made_with, reference, reference_file
 
 
 def check(config, source="config", evaluating=False):
@@ -180,7 +180,7 @@ def _check_reference(config):
     kind = extractor["kind"]
     if kind != INCEPTION and (entry.get("format") == "adm" or images.holds_moments(full)):
         raise ValueError(f"reference: {entry['file']} holds moments of {INCEPTION}, the config's extractor is {kind}")
-    if full.suffix != ".safetensors" and full.exists():
+    if full.suffix != ".safetensors" and full.exists() and not os.path.exists(reference_file(config)):  # else they were read
         try:
             images.open_images(full)
         except ValueError as error:

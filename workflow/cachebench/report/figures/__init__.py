@@ -22,6 +22,7 @@ from pathlib import Path
 
 HAS, MAY_HAVE = ("TITLE", "CAPTION", "PER"), {"PLACE": 100, "EMBED": "svg", "wanted": lambda cfg: True}
 PER = ("run", "all")
+FORMATS = ("png", "svg", "pdf")  # of the files that are drawn
 
 
 @dataclass(frozen=True)
