@@ -14,10 +14,3 @@ module cachebench:
 
 
 use rule * from cachebench
-
-
-# Of a module's handlers Snakemake runs none.
-onstart:
-    from cachebench.run import folder
-
-    folder.claim()

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 from cachebench.engine.spec import RANDOM
 from cachebench.files import atomic, closure, contents, downloads
@@ -21,6 +22,13 @@ from snakemake.settings.types import DeploymentMethod
 
 if {"{", "}"} & {*str(atomic.ROOT)}:
     raise WorkflowError(f"{atomic.ROOT}: Snakemake takes braces in a workflow's path for wildcards; move it to a path without")
+# Of a module that lies in a git repository the rules come from there, and all else from the package that is installed.
+for file in sorted((atomic.ROOT / "workflow/rules").glob("*.smk")):
+    fetched = Path(workflow.source_path(file.name))
+    if fetched.read_text("utf-8").rstrip() != file.read_text("utf-8").rstrip():
+        raise WorkflowError(
+            f"cachebench: {file.name} is not that of the installed package; install the package of the same tag"
+        )
 # What `snakemake compare` is given is no part of a configuration.
 COMPARED = {key: config.pop(key) for key in ("file_a", "file_b") if key in config}
 # What `snakemake evaluate` scores: a path in the place of the key `samples`, of which nothing else is needed then, and the

@@ -1,4 +1,6 @@
-"""The files in methods/: which there are, the class that each defines, and one line for those that fail. No torch here."""
+"""The files in methods/: which there are, the class that each defines, and one line for those that fail. No torch here.
+
+A folder methods/ of the working directory comes before the project's, where these are two."""
 
 import importlib.util
 import os
@@ -12,19 +14,27 @@ from cachebench.files.atomic import ROOT, code_files
 from cachebench.plugin import forecast
 from cachebench.plugin.method import Method
 
-FOLDER = ROOT / "methods"
 PACKAGE = "cachebench_methods"  # what plug-ins are modules of
 FAILURES = (Exception, SystemExit)  # what costs a plug-in its own rows
 
 
-def available(folder=FOLDER):
-    """{stem: path} of every plug-in: a file, or a folder with an __init__.py, whose other files are its own."""
-    found, folder = {}, Path(folder)
-    for path in code_files(folder):
-        if path.parent == folder:
-            found.setdefault(path.stem, path)
-        elif path.parent.parent == folder and path.name == "__init__.py":
-            found[path.parent.name] = path.parent
+def folders():
+    """Where plug-ins are looked up, in this order."""
+    return list(dict.fromkeys(filter(Path.is_dir, [Path.cwd() / "methods", ROOT / "methods"])))
+
+
+def available(*places):
+    """{stem: path} of every plug-in in these folders, or in `folders()`; of two with one name the first. It is a file, or a
+    folder with an __init__.py, whose other files are its own."""
+    found = {}
+    for folder in map(Path, places or folders()):
+        there = {}
+        for path in code_files(folder):
+            if path.parent == folder:
+                there.setdefault(path.stem, path)
+            elif path.parent.parent == folder and path.name == "__init__.py":
+                there[path.parent.name] = path.parent
+        found = there | found
     return dict(sorted(found.items()))
 
 
