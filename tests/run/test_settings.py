@@ -59,10 +59,6 @@ def test_fixed_settings_are_fitted_too_and_each_fit_once():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            [{"budget": 0.65, "fewer_steps": {"num_steps": 3}}],
-            r"settings: fewer_steps has two rows at budget 0.65, .*; every row needs a budget of its own",
-        ),
         ([{"budget": 0.5, "dim": {}}], r"methods: unknown 'dim'; allowed: all, .*fewer_steps"),
         ([{"budget": 0.5, "alternate": {"reused": 2}}], r"unknown 'alternate'; allowed: alternate.outer, alternate.mid"),
         ([{"budget": 0.5, "fora": {"n": 2}}], r"runs.tiny-ddim20.settings.0.fora: unknown 'n'; allowed: interval"),

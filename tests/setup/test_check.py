@@ -9,6 +9,7 @@ from datetime import date
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from snakemake.utils import update_config
@@ -128,12 +129,17 @@ def test_a_name_that_is_no_text_is_named_at_any_depth(place):
     assert refused(values) == f"{place}: YAML reads a name as 10, which is not text; write it in quotes"
 
 
-def test_two_rows_of_a_method_at_one_budget_are_named():
-    """Of fixed settings both, or one beside the row that is matched to the budget."""
-    two = [{"budget": 0.5, "fora": {"interval": 2}}, {"budget": 0.50, "fora": {"interval": 3}}]
-    told = "runs.r.settings: fora has two rows at budget 0.5, {'interval': 2} and {'interval': 3}; every row needs a budget of"
-    assert refused(smoke(runs={"r": run(settings=two)})) == f"{told} its own"
-    assert "fora has two rows at budget 0.5" in refused(smoke(runs={"r": run(settings=two[:1], budgets=[0.5])}))
+def test_every_further_row_of_a_method_at_one_budget_has_a_number():
+    """Of fixed settings, or one beside the row that is matched to the budget."""
+    two = [{"budget": 0.5, "fora": {"interval": 2}}, {"budget": 0.50, "fora": {"interval": 3}, "random_skip": {}}]
+    cfg = check.check(smoke(runs={"r": run(settings=two)}))
+    assert matrix.fixed(cfg, "r", "fora") == {0.5: {"interval": 2}}
+    assert matrix.fixed(cfg, "r", "fora#2") == {0.5: {"interval": 3}}
+    assert {"fora", "fora#2", "random_skip"} <= set(matrix.method_ids(cfg, "r"))
+    assert check.check(deepcopy(cfg)) == cfg
+    cfg = check.check(smoke(runs={"r": run(settings=two, budgets=[0.5])}))
+    assert matrix.budgets(cfg, "r", "fora#2") == [0.5] == matrix.budgets(cfg, "r", "fora#3")
+    assert [grid["interval"] for grid, *_ in matrix.grids(cfg, loader.plugin("fora#3"), "r")] == [[3]]
     apart = [two[0], {"budget": 0.5, "random_skip": {"reused": 0.5}}, {"budget": 0.6, "fora": {"interval": 3}}]
     cfg = check.check(smoke(runs={"r": run(settings=apart)}))
     assert matrix.budgets(cfg, "r", "fora") == [0.65, 0.5, 0.6]
@@ -232,3 +238,27 @@ def test_a_file_from_the_future_is_named(tmp_path, monkeypatch):
         os.utime(path, (later := time.time() + 3600, later))
         assert f"{path}: its time, 20" in refused(smoke(**deepcopy(changes)))
         os.utime(path)
+
+
+@pytest.mark.parametrize("told", ["scaled_linear", None])
+def test_weights_that_name_another_noise_are_refused(tmp_path, told):
+    """Weights that say nothing are believed."""
+    path = str(tmp_path / "weights.safetensors")
+    atomic.write_tensors(path, {"a": torch.zeros(1)}, {"noise": told} if told else {})
+    arch = smoke()["backbones"]["uvit-tiny"]["arch"]
+
+    def asked(**noise):
+        return smoke(backbones={"b": {"arch": arch, "weights": path} | noise}, runs={"r": run(backbone="b")})
+
+    check.check(asked())  # a U-ViT's released noise
+    if told:
+        line = f"backbones.b.noise: {path} was trained under 'scaled_linear', the config says 'linear'"
+        assert refused(asked(noise="linear")) == line
+    else:
+        check.check(asked(noise="linear"))
+
+
+@pytest.mark.parametrize("name", ["fora@", "fora@4+taylor2", "fora@-1"])
+def test_a_name_that_is_made_otherwise_is_one_line(name):
+    for values in (smoke(methods=[name]), smoke(params={name: {"interval": [2]}})):
+        assert f"method {name!r}: a name is a file's, then .variant, +forecaster, @steps and #number" in refused(values)

@@ -14,7 +14,7 @@ from cachebench.judge import published
 from cachebench.metrics import intervals, kinds
 from cachebench.plugin import loader
 from cachebench.report import figures
-from cachebench.run import folder
+from cachebench.run import folder, progress
 from cachebench.setup import check, matrix, sources, stamps
 from cachebench.setup.config import TOLD, ConfigError
 from snakemake.exceptions import WorkflowError

@@ -25,6 +25,7 @@ atomic.write_csv(args.curve, curve)
 atomic.write_tensors(
     args.weights,
     weights,
-    {"arch": entry["arch"], "train": entry["train"], "device": device.describe(where), "seconds": time.perf_counter() - start},
+    {"arch": entry["arch"], "noise": noise.betas, "train": entry["train"]}
+    | {"device": device.describe(where), "seconds": time.perf_counter() - start},
 )
 Path(f"{args.weights}.partial").unlink(missing_ok=True)

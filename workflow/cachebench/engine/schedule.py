@@ -125,10 +125,10 @@ def router_keys(roles, pairing=PAIRINGS[0]):
     evaluations from the second step on, "unshifted" the mid ones. ValueError for an odd number, or another pairing."""
     if pairing not in PAIRINGS:
         raise ValueError(f"pairing: {pairing!r}; allowed: {', '.join(PAIRINGS)}")
-    if set(roles) == {"step"}:
-        if len(roles) % 2:
-            raise ValueError(f"num_steps: L2C pairs evaluations, so it needs an even number of steps, not {len(roles)}")
-        return {e: len(roles) - 1 - e for e in range(1, len(roles), 2)}
+    if "step" in roles:
+        if (steps := roles.count("step")) % 2:
+            raise ValueError(f"num_steps: L2C pairs evaluations, so it needs an even number of steps, not {steps}")
+        return {e: steps - 1 - e for e in range(1, steps, 2)}
     cached = "outer" if pairing == "shifted" else "mid"
     return {e: e // 2 for e, role in enumerate(roles) if role == cached and e > 0}
 

@@ -101,6 +101,7 @@ class Spec:
     cfg_scale: float = 1.0
     cfg_channels: int | None = None
     betas: str | None = None  # the noise that the network was trained under; None = that of its kind's released weights
+    end: str | None = None  # "x0": the trajectory ends in data, by an evaluation more where the released sampler stops at noise
 
     def with_steps(self, num_steps):
         return replace(self, num_steps=num_steps)
@@ -117,7 +118,8 @@ class Spec:
     @cached_property
     def plan(self):
         """The sampler's plan of evaluations, under the noise that the backbone was trained with."""
-        return self.solver.plan(self.num_steps, self.noise)
+        plan = self.solver.plan(self.num_steps, self.noise)
+        return plan.to_data(self.noise) if self.end else plan
 
     @property
     def num_evaluations(self):

@@ -69,6 +69,7 @@ def config_digest(cfg, run, name):
         own,
         backbone["arch"],
         backbone.get("noise"),
+        backbone.get("end"),
         backbone.get("autoencoder"),
         matrix.overrides(cfg, name, run),
         {key: cfg[key] for key in PARTS},

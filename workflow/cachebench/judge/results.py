@@ -119,7 +119,7 @@ def describe(cfg, run, name):
     about["fd_label"] = sources.fd_label(cfg["extractor"], cfg["samples"]["count"])
     try:
         cls = loader.plugin(name)
-        printed = cls.name_on(matrix.spec(cfg, run))
+        printed = cls.printed(matrix.spec(cfg, run))
     except loader.FAILURES:  # the row's reason says why
         return about | {"name": name}
     return about | {"name": printed or name, "kind": cls.kind, "reference": cls.reference}

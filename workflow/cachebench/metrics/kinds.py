@@ -9,6 +9,7 @@ KINDS = {
     "embedded": ("extractors", "EmbeddedCNN"),
     "inception-2015": ("inception", "Inception"),
     "inception-2015-partial": ("inception", "PartialInception"),
+    "cifar-resnet20": ("resnet", "ResNet20"),
     "cifar-resnet56": ("resnet", "ResNet56"),
     "dinov2-vit-s-14": ("dinov2", "SMALL"),
     "dinov2-vit-b-14": ("dinov2", "BASE"),

@@ -12,10 +12,15 @@ from pathlib import Path
 from cachebench.files import closure
 from cachebench.files.atomic import ROOT, code_files
 from cachebench.plugin import forecast
+from cachebench.plugin.fewer import on_fewer_steps
 from cachebench.plugin.method import Method
 
 PACKAGE = "cachebench_methods"  # what plug-ins are modules of
 FAILURES = (Exception, SystemExit)  # what costs a plug-in its own rows
+NUMBER = "[1-9][0-9]*"
+ID = re.compile(
+    rf"(?P<own>(?P<stem>[^.+@#]+)[^+@#]*)(\+(?P<forecaster>[^@#]+))?(@(?P<steps>{NUMBER}))?(#(?P<number>{NUMBER}))?"
+)
 
 
 def folders():
@@ -52,9 +57,18 @@ def file_of(name):
     return available()[stem(name)]
 
 
+def parts(name):
+    """What a method's id is made of, {"own", "stem", "forecaster", "steps", "number"}, None where it says none: `stem`, or
+    `stem.variant`, which is its own part; `+forecaster` for what stands in; `@steps` for fewer steps of the sampler below it;
+    `#number` for a further row at a budget. ValueError if it is made otherwise."""
+    if not (found := ID.fullmatch(name)):
+        raise ValueError(f"method {name!r}: a name is a file's, then .variant, +forecaster, @steps and #number, in this order")
+    return found.groupdict()
+
+
 def stem(name):
     """The file's part of a method's id: `alternate` of `alternate.outer+taylor1`."""
-    return re.split(r"[.+]", name)[0]
+    return parts(name)["stem"]
 
 
 def files_of(name):
@@ -63,19 +77,26 @@ def files_of(name):
 
 
 def plugin(name):
-    """The Method subclass with the id `name`: `stem`, `stem.variant`, and with a forecaster `stem+forecaster`. ValueError if
-    its file does not define exactly one, has no such variant, or there is no such forecaster."""
-    name, _, forecaster = name.partition("+")
-    if forecaster:
-        return with_forecaster(plugin(name), forecaster)
-    cls, variant = load(file_of(name)), name.partition(".")[2]
+    """The Method subclass with an id, as `parts` has it. ValueError if its file does not define exactly one, has no such
+    variant, or there is no such forecaster."""
+    told = parts(name)
+    cls, variant = load(file_of(name)), told["own"].partition(".")[2]
     known = {str(value): value for value in cls.params[cls.variants]} if cls.variants else {"": None}
     if variant not in known:
-        raise ValueError(f"method {name!r}: allowed are {', '.join(ids(stem(name)))}")
-    if not cls.variants:
-        return cls
-    own = {"name": f"{cls.name}, {variant}", "fixed": {cls.variants: known[variant]}, "__module__": cls.__module__}
-    return type(cls.__name__, (cls,), own | {"params": cls.params | {cls.variants: [known[variant]]}})
+        raise ValueError(f"method {name!r}: allowed are {', '.join(ids(told['stem']))}")
+    if cls.variants:
+        own = {"name": f"{cls.name}, {variant}", "fixed": {cls.variants: known[variant]}}
+        cls = derived(cls, own | {"params": cls.params | {cls.variants: [known[variant]]}})
+    if told["forecaster"]:
+        cls = with_forecaster(cls, told["forecaster"])
+    if told["steps"]:
+        cls = on_fewer_steps(cls, int(told["steps"]))
+    return derived(cls, {"number": f"#{told['number']}"}) if told["number"] else cls
+
+
+def derived(cls, changed):
+    """A subclass with these attributes, that counts as a class of the same file."""
+    return type(cls.__name__, (cls,), changed | {"__module__": cls.__module__})
 
 
 def with_forecaster(cls, name):
@@ -83,8 +104,7 @@ def with_forecaster(cls, name):
     forecaster = forecast.named(name)
     if not cls.by_mask():
         raise ValueError(f"method {cls.id()!r} takes no forecaster: no mask of branches says what it skips")
-    own = {"name": f"{cls.name} + {forecaster}", "forecaster": forecaster, "forecast": f"+{name}", "__module__": cls.__module__}
-    return type(cls.__name__, (cls,), own)
+    return derived(cls, {"name": f"{cls.name} + {forecaster}", "forecaster": forecaster, "forecast": f"+{name}"})
 
 
 def load(path):

@@ -27,6 +27,8 @@ class Method:
     variants = None
     fixed = {}  # set by `loader.plugin` for one of the variants
     forecast = ""  # set by `loader.plugin` for a method with a forecaster: "+" and its name
+    fewer = None  # set by `loader.plugin` for a method on top of fewer steps: how many
+    number = ""  # set by `loader.plugin` for a further row at a budget: "#2" and so on
     history = 1  # how many values `predict` sees
     forecaster = None  # or what stands in for skipped values instead of `predict` (see `plugin.forecast`)
     remember = "computed"  # what enters the history of `predict`; "all": stand-ins too
@@ -42,13 +44,20 @@ class Method:
 
     @classmethod
     def id(cls):
-        """The file's stem, for one of its variants the value after a dot, and after a + the forecaster that was asked for."""
-        return ".".join([cls.__module__.rpartition(".")[2], *map(str, cls.fixed.values())]) + cls.forecast
+        """The file's stem and what `loader.parts` names."""
+        steps = f"@{cls.fewer}" if cls.fewer else ""
+        return ".".join([cls.__module__.rpartition(".")[2], *map(str, cls.fixed.values())]) + cls.forecast + steps + cls.number
 
     @classmethod
     def name_on(cls, spec):
         """`name` as printed for a run; override it where what runs on a backbone is another method than the paper's."""
         return cls.name
+
+    @classmethod
+    def printed(cls, spec):
+        """The name of its rows on a run: `name_on`, and what else its id says."""
+        steps = f" on {cls.fewer} steps" if cls.fewer else ""
+        return cls.name_on(spec) + steps + cls.number.replace("#", ", row ")
 
     def supports(self, spec):
         """None, or the reason (a sentence) why this method cannot run on `spec`."""

@@ -4,12 +4,12 @@ import os
 import zipfile
 from pathlib import Path
 
-from cachebench.engine.spec import RANDOM, Arch
+from cachebench.engine.spec import RANDOM, Arch, noise_of
 from cachebench.files import atomic, closure, downloads, images, pictures, weights
 from cachebench.plugin import forecast, loader
 from cachebench.plugin.values import meant
 from cachebench.setup.config import ConfigError, fill
-from cachebench.setup.matrix import method_ids, paths, swept_budgets
+from cachebench.setup.matrix import method_ids, number_rows, paths
 from cachebench.setup.sources import INCEPTION, MADE, PARTIAL, is_made, made_with, reference, reference_file
 
 
@@ -55,8 +55,12 @@ def _check_methods(config):
         for i, entry in enumerate(run.get("settings", [])):
             given[f"runs.{name}.settings.{i}"] = {key: values for key, values in entry.items() if key != "budget"}
     for where, name in [("methods", m) for m in method_ids(config)] + [(w, name) for w, of in given.items() for name in of]:
-        own, _, forecaster = name.partition("+")
-        if (stem := loader.stem(own)) not in known:
+        try:
+            told = loader.parts(name)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        own, stem, forecaster = told["own"], told["stem"], told["forecaster"]
+        if stem not in known:
             raise ValueError(f"{where}: unknown {name!r}; allowed: {'all, ' * (where == 'methods')}{', '.join(known)}")
         for file in closure.files_of(known[stem]):
             atomic.check_age(file)
@@ -82,14 +86,7 @@ def _check_methods(config):
                     values[key] = meant(cls, key, value) if one else [meant(cls, key, v) for v in value]
                 except ValueError as error:
                     raise ValueError(f"{where}.{name}.{error}") from None
-    for name, run in config["runs"].items():
-        for id in method_ids(config, name):
-            fixed = [(entry["budget"], entry[id]) for entry in run.get("settings", []) if id in entry]
-            rows = [(budget, "the one that it is matched to") for budget in swept_budgets(config, name, id)] + fixed
-            for i, (budget, params) in enumerate(rows):
-                if other := next((before for at, before in rows[:i] if at == budget), None):
-                    told = f"{other} and {params}; every row needs a budget of its own"
-                    raise ValueError(f"runs.{name}.settings: {id} has two rows at budget {budget}, {told}")
+    number_rows(config)
 
 
 def _check_weights(config):
@@ -97,6 +94,8 @@ def _check_weights(config):
     coders = {f"{where}.autoencoder": e["autoencoder"] for where, e in entries.items() if "autoencoder" in e}
     for where, entry in (entries | coders).items():
         _check_given(f"{where}.weights", entry)
+    for where, entry in entries.items():
+        _check_noise(where, entry)
     for i, entry in enumerate(config["files"]):
         check_file(f"files.{i}", entry["path"], entry)
     to_encode = "images" in config["data"]  # by the rule `encode`; without the images, rows that need them say so
@@ -113,6 +112,16 @@ def _check_weights(config):
         for where, entry in entries.items():
             if "autoencoder" in entry:
                 _check_classes(folder, f"{where}.arch.num_classes", entry["arch"]["num_classes"])
+
+
+def _check_noise(where, entry):
+    """ValueError if a file of weights says that they were trained under another noise schedule."""
+    path, asked = Path(atomic.placed(entry["weights"])), noise_of(entry["arch"]["kind"], entry.get("noise")).betas
+    told = atomic.read_metadata(path).get("noise") if path.suffix == ".safetensors" and path.exists() else None
+    if told not in (None, asked):
+        raise ValueError(
+            f"{where}.noise: {entry['weights']} was trained under the schedule {told!r}, the config says {asked!r}"
+        )
 
 
 def _check_classes(folder, key, num_classes):

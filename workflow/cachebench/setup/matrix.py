@@ -1,6 +1,8 @@
 """What a config asks for: the methods and budgets of every run, and the grids that are swept. No torch here."""
 
+import itertools
 import math
+import re
 
 from cachebench.engine.spec import Arch, Spec
 from cachebench.plugin import loader, method
@@ -34,9 +36,9 @@ def overrides(config, name, run):
     """Grid values that the config gives instead of those of the method with the id `name`: for its file or for it alone, for
     all runs or for this one."""
     given = [config["params"], config["runs"][run].get("params", {})]
-    merged = {}
+    merged, told = {}, loader.parts(name)
     for values in given:
-        for key in dict.fromkeys((loader.stem(name), name.partition("+")[0], name)):
+        for key in dict.fromkeys((told["stem"], told["own"], re.split("[@#]", name)[0], name.partition("#")[0])):
             merged |= values.get(key, {})
     return merged
 
@@ -64,7 +66,8 @@ def spec(config, run):
     entry = config["runs"][run]
     backbone = config["backbones"][entry["backbone"]]
     arch = Arch.from_config(backbone["arch"])
-    return Spec(arch, entry["sampler"], entry["num_steps"], entry["cfg_scale"], entry["cfg_channels"], backbone.get("noise"))
+    guidance, ends = (entry["cfg_scale"], entry["cfg_channels"]), (backbone.get("noise"), backbone.get("end"))
+    return Spec(arch, entry["sampler"], entry["num_steps"], *guidance, *ends)
 
 
 def budgets(config, run, name=None):
@@ -86,6 +89,21 @@ def swept_budgets(config, run, name):
 def fixed(config, run, name):
     """{budget of the row: parameters} of the run's `settings` for a method."""
     return {entry["budget"]: entry[name] for entry in config["runs"][run].get("settings", []) if name in entry}
+
+
+def number_rows(config):
+    """Gives every further row of a method at one budget a number of its own: `fora#2` for the second of `fora`."""
+    for run, entry in config["runs"].items():
+        taken = {(name, budget) for name in swept_ids(config, run) for budget in swept_budgets(config, run, name)}
+        given, entry["settings"] = entry.get("settings", []), []
+        for setting in given:
+            budget = setting["budget"]
+            entry["settings"].append({"budget": budget})
+            for name in [key for key in setting if key != "budget"]:
+                further = (f"{name.partition('#')[0]}#{n}" for n in itertools.count(2))
+                label = next(label for label in itertools.chain([name], further) if (label, budget) not in taken)
+                taken.add((label, budget))
+                entry["settings"][-1][label] = setting[name]
 
 
 def paths(config, name, run):
@@ -126,7 +144,7 @@ def fitted(cfg, run):
     """{id: class} of the methods whose static schedule comes from a fit, on every partner of `run`."""
     common = [name for name in method_ids(cfg, run) if all(name in method_ids(cfg, p) for p in partners(cfg, run))]
     loaded = {name: cls for name in common if (cls := _attempt(name))}
-    return {name: cls for name, cls in loaded.items() if cls.has_fit() and cls.by_mask()}
+    return {name: cls for name, cls in loaded.items() if cls.has_fit() and cls.by_mask() and not cls.fewer}
 
 
 def _attempt(name):

@@ -15,7 +15,8 @@ def network(cfg, run):
     """{what: value} of a run's network and trajectory."""
     entry = {key: value for key, value in cfg["runs"][run].items() if key not in OF_METHODS}
     backbone = cfg["backbones"][entry["backbone"]]
-    return entry | {"arch": backbone["arch"], "noise": backbone.get("noise"), "weights": sources.digest_of(backbone)}
+    said = {key: backbone.get(key) for key in ("arch", "noise", "end")}
+    return entry | said | {"weights": sources.digest_of(backbone)}
 
 
 def fit(cfg, run):

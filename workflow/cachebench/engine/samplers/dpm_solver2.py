@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from cachebench.engine.noise import half_log_snr
-from cachebench.engine.samplers import Plan
+from cachebench.engine.samplers import END, Plan
 
 NAME = "DPM-Solver"
-LAST = 1e-3  # the trajectory ends here; nothing is denoised after it
+LAST = 1e-3  # the released trajectory ends here; nothing is denoised after it
 
 
 def plan(num_steps, noise):
@@ -34,7 +34,7 @@ def data(x, eps, alpha):
 
 
 def sample(denoise, x, plan, draw=None):
-    """x [B, C, H, W] at the first time -> the sample at time LAST.
+    """x [B, C, H, W] at the first time -> the sample at time LAST, or x0.
 
     With the midpoint at r1 = 1/2 the outer prediction cancels out of the second update, 1 / (2 r1) being 1: it only
     carries x to the midpoint. A segment of the plan may end there."""
@@ -43,5 +43,5 @@ def sample(denoise, x, plan, draw=None):
         if role == "outer":  # both updates of a step start here
             start, s = x, plan.alphas[e]
         x0 = data(x, denoise(x, e)[:, :C], plan.alphas[e])
-        x = step(start, x0, s, plan.alphas[e + 1])
+        x = x0 if role == END else step(start, x0, s, plan.alphas[e + 1])
     return x

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cachebench.engine.noise import half_log_snr
-from cachebench.engine.samplers import Plan
+from cachebench.engine.samplers import END, Plan
 from cachebench.engine.samplers.dpm_solver2 import LAST, data, step
 
 NAME = "DPM-Solver++(2M)"
@@ -19,10 +19,13 @@ def plan(num_steps, noise):
 
 
 def sample(denoise, x, plan, draw=None):
-    """x [B, C, H, W] at the first time -> the sample at time LAST. The first step, which has no past, is of first order."""
-    C, grid, before = x.shape[1], half_log_snr(np.array(plan.alphas)), None
-    for e in range(len(plan.timesteps)):
+    """x [B, C, H, W] at the first time -> the sample at time LAST, or x0. The first step, which has no past, is of first
+    order."""
+    C, grid, before = x.shape[1], half_log_snr(np.array([alpha for alpha in plan.alphas if alpha < 1])), None
+    for e, role in enumerate(plan.roles):
         x0 = data(x, denoise(x, e)[:, :C], plan.alphas[e])
+        if role == END:
+            return x0
         ahead = x0
         if e > 0:  # the line through the last two predictions, at the middle of the step in lambda
             ahead = x0 + (grid[e + 1] - grid[e]) / (2 * (grid[e] - grid[e - 1])) * (x0 - before)
