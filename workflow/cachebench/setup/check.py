@@ -119,9 +119,7 @@ def _check_noise(where, entry):
     path, asked = Path(atomic.placed(entry["weights"])), noise_of(entry["arch"]["kind"], entry.get("noise")).betas
     told = atomic.read_metadata(path).get("noise") if path.suffix == ".safetensors" and path.exists() else None
     if told not in (None, asked):
-        raise ValueError(
-            f"{where}.noise: {entry['weights']} was trained under the schedule {told!r}, the config says {asked!r}"
-        )
+        raise ValueError(f"{where}.noise: {entry['weights']} was trained under {told!r}, the config says {asked!r}")
 
 
 def _check_classes(folder, key, num_classes):
