@@ -32,6 +32,7 @@ class Metric:
     kind: str = "distribution"
     needs: str = "features"  # what a sample must have for a distribution
     of: str = ""  # the metric that this is another view of
+    biased: bool = False  # by an order of 1 / count, which the jackknife takes off where it is compared
     frechet: bool = False  # mostly bias, and not compared, where images are few for the dimensions of what it needs
     scale: float = 1
     digits: int = 3  # significant
@@ -58,7 +59,7 @@ def minus_full(row, full):
     """The paired difference over the same seeds and groups, of images enough on both sides."""
     if not (intervals.comparable(row) and intervals.comparable(full)):
         return {}
-    apart = intervals.difference(row, full, "fd")
+    apart = intervals.difference(row, full, metric("fd"))
     return {f"fd_minus_full{end}": apart[key] for end, key in zip(ENDS, ("value", "low", "high"), strict=True)}
 
 
@@ -94,15 +95,15 @@ def of_all_pairs(sample, reference, parts):
 
 
 METRICS = (
-    Metric("fd", "{fd}", "{extractor}, n = {count}", -1, of_features, digits=4, frechet=True),
+    Metric("fd", "{fd}", "{extractor}, n = {count}", -1, of_features, digits=4, biased=True, frechet=True),
     Metric(
-        "sfid", "s{brief}", "{extractor}, n = {count}", -1, of_spatial, needs="spatial", digits=4, frechet=True, optional=True,
-        without="the reference has no spatial features",
+        "sfid", "s{brief}", "{extractor}, n = {count}", -1, of_spatial, needs="spatial", digits=4, biased=True, frechet=True,
+        optional=True, without="the reference has no spatial features",
     ),
     Metric("fd_minus_full", "{brief} − full", "95 % interval", -1, minus_full, "difference", of="fd", interval="bounds"),
     Metric("fd_infinity", "{brief}∞", "{extractor}, extrapolated", -1, extrapolated, "limit", of="fd", digits=4, optional=True),
     Metric(
-        "inception_score", "IS", "{extractor}", 1, of_classes, needs="logits", digits=4, under="FD",
+        "inception_score", "IS", "{extractor}", 1, of_classes, needs="logits", digits=4, biased=True, under="FD",
         without="the extractor has no classes",
     ),
     Metric("inception_score_10", "IS", "{extractor}, ten splits", 1, of_classes, needs="logits", digits=4, under="FID"),

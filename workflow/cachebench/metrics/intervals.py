@@ -54,13 +54,14 @@ def corrected(row, name):
     return float(row[name] - (groups - 1) * blocks * (np.mean(replicates) - row[name]))
 
 
-def difference(a, b, name):
+def difference(a, b, metric):
     """{value, low, high, p} of a metric's paired difference a - b between two rows of scores.json; p is of its being zero.
 
-    The values are `corrected`: their bias does not cancel between methods of unequal variance, and an interval around the
-    plain difference would miss the truth (docs/statistics.md has more)."""
-    value = corrected(a, name) - corrected(b, name)
-    apart = [x[name] - y[name] for x, y in zip(a["replicates"], b["replicates"], strict=True)]
+    Values of a metric of the catalog that is `biased` are `corrected`: their bias does not cancel between methods of unequal
+    variance, and an interval around the plain difference would miss the truth. Of others the correction would only add noise
+    (docs/statistics.md has more)."""
+    value = corrected(a, metric.key) - corrected(b, metric.key) if metric.biased else a[metric.key] - b[metric.key]
+    apart = [x[metric.key] - y[metric.key] for x, y in zip(a["replicates"], b["replicates"], strict=True)]
     error, freedom = spread(apart, a["seed_blocks"])
     half = stats.t.ppf(0.975, freedom) * error
     p = 2 * stats.t.sf(abs(value) / error, freedom) if error else value == 0

@@ -7,7 +7,7 @@ methods `far` is divided by sqrt(1 + s^2): other samples of the same distributio
 import numpy as np
 from scipy import stats
 
-from cachebench.metrics import frechet
+from cachebench.metrics import catalog, frechet
 from cachebench.metrics.intervals import difference, partition
 
 SHIFT = 0.3
@@ -35,7 +35,7 @@ def coverage(n, d, groups, spread, trials, seed, equal=False):
         near, more = rng.normal(size=(2, n, d))
         far = (near + spread * more) * width / np.sqrt(1 + spread**2)
         a, b = (scores(x + SHIFT, reference, parts) for x in (far, near))
-        gap = difference(a, b, "fd")
+        gap = difference(a, b, catalog.metric("fd"))
         off = (gap["value"] - truth) / (gap["high"] - gap["value"]) * stats.t.ppf(0.975, groups - 1)
         found.append((a["fd"] - b["fd"], gap["value"], gap["low"] <= truth <= gap["high"], off**2))
     plain, value, covered, off = np.mean(found, axis=0)
