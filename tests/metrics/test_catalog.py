@@ -15,7 +15,7 @@ from cachebench.metrics.catalog import Metric
 from cachebench.report import diff, tables, typeset
 from report.test_tables import row
 
-CONFIG = {"groups": 10, "infinity": False}
+CONFIG = {"groups": 10}
 SCALES = {"full": 1.0, "fewer_steps": 1.4, "l2c": 1.2}  # of a method's features and errors
 
 

@@ -8,10 +8,10 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from cachebench.metrics import classes, frechet, infinity, intervals, pairs, scores
+from cachebench.metrics import classes, frechet, intervals, pairs, scores
 from cachebench.metrics.intervals import partition
 
-METRICS = {"groups": 5, "infinity": False}
+METRICS = {"groups": 5}
 
 
 def features(n, d, seed, shift=0.0, scale=1.0):
@@ -112,8 +112,8 @@ def setting(x, classes=3, paired=8):
 def test_fewer_images_than_dimensions_make_a_row_that_says_so(n):
     reference = scores.Reference(features(100, 30, 1), 50)
     sample = setting(features(n, 30, 0))
-    found, replicates, errors = scores.score_setting(sample, sample, reference, {"groups": 4, "infinity": False})
-    assert found["count"] == n and "fd, fd_minus_full, fd_infinity: " in found["reason"]
+    found, replicates, errors = scores.score_setting(sample, sample, reference, {"groups": 4})
+    assert found["count"] == n and "fd, fd_minus_full: " in found["reason"]
     assert ("fd" in found) == (n > 2) and ("precision" in found) == (n > 4)
     assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
     assert len(replicates) == min(n, 4) and errors["latent_mse"].tolist() == [0] * 8
@@ -124,12 +124,12 @@ def test_fewer_images_than_dimensions_make_a_row_that_says_so(n):
 def test_constant_features_and_metrics_make_a_row():
     reference = scores.Reference(torch.ones(40, 3), 40)
     sample = setting(torch.ones(20, 3)) | {"logits": torch.zeros(20, 3)}
-    found, _, _ = scores.score_setting(sample, sample, reference, {"groups": 5, "infinity": False})
+    found, _, _ = scores.score_setting(sample, sample, reference, {"groups": 5})
     assert (found["fd"], found["fd_low"], found["fd_high"]) == pytest.approx((0, 0, 0), abs=1e-12)
     assert (found["inception_score"], found["inception_score_high"]) == pytest.approx((1, 1))
     assert (found["latent_mse"], found["latent_mse_low"]) == (0, 0)
     doubted, constant = found["reason"].split("; ")
-    assert doubted == "fd, fd_minus_full, fd_infinity: all images have the same features"
+    assert doubted == "fd, fd_minus_full: all images have the same features"
     names = "fd, inception_score, inception_score_10, kid, precision, recall"
     assert constant == f"{names}: the same whichever group is left out"
 
@@ -146,23 +146,3 @@ def test_no_difference_is_claimed_of_fewer_images_than_the_correction_needs():
     few, enough = (scores.score_images(setting(features(n, 30, 0)), reference, METRICS)[0] for n in (44, 45))
     assert not intervals.comparable(few) and "so that most of it is bias" in few["reason"]
     assert intervals.comparable(enough) and not enough["reason"] and not intervals.comparable({"count": 45})
-
-
-def test_infinity_finds_the_distance_that_a_small_count_hides():
-    """FD of 400 images of the reference's own distribution is all bias; the extrapolation comes much nearer to 0."""
-    d = 20
-    reference = frechet.Gaussian(np.zeros(d), np.eye(d))
-    x = np.random.default_rng(0).normal(size=(400, d))
-    found = infinity.columns([x], reference, half=0.1)
-    fd, fit = frechet.distances(x, reference)[0], found["infinity_fit"]
-    assert fit["fd"][-1] == pytest.approx(fd) and fit["count"][-1] == 400 and fit["count"][0] == 40 and len(fit["count"]) == 15
-    assert abs(found["fd_infinity"]) < fd / 3
-    assert found["fd_infinity_high"] - found["fd_infinity"] >= 0.1
-    assert found == infinity.columns([x], reference, half=0.1)
-    two = infinity.columns([x, x], reference, half=0.1)
-    assert two["fd_infinity"] == pytest.approx(found["fd_infinity"])
-
-
-def test_infinity_starts_at_twice_the_dimensions_where_it_can():
-    assert infinity.sizes(1000, 64)[0] == 128 and infinity.sizes(1000, 10)[0] == 100
-    assert infinity.sizes(100, 64)[[0, -1]].tolist() == [50, 100] and infinity.sizes(3, 64)[[0, -1]].tolist() == [2, 3]

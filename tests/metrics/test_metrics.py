@@ -101,7 +101,7 @@ def test_seed_blocks_report_their_mean_and_a_narrower_interval():
     latents, images = torch.zeros(600, 1, 2, 2), torch.zeros(600, 1, 2, 2, dtype=torch.uint8)
     sample = {"features": torch.randn(600, 4, generator=g) + 0.3, "logits": torch.randn(600, 3, generator=g)}
     sample |= {"latents": latents, "images": images}
-    metrics = {"groups": 20, "infinity": False}
+    metrics = {"groups": 20}
     found, replicates, _ = scores.score_setting(sample, sample, reference, metrics, blocks=3)
     parts = [frechet.distances(part, reference.gaussian)[0] for part in sample["features"].split(200)]
     assert found["fd"] == pytest.approx(sum(parts) / 3) and found["fd"] > min(parts)
@@ -168,7 +168,7 @@ def test_a_difference_of_seed_blocks_loses_the_bias_of_one_block():
     rows = []
     for x in (near + 0.5 * torch.randn(900, d, generator=g), near):
         sample = {"features": x, "logits": torch.zeros(900, 2), "latents": torch.zeros(2, 1), "images": torch.zeros(2, 1)}
-        values, replicates, _ = scores.score_setting(sample, sample, reference, {"groups": 10, "infinity": False}, blocks=3)
+        values, replicates, _ = scores.score_setting(sample, sample, reference, {"groups": 10}, blocks=3)
         rows.append(values | {"replicates": replicates})
     found, plain = difference(*rows, catalog.metric("fd")), rows[0]["fd"] - rows[1]["fd"]
     assert abs(found["value"] - truth) < 0.5 * abs(plain - truth)

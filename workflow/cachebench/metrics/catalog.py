@@ -6,7 +6,7 @@ import: computations that need it import it when they run."""
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cachebench.metrics import errors, frechet, infinity, intervals
+from cachebench.metrics import errors, frechet, intervals
 
 ENDS = ("", "_low", "_high")  # of a metric's columns: the value and its 95 % interval
 
@@ -17,8 +17,7 @@ class Metric:
 
     "distribution": (sample, reference, parts) -> {key: [1 + len(parts)]}, of all images and without each of the jackknife's
     groups, `sample` being tensors of features, logits and spatial, `reference` a `scores.Reference`; a key that cannot be had
-    is left out. "image": (sample, full) -> {key: [n]}, of latents and images of the same seeds. "limit": (blocks, reference,
-    row, config) -> columns, of lists of such tensors a seed block and the row of scores so far, config being that of metrics.
+    is left out. "image": (sample, full) -> {key: [n]}, of latents and images of the same seeds.
     "difference": (row, full) -> columns, of two rows of scores.json.
 
     `title` and `unit` (second line of a heading) are filled in with the table's `fd` (FID-50k, FD), `brief` (without count),
@@ -63,12 +62,6 @@ def minus_full(row, full):
     return {f"fd_minus_full{end}": apart[key] for end, key in zip(ENDS, ("value", "low", "high"), strict=True)}
 
 
-def extrapolated(blocks, reference, row, config):
-    if not config["infinity"] or "fd" not in row:
-        return {}
-    return infinity.columns(blocks["features"], reference.gaussian, row["fd_high"] - row["fd"])
-
-
 def of_classes(sample, reference, parts):
     """Of all images in one, and the mean over ten consecutive splits, as ADM prints it (50,000 images in splits of 5,000)."""
     from cachebench.metrics import classes
@@ -101,7 +94,6 @@ METRICS = (
         optional=True, without="the reference has no spatial features",
     ),
     Metric("fd_minus_full", "{brief} − full", "95 % interval", -1, minus_full, "difference", of="fd", interval="bounds"),
-    Metric("fd_infinity", "{brief}∞", "{extractor}, extrapolated", -1, extrapolated, "limit", of="fd", digits=4, optional=True),
     Metric(
         "inception_score", "IS", "{extractor}", 1, of_classes, needs="logits", digits=4, biased=True, under="FD",
         without="the extractor has no classes",

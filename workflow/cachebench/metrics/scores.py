@@ -55,8 +55,6 @@ def score_images(sample, reference, metrics, blocks=1):
     out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real.features)}
     out |= {"dimensions": parts[0]["features"].shape[1]} | values
     out |= jackknife(replicates, values, blocks)
-    for m in catalog.of_kind("limit").values():
-        out |= m.compute(chunks, reference, out, metrics)
     reasons += missing(chunks, found[0])
     if constant := [name for name in values if len({replicate[name] for replicate in replicates}) == 1]:
         reasons.append(f"{', '.join(constant)}: the same whichever group is left out")
