@@ -93,6 +93,30 @@ def test_kid_without_a_group_is_kid_of_the_others():
         assert found[1 + i] == pytest.approx(pairs.scores(x[kept], real, [slice(0, len(kept))])["kid"][0], rel=1e-4, abs=1e-7)
 
 
+def kernel_distance(x, y):
+    """KID by its definition, in float64."""
+    x, y = x.double(), y.double()
+
+    def kernel(a, b):
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    own = [(kernel(a, a).sum() - kernel(a, a).diagonal().sum()) / (len(a) * (len(a) - 1)) for a in (x, y)]
+    return float(sum(own) - 2 * kernel(x, y).mean())
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0, -1000.0])
+def test_an_offset_of_all_features_costs_no_digits(offset):
+    """Features are whole multiples of 1/1024, so that float32 holds them with the offset exactly."""
+    x, y = ((1024 * features(n, 64, seed, scale=0.5)).round() / 1024 for n, seed in ((300, 0), (400, 1)))
+    found, plain = (pairs.scores(a, pairs.Real(b), partition(300, 5)) for a, b in ((x + offset, y + offset), (x, y)))
+    assert torch.equal(x + offset - offset, x)
+    for name in ("precision", "recall"):
+        assert found[name] == pytest.approx(plain[name], abs=1e-6), name
+    assert found["kid"][0] == pytest.approx(kernel_distance(x + offset, y + offset), rel=1e-6)
+    kept = torch.as_tensor(np.delete(np.arange(300), partition(300, 5)[2]))
+    assert found["kid"][3] == pytest.approx(kernel_distance(x[kept] + offset, y + offset), rel=1e-6)
+
+
 def test_reference_rows_in_several_chunks_are_as_in_one(monkeypatch):
     x, y, parts = features(40, 6, 0, 0.2), features(50, 6, 1), partition(40, 4)
     whole = pairs.scores(x, pairs.Real(y), parts)
