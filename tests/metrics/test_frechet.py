@@ -93,6 +93,16 @@ def test_kid_without_a_group_is_kid_of_the_others():
         assert found[1 + i] == pytest.approx(pairs.scores(x[kept], real, [slice(0, len(kept))])["kid"][0], rel=1e-4, abs=1e-7)
 
 
+def test_the_corrected_distance_is_that_of_many_images():
+    """Of 400 images of the reference's own distribution FD is all bias; the interval around the corrected one holds zero."""
+    d = 20
+    reference = scores.Reference(torch.randn(20000, d, generator=torch.Generator().manual_seed(1)), 50)
+    found, replicates = scores.score_images(setting(torch.randn(400, d, generator=torch.Generator().manual_seed(0))), reference, METRICS)
+    assert found["fd_corrected"] == intervals.corrected(found | {"replicates": replicates}, "fd")
+    assert abs(found["fd_corrected"]) < found["fd"] / 3 and found["fd_corrected_low"] < 0 < found["fd_corrected_high"]
+    assert found["fd_low"] > 0 and found["fd_high"] - found["fd"] == pytest.approx(found["fd_corrected_high"] - found["fd_corrected"])
+
+
 def kernel_distance(x, y):
     """KID by its definition, in float64."""
     x, y = x.double(), y.double()
@@ -137,7 +147,7 @@ def test_fewer_images_than_dimensions_make_a_row_that_says_so(n):
     reference = scores.Reference(features(100, 30, 1), 50)
     sample = setting(features(n, 30, 0))
     found, replicates, errors = scores.score_setting(sample, sample, reference, {"groups": 4})
-    assert found["count"] == n and "fd, fd_minus_full: " in found["reason"]
+    assert found["count"] == n and "fd, fd_corrected, fd_minus_full: " in found["reason"]
     assert ("fd" in found) == (n > 2) and ("precision" in found) == (n > 4)
     assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
     assert len(replicates) == min(n, 4) and errors["latent_mse"].tolist() == [0] * 8
@@ -153,7 +163,7 @@ def test_constant_features_and_metrics_make_a_row():
     assert (found["inception_score"], found["inception_score_high"]) == pytest.approx((1, 1))
     assert (found["latent_mse"], found["latent_mse_low"]) == (0, 0)
     doubted, constant = found["reason"].split("; ")
-    assert doubted == "fd, fd_minus_full: all images have the same features"
+    assert doubted == "fd, fd_corrected, fd_minus_full: all images have the same features"
     names = "fd, inception_score, inception_score_10, kid, precision, recall"
     assert constant == f"{names}: the same whichever group is left out"
 

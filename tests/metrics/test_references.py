@@ -233,7 +233,7 @@ def test_what_an_extractor_lacks_is_said_and_what_it_has_has_an_interval():
     without, _ = scores.score_images(sample, scores.Reference(features(100, 1), 50), METRICS)
     assert "sfid" not in without and "sfid: the reference has no spatial features" in without["reason"]
     few, _ = scores.score_images({name: x[:5] for name, x in sample.items()}, reference, METRICS)
-    assert "fd, fd_minus_full: 5 images for 6 dimensions" in few["reason"]
+    assert "fd, fd_corrected, fd_minus_full: 5 images for 6 dimensions" in few["reason"]
     assert "sfid: 5 images for 5 dimensions" in few["reason"]
     with pytest.raises(ValueError, match="spatial are not finite"):
         scores.score_images(sample | {"spatial": torch.full((60, 5), torch.nan)}, reference, METRICS)

@@ -18,7 +18,7 @@ class Metric:
     "distribution": (sample, reference, parts) -> {key: [1 + len(parts)]}, of all images and without each of the jackknife's
     groups, `sample` being tensors of features, logits and spatial, `reference` a `scores.Reference`; a key that cannot be had
     is left out. "image": (sample, full) -> {key: [n]}, of latents and images of the same seeds.
-    "difference": (row, full) -> columns, of two rows of scores.json.
+    "row": (row) -> columns, of a row of scores.json with its replicates. "difference": (row, full) -> columns, of two of them.
 
     `title` and `unit` (second line of a heading) are filled in with the table's `fd` (FID-50k, FD), `brief` (without count),
     `extractor`, `count` and `pairs` (count against count)."""
@@ -62,6 +62,14 @@ def minus_full(row, full):
     return {f"fd_minus_full{end}": apart[key] for end, key in zip(ENDS, ("value", "low", "high"), strict=True)}
 
 
+def less_bias(row):
+    """FD around what infinitely many images would have: less the bias that the replicates show, of images enough for that."""
+    if not intervals.comparable(row):
+        return {}
+    value, half = intervals.corrected(row, "fd"), row["fd_high"] - row["fd"]
+    return dict(zip(columns(["fd_corrected"]), (value, value - half, value + half), strict=True))
+
+
 def of_classes(sample, reference, parts):
     """Of all images in one, and the mean over ten consecutive splits, as ADM prints it (50,000 images in splits of 5,000)."""
     from cachebench.metrics import classes
@@ -93,6 +101,7 @@ METRICS = (
         "sfid", "s{brief}", "{extractor}, n = {count}", -1, of_spatial, needs="spatial", digits=4, biased=True, frechet=True,
         optional=True, without="the reference has no spatial features",
     ),
+    Metric("fd_corrected", "{brief} corrected", "{extractor}, bias taken off", -1, less_bias, "row", of="fd", digits=4),
     Metric("fd_minus_full", "{brief} − full", "95 % interval", -1, minus_full, "difference", of="fd", interval="bounds"),
     Metric(
         "inception_score", "IS", "{extractor}", 1, of_classes, needs="logits", digits=4, biased=True, under="FD",

@@ -55,6 +55,8 @@ def score_images(sample, reference, metrics, blocks=1):
     out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real)}
     out |= {"dimensions": parts[0]["features"].shape[1]} | values
     out |= jackknife(replicates, values, blocks)
+    for m in catalog.of_kind("row").values():
+        out |= m.compute(out | {"replicates": replicates})
     reasons += missing(chunks, found[0])
     if constant := [name for name in values if len({replicate[name] for replicate in replicates}) == 1]:
         reasons.append(f"{', '.join(constant)}: the same whichever group is left out")

@@ -192,8 +192,8 @@ def marks(rows, column):
 
 def is_first(row, key):
     """Whether no other method of the row's budget is better in a metric beyond doubt."""
-    difference = catalog.of_kind("difference").get(key)
-    return (difference.of if difference else key) in row.first_in.split()
+    views = {m.key: m.of for m in catalog.METRICS if m.of}
+    return views.get(key, key) in row.first_in.split()
 
 
 def ranks(row):
