@@ -24,7 +24,7 @@ def norms(sample, reference, parts):
     return {"feature_norm": np.array([np.delete(lengths, part).mean() for part in (slice(0, 0), *parts)])}
 
 
-def worst(sample, full):
+def worst(sample, full, config):
     return {"worst_pixel": (sample["images"].double() - full["images"].double()).abs().flatten(1).amax(1).numpy()}
 
 

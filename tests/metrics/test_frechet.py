@@ -8,7 +8,8 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from cachebench.metrics import classes, frechet, intervals, pairs, scores
+from cachebench.judge import pairs as compared
+from cachebench.metrics import catalog, classes, frechet, intervals, pairs, scores
 from cachebench.metrics.intervals import partition
 
 METRICS = {"groups": 5}
@@ -97,10 +98,29 @@ def test_the_corrected_distance_is_that_of_many_images():
     """Of 400 images of the reference's own distribution FD is all bias; the interval around the corrected one holds zero."""
     d = 20
     reference = scores.Reference(torch.randn(20000, d, generator=torch.Generator().manual_seed(1)), 50)
-    found, replicates = scores.score_images(setting(torch.randn(400, d, generator=torch.Generator().manual_seed(0))), reference, METRICS)
+    sample = setting(torch.randn(400, d, generator=torch.Generator().manual_seed(0)))
+    found, replicates = scores.score_images(sample, reference, METRICS)
     assert found["fd_corrected"] == intervals.corrected(found | {"replicates": replicates}, "fd")
     assert abs(found["fd_corrected"]) < found["fd"] / 3 and found["fd_corrected_low"] < 0 < found["fd_corrected_high"]
-    assert found["fd_low"] > 0 and found["fd_high"] - found["fd"] == pytest.approx(found["fd_corrected_high"] - found["fd_corrected"])
+    assert found["fd_corrected_high"] - found["fd_corrected"] == pytest.approx(found["fd_high"] - found["fd"])
+    assert found["fd_low"] > 0
+
+
+def test_class_accuracy_is_the_share_of_right_labels_of_all_and_without_each_group():
+    logits = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.nn.functional.one_hot(torch.where(torch.arange(40) % 3 > 0, logits.argmax(1), 0), 5).bool()
+    sample = {"features": features(40, 3, 0), "logits": logits, "labels": labels}
+    reference = scores.Reference(features(40, 3, 1), 40)
+    found, replicates = scores.score_images(sample, reference, METRICS)
+    right = (labels.float().argmax(1) == logits.argmax(1)).numpy()
+    assert found["class_accuracy"] == right.mean() < 1
+    for part, replicate in zip(partition(40, 5), replicates, strict=True):
+        assert replicate["class_accuracy"] == pytest.approx(np.delete(right, part).mean())
+    for other in (sample | {"logits": logits[:, :4]}, {name: sample[name] for name in ("features", "labels")}):
+        found, _ = scores.score_images(other, reference, METRICS)
+        assert "class_accuracy" not in found and "class_accuracy: the extractor does not have the network" in found["reason"]
+    del sample["labels"]
+    assert "class_accuracy" not in scores.score_images(sample, reference, METRICS)[0]["reason"]
 
 
 def kernel_distance(x, y):
@@ -138,21 +158,27 @@ def test_reference_rows_in_several_chunks_are_as_in_one(monkeypatch):
 
 def setting(x, classes=3, paired=8):
     logits = torch.randn(len(x), classes, generator=torch.Generator().manual_seed(5))
-    latents, images = torch.zeros(paired, 1, 2, 2), torch.zeros(paired, 1, 2, 2, dtype=torch.uint8)
+    latents, images = torch.zeros(paired, 1, 2, 2), torch.zeros(paired, 1, 12, 12, dtype=torch.uint8)
     return {"features": x, "logits": logits, "latents": latents, "images": images}
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 12])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 12])
 def test_fewer_images_than_dimensions_make_a_row_that_says_so(n):
     reference = scores.Reference(features(100, 30, 1), 50)
-    sample = setting(features(n, 30, 0))
+    sample = setting(features(n, 30, 0), paired=min(n, 8))
+    sample["labels"] = torch.eye(3)[torch.arange(n) % 3].bool()
     found, replicates, errors = scores.score_setting(sample, sample, reference, {"groups": 4})
     assert found["count"] == n and "fd, fd_corrected, fd_minus_full: " in found["reason"]
-    assert ("fd" in found) == (n > 2) and ("precision" in found) == (n > 4)
+    assert ("fd" in found) == (n > 2) and ("precision" in found) == (n > 5)
     assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
-    assert len(replicates) == min(n, 4) and errors["latent_mse"].tolist() == [0] * 8
-    for name in ("fd", "precision"):
-        assert name in found or name in found["reason"]
+    assert len(replicates) == min(n, 4) and (errors["latent_mse"].tolist() == [0] * min(n, 8) if n > 1 else errors == {})
+    named = ", ".join(part.partition(": ")[0] for part in found["reason"].split("; ")).split(", ")
+    for m in catalog.METRICS:
+        there = [column in found for column in catalog.columns([m.key])]
+        assert all(there) or (not any(there) and (m.key in named or m.optional)), m.key
+    row = found | {"replicates": replicates, "errors": {name: list(of) for name, of in errors.items()}}
+    for name in (*catalog.of_kind("distribution"), *catalog.of_kind("image")):
+        assert bool(compared.having({"method": row}, name)) <= (name in found)
 
 
 def test_constant_features_and_metrics_make_a_row():
@@ -172,7 +198,7 @@ def test_without_the_full_run_there_are_metrics_but_no_paired_ones():
     sample = setting(features(40, 3, 0))
     found, replicates, errors = scores.score_setting(sample, {}, scores.Reference(features(40, 3, 1), 40), METRICS)
     assert np.isfinite(found["fd"]) and len(replicates) == 5 and errors == {} and "latent_mse" not in found
-    assert found["reason"] == "latent_mse, psnr_db, fd_minus_full: the full run did not finish"
+    assert found["reason"] == "latent_mse, psnr_db, ssim, fd_minus_full: the full run did not finish"
 
 
 def test_no_difference_is_claimed_of_fewer_images_than_the_correction_needs():

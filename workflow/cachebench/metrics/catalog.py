@@ -16,12 +16,12 @@ class Metric:
     """`kind` is what `compute` is called on and gives; a function may give several metrics, and runs once for all of them:
 
     "distribution": (sample, reference, parts) -> {key: [1 + len(parts)]}, of all images and without each of the jackknife's
-    groups, `sample` being tensors of features, logits and spatial, `reference` a `scores.Reference`; a key that cannot be had
-    is left out. "image": (sample, full) -> {key: [n]}, of latents and images of the same seeds.
-    "row": (row) -> columns, of a row of scores.json with its replicates. "difference": (row, full) -> columns, of two of them.
+    groups, `sample` being tensors of scores.SAMPLED, `reference` a `scores.Reference`; a key that cannot be had
+    is left out. "image": (sample, full, config) -> {key: [n]}, of latents and images of the same seeds, config being that of
+    metrics. "row": (row) -> columns, of a row of scores.json with its replicates. "difference": (row, full) -> columns, of two.
 
     `title` and `unit` (second line of a heading) are filled in with the table's `fd` (FID-50k, FD), `brief` (without count),
-    `extractor`, `count` and `pairs` (count against count)."""
+    `extractor`, `count`, `pairs` (count against count) and `lpips` (its network)."""
 
     key: str
     title: str
@@ -78,6 +78,16 @@ def of_classes(sample, reference, parts):
     return {"inception_score": classes.score(logits, parts), "inception_score_10": classes.split_score(logits, parts)}
 
 
+def of_labels(sample, reference, parts):
+    """Where the extractor has the classes of the network: of Inception's 1008 it is not known which are ImageNet's."""
+    from cachebench.metrics import classes
+
+    logits, labels = sample.get("logits"), sample["labels"]
+    if logits is None or logits.shape[1] != labels.shape[1]:
+        return {}
+    return {"class_accuracy": classes.accuracy(logits, labels, parts)}
+
+
 def of_pairs(sample, reference, parts):
     """Against the reference's subset (ADM's form: 10,000)."""
     from cachebench.metrics import pairs
@@ -108,12 +118,24 @@ METRICS = (
         without="the extractor has no classes",
     ),
     Metric("inception_score_10", "IS", "{extractor}, ten splits", 1, of_classes, needs="logits", digits=4, under="FID"),
+    Metric(
+        "class_accuracy", "Class accuracy", "{extractor}", 1, of_labels, needs="labels", optional=True,
+        without="the extractor does not have the network's classes",
+    ),
     Metric("kid", "KID", "× 1000", -1, of_pairs, scale=1000),
     Metric("precision", "Precision", "{pairs}", 1, of_pairs),
     Metric("recall", "Recall", "{pairs}", 1, of_pairs),
     Metric("precision_all", "Precision", "against all", 1, of_all_pairs, optional=True),
     Metric("recall_all", "Recall", "against all", 1, of_all_pairs, optional=True),
     Metric("psnr_db", "PSNR", "dB, to full", 1, errors.to_full, "image"),
+    Metric(
+        "ssim", "SSIM", "to full", 1, errors.similarity, "image",
+        without=f"the images have fewer than {errors.WINDOW} pixels a side",
+    ),
+    Metric(
+        "lpips", "LPIPS", f"{{lpips}}, to full, enlarged to {errors.LEAST} if smaller", -1, errors.perceptual, "image",
+        optional=True,
+    ),
     Metric("latent_mse", "Latent MSE", "to full", -1, errors.to_full, "image"),
 )  # fmt: skip
 

@@ -25,7 +25,7 @@ class Real:
         self.mean = features.double().mean(0)
         self.centred = Centred(features, self.mean)
         sums, near, _ = within(self.centred, partition(len(features), -(-len(features) // CHUNK)))
-        self.radii, self.kernel_sum = near[:, K - 1], float(sums.sum())
+        self.radii, self.kernel_sum = near[:, K - 1], sums.sum()
 
     def __len__(self):
         return len(self.radii)

@@ -97,6 +97,8 @@ def _check_weights(config):
     coders = {f"{where}.autoencoder": e["autoencoder"] for where, e in entries.items() if "autoencoder" in e}
     for where, entry in (entries | coders).items():
         _check_given(f"{where}.weights", entry)
+    if "lpips" in config["metrics"]:
+        check_file("metrics.lpips.weights", config["metrics"]["lpips"]["weights"], config["metrics"]["lpips"])
     for i, entry in enumerate(config["files"]):
         check_file(f"files.{i}", entry["path"], entry)
     to_encode = "images" in config["data"]  # by the rule `encode`; without the images, rows that need them say so
