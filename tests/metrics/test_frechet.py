@@ -205,4 +205,6 @@ def test_no_difference_is_claimed_of_fewer_images_than_the_correction_needs():
     reference = scores.Reference(features(100, 30, 1), 50)
     few, enough = (scores.score_images(setting(features(n, 30, 0)), reference, METRICS)[0] for n in (44, 45))
     assert not intervals.comparable(few) and "so that most of it is bias" in few["reason"]
-    assert intervals.comparable(enough) and not enough["reason"] and not intervals.comparable({"count": 45})
+    assert intervals.comparable(enough) and not intervals.comparable({"count": 45})
+    assert enough["reason"] == "fd_corrected: fewer than 3 images a dimension, of which the correction does not hold"
+    assert not scores.score_images(setting(features(90, 30, 0)), reference, METRICS)[0]["reason"]

@@ -12,10 +12,10 @@ from cachebench.setup import config, sources
 def test_interval_of_a_paired_frechet_difference_covers_the_truth(d, spread, n, groups):
     """With 80 trials, 95 % shows as 86 % or more but once in a thousand times. And it is no wider than that takes: the errors
     are what the intervals say, neither half nor twice."""
-    fd, corrected = simulation.coverage(simulation.gaussians(d, spread), n, groups, trials=80, seed=1)
-    assert fd["far_truth"] == pytest.approx(d * ((1 + spread**2) ** 0.5 - 1) ** 2, rel=0.02)
-    assert min(fd["covered"], fd["equal_covered"], fd["far_covered"], corrected["covered"]) >= 0.86
-    assert 0.7 < fd["far_errors"] < 1.35
+    fd, *corrected = simulation.coverage(simulation.gaussians(d, spread), n, groups, trials=80, seed=1)
+    assert fd["far_truth"] == pytest.approx(d * ((1 + spread**2) ** 0.5 - 1) ** 2)
+    assert min(fd["covered"], fd["equal_covered"], fd["far_covered"], *(row["covered"] for row in corrected)) >= 0.86
+    assert 0.7 < fd["far_errors"] < 1.35 and len(corrected) == (n > 3 * d)
 
 
 def test_the_bias_of_a_difference_is_taken_off():
@@ -30,7 +30,7 @@ def test_every_metrics_interval_covers_and_few_verdicts_are_false():
     """On the demo's features at its number of images; limits are those that chance passes once in a thousand times."""
     trials, cfg = 150, config.load(atomic.ROOT / "config/config.yaml")
     features = atomic.read_tensors(atomic.ROOT / sources.reference_file(cfg))[0]["features"].float()
-    population = simulation.resampled(features, extractors.load(cfg["extractor"]).head, 0.3)
+    population = simulation.resampled(features, extractors.load(cfg["extractor"]).head, 0.15)
     least, most = stats.binom.ppf(0.001, trials, 0.95) / trials, stats.binom.ppf(0.999, trials, 0.05) / trials
     found = {row["metric"]: row for row in simulation.coverage(population, 250, 20, trials, seed=0)}
     assert {*found} == {*population.keys, "fd_corrected"}

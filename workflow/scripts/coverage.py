@@ -18,7 +18,7 @@ GAUSSIANS = (  # dimensions, spread, samples, groups
     (128, 0.5, 60, 20),  # too few images: what is not claimed
 )
 REAL = ((250, 20), (500, 25))  # samples, groups
-SPREAD = 0.3
+SPREAD = 0.15
 
 args = arguments(__doc__, "trials", "out", "seed?")
 

@@ -64,7 +64,7 @@ def minus_full(row, full):
 
 def less_bias(row):
     """FD around what infinitely many images would have: less the bias that the replicates show, of images enough for that."""
-    if not intervals.comparable(row):
+    if "fd" not in row or not intervals.enough(row["count"], row["dimensions"], intervals.LEAST_ALONE):
         return {}
     value, half = intervals.corrected(row, "fd"), row["fd_high"] - row["fd"]
     return dict(zip(columns(["fd_corrected"]), (value, value - half, value + half), strict=True))
@@ -111,7 +111,10 @@ METRICS = (
         "sfid", "s{brief}", "{extractor}, n = {count}", -1, of_spatial, needs="spatial", digits=4, biased=True, frechet=True,
         optional=True, without="the reference has no spatial features",
     ),
-    Metric("fd_corrected", "{brief} corrected", "{extractor}, bias taken off", -1, less_bias, "row", of="fd", digits=4),
+    Metric(
+        "fd_corrected", "{brief} corrected", "{extractor}, bias taken off", -1, less_bias, "row", of="fd", digits=4,
+        without=f"fewer than {intervals.LEAST_ALONE} images a dimension, of which the correction does not hold",
+    ),
     Metric("fd_minus_full", "{brief} − full", "95 % interval", -1, minus_full, "difference", of="fd", interval="bounds"),
     Metric(
         "inception_score", "IS", "{extractor}", 1, of_classes, needs="logits", digits=4, biased=True, under="FD",

@@ -3,7 +3,9 @@
 import numpy as np
 from scipy import stats
 
-LEAST = 1.5  # images a dimension from which the correction of a Frechet distance holds (docs/statistics.md has more)
+# Images a dimension from which the correction of a Frechet distance holds (docs/statistics.md has more): that of a difference,
+# most of whose higher orders cancel, and that of a distance alone.
+LEAST, LEAST_ALONE = 1.5, 3
 
 ORDERS = ("content", "given")  # of anybody's images: by a hash of their pixels, or as they come
 
@@ -37,9 +39,9 @@ def jackknife(replicates, values, blocks=1):
     return out
 
 
-def enough(count, dimensions):
+def enough(count, dimensions, least=LEAST):
     """Whether so many images are enough for differences of a Frechet distance in so many dimensions to be claimed."""
-    return count >= LEAST * dimensions
+    return count >= least * dimensions
 
 
 def comparable(row):

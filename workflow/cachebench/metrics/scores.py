@@ -60,6 +60,8 @@ def score_images(sample, reference, metrics, blocks=1):
     for m in catalog.of_kind("row").values():
         out |= m.compute(out | {"replicates": replicates})
     reasons += missing(chunks, found[0])
+    views = [m for m in catalog.of_kind("row").values() if m.key not in out and enough(count, out["dimensions"])]
+    reasons += [f"{m.key}: {m.without}" for m in views]  # of fewer images `missing` has said more
     if constant := [name for name in values if len({replicate[name] for replicate in replicates}) == 1]:
         reasons.append(f"{', '.join(constant)}: the same whichever group is left out")
     out["reason"] = joined(*reasons)

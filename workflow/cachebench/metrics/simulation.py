@@ -3,8 +3,8 @@
 A population draws three methods from the same seeds: `near`, `equal`, which are other samples of the same distribution, and
 `far`, of a wider one. The interval of a value should hold its mean over all sets of n samples; that of the corrected FD, the FD
 of very many. The interval of a difference to `near` should hold the true one, which is none for `equal`: a verdict on it is
-false, and so is one on `far` that has the wrong sign. Truths that have no closed form are those of MANY samples where the
-metric is biased, and else the mean over the trials."""
+false, and so is one on `far` that has the wrong sign. The true FD is that of the distributions' moments. Truths without a
+closed form are those of MANY samples where the metric is biased, and else the mean over the trials."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,12 +25,28 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Population:
-    """`draw(n, rng)` gives {near, equal, far: sample of n}, whose metrics `keys` are measured against `reference`."""
+    """`draw(n, rng)` gives {near, equal, far: sample of n}, whose metrics `keys` are measured against `reference`; `moments`
+    are the Gaussians that near and far have the moments of."""
 
     name: str
     reference: Reference
     draw: Callable
+    moments: dict
     keys: tuple
+
+    def truths(self, rng, biased):
+        """{near, far: {key: value of infinitely many samples}} of the metrics that are biased."""
+        others = [key for key in biased if key != "fd"]
+        many = {name: scored(x, self, 2, others) for name, x in self.draw(MANY, rng).items()} if others else {}
+        found = {name: {key: corrected(many[name], key) for key in others} for name in self.moments}
+        return {name: of | {"fd": between(self.moments[name], self.reference.gaussian)} for name, of in found.items()}
+
+
+def between(gaussian, reference):
+    """The Frechet distance of two Gaussians."""
+    apart = gaussian.mean - reference.mean
+    values = np.linalg.eigvalsh(reference.root @ gaussian.covariance @ reference.root)
+    return apart @ apart + np.trace(gaussian.covariance + reference.covariance) - 2 * np.sqrt(values.clip(0)).sum()
 
 
 def gaussians(d, spread):
@@ -44,14 +60,16 @@ def gaussians(d, spread):
         return {name: {"features": x + SHIFT} for name, x in features.items()}
 
     reference = Reference(torch.zeros(1, d), 1, frechet.Gaussian(np.zeros(d), np.eye(d)))
-    return Population(f"Gaussians, spread {spread:g}", reference, draw, ("fd",))
+    variances = {"near": 1, "far": 1 + spread**2}
+    moments = {name: frechet.Gaussian(np.full(d, SHIFT), value * np.eye(d)) for name, value in variances.items()}
+    return Population(f"Gaussians, spread {spread:g}", reference, draw, moments, ("fd",))
 
 
 def resampled(features, head, spread, subset=2000):
     """Every second one of real features [m, d] is the reference. Of the others samples are drawn with replacement, with noise:
     for near and equal of NOISE deviations, half of its variance in common, for far of `spread` more. `head` gives logits."""
     real, pool = features[::2], features[1::2].numpy()
-    deviations = pool.std(axis=0)
+    deviations, mean, covariance = pool.std(axis=0), pool.mean(axis=0), np.cov(pool, rowvar=False, ddof=0)
 
     def draw(n, rng):
         base, noise = pool[rng.integers(len(pool), size=n)], deviations * rng.normal(size=(3, n, pool.shape[1]))
@@ -61,8 +79,10 @@ def resampled(features, head, spread, subset=2000):
         with torch.inference_mode():
             return {name: {"features": x, "logits": head(x)} for name, x in found.items()}
 
+    noises = {"near": NOISE**2, "far": NOISE**2 + spread**2}
+    moments = {name: frechet.Gaussian(mean, covariance + v * np.diag(deviations**2)) for name, v in noises.items()}
     keys = ("fd", "inception_score", "kid", "precision", "recall")
-    return Population(f"real features, spread {spread:g}", Reference(real, subset), draw, keys)
+    return Population(f"real features, spread {spread:g}", Reference(real, subset), draw, moments, keys)
 
 
 def scored(sample, population, groups, keys):
@@ -84,18 +104,17 @@ def coverage(population, n, groups, trials, seed):
     truth by, in its own standard errors: 1 if these are right."""
     rng = np.random.default_rng([seed, n, groups])
     biased = [key for key in population.keys if catalog.metric(key).biased]
-    many = {name: scored(x, population, groups, biased) for name, x in population.draw(MANY, rng).items()}
-    found, rows = [], []
+    truths, found, rows = population.truths(rng, biased), [], []
     for _ in range(trials):
         drawn = population.draw(n, rng)
         found.append({name: scored(x, population, groups, population.keys) for name, x in drawn.items()})
     for key in population.keys:
         rows.append({"metric": key, "covered": held([draw["near"] for draw in found], key)})
         for name in ("equal", "far"):
-            rows[-1] |= compared(found, many, name, catalog.metric(key), groups)
-    views = [key for key in catalog.of_kind("row") if key in found[0]["near"]]
-    rows += [{"metric": key, "covered": held([draw["near"] for draw in found], key, many["near"][key])} for key in views]
-    about = {"population": population.name, "n": n, "dimensions": many["near"]["dimensions"]}
+            rows[-1] |= compared(found, truths, name, catalog.metric(key), groups)
+    views = [m for m in catalog.of_kind("row").values() if m.key in found[0]["near"]]
+    rows += [{"metric": m.key, "covered": held([draw["near"] for draw in found], m.key, truths["near"][m.of])} for m in views]
+    about = {"population": population.name, "n": n, "dimensions": found[0]["near"]["dimensions"]}
     return [about | {"groups": groups, "trials": trials} | row for row in rows]
 
 
@@ -105,14 +124,14 @@ def held(rows, key, truth=None):
     return float(np.mean([row[f"{key}_low"] <= truth <= row[f"{key}_high"] for row in rows]))
 
 
-def compared(found, many, name, metric, groups):
+def compared(found, truths, name, metric, groups):
     """The columns of a method's differences to `near`."""
     gaps = [difference(draw[name], draw["near"], metric) for draw in found]
     values, low, high, p = (np.array([gap[end] for gap in gaps]) for end in ("value", "low", "high", "p"))
     if name == "equal":
         truth = 0.0
     elif metric.biased:
-        truth = corrected(many[name], metric.key) - corrected(many["near"], metric.key)
+        truth = truths[name][metric.key] - truths["near"][metric.key]
     else:
         truth = values.mean()
     claimed, wrong = p < LEVEL, np.sign(values) != np.sign(truth)
