@@ -131,12 +131,11 @@ def coverage():
     path, frame = measurements("covered")[-1]
     shown = ["covered", "equal_covered", "equal_false", "far_covered", "far_false", "far_found"]
     head = ["Metric", "Value", "No difference", "False verdicts", "A difference", "False verdicts", "Found"]
-    out = [f"Shares of {frame.trials.iloc[0]} trials, in % ([file]({link(path)}))."]
+    out = [f"Shares of {frame.trials.iloc[0]} trials, in % ([file]({link(path)})).", ""]
     for case, rows in frame.groupby(["population", "n", "dimensions", "groups"], sort=False):
         name, n, d, groups = case
-        out += ["", f"#### {n} images in {d} dimensions, {groups} groups: {name}", ""]
         lines = [[f"`{row.metric}`", *(tables.number(100 * row[key], 0) for key in shown)] for _, row in rows.iterrows()]
-        out.append(md.table(head, lines))
+        out += [f"#### {n} images in {d} dimensions, {groups} groups: {name}", "", md.table(head, lines)]
     return "\n".join(out)
 
 

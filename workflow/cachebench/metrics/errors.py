@@ -7,7 +7,7 @@ import numpy as np
 PSNR_CEILING = 100.0  # dB, for identical images
 WINDOW = 11  # pixels of a side of SSIM's Gaussian window
 LEAST = 64  # pixels of a side that LPIPS sees at least: its networks halve a picture several times
-BATCH = 50  # pairs of pictures that LPIPS sees at once
+BATCH = 10  # pairs of pictures that LPIPS sees at once: VGG keeps 17 MB of one of 256 pixels, several times
 
 
 def to_full(sample, full, config):
