@@ -13,7 +13,7 @@ from _cli import arguments
 from bench import against
 from cachebench.engine import device, doors, trajectory
 from cachebench.files import atomic
-from cachebench.metrics import extractors, intervals, references, scores
+from cachebench.metrics import catalog, extractors, intervals, references, scores
 from cachebench.plugin.loader import reason
 from cachebench.plugin.method import Method
 from cachebench.run import opening, sample
@@ -156,7 +156,7 @@ class Targets:
         ratio = pair[0]["ms_per_image"] / pair[1]["ms_per_image"]
         yield row("bfloat16", *measures[0], ratio, **common(pair[1]))
         scored = [score(self.trained, precision, self.images) for precision in ("bfloat16", "float32")]
-        change = intervals.difference(*scored, "fd")
+        change = intervals.difference(*scored, catalog.metric("fd"))
         outside = max(change["low"], -change["high"], 0.0)  # how far zero lies outside the interval
         said = f"{change['value']:.3g} [{change['low']:.3g}, {change['high']:.3g}] at {self.images} images."
         yield row("bfloat16", *measures[1], outside, said, run=TRAINED)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from cachebench.files import atomic
 from cachebench.judge import equivalents, pairs
+from cachebench.metrics import catalog
 from cachebench.metrics.intervals import difference
 from cachebench.report import tables
 from report.test_tables import missing, row
@@ -69,7 +70,7 @@ def test_the_p_of_a_difference_is_that_of_the_paired_t_test_when_fd_is_a_mean():
         {"fd": v.mean(), "seed_blocks": 1, "replicates": [{"fd": np.delete(v, i).mean()} for i in range(GROUPS)]}
         for v in (x, y)
     ]
-    found, expected = difference(*as_scores, "fd"), stats.ttest_rel(x, y)
+    found, expected = difference(*as_scores, catalog.metric("fd")), stats.ttest_rel(x, y)
     assert found["p"] == pytest.approx(expected.pvalue)
     low, high = expected.confidence_interval()
     assert (found["low"], found["high"]) == pytest.approx((low, high))

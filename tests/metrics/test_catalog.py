@@ -15,7 +15,7 @@ from cachebench.metrics.catalog import Metric
 from cachebench.report import diff, tables, typeset
 from report.test_tables import row
 
-CONFIG = {"groups": 10, "infinity": False}
+CONFIG = {"groups": 10}
 SCALES = {"full": 1.0, "fewer_steps": 1.4, "l2c": 1.2}  # of a method's features and errors
 
 
@@ -24,7 +24,7 @@ def norms(sample, reference, parts):
     return {"feature_norm": np.array([np.delete(lengths, part).mean() for part in (slice(0, 0), *parts)])}
 
 
-def worst(sample, full):
+def worst(sample, full, config):
     return {"worst_pixel": (sample["images"].double() - full["images"].double()).abs().flatten(1).amax(1).numpy()}
 
 

@@ -8,10 +8,11 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from cachebench.metrics import classes, frechet, infinity, intervals, pairs, scores
+from cachebench.judge import pairs as compared
+from cachebench.metrics import catalog, classes, frechet, intervals, pairs, scores
 from cachebench.metrics.intervals import partition
 
-METRICS = {"groups": 5, "infinity": False}
+METRICS = {"groups": 5}
 
 
 def features(n, d, seed, shift=0.0, scale=1.0):
@@ -93,6 +94,59 @@ def test_kid_without_a_group_is_kid_of_the_others():
         assert found[1 + i] == pytest.approx(pairs.scores(x[kept], real, [slice(0, len(kept))])["kid"][0], rel=1e-4, abs=1e-7)
 
 
+def test_the_corrected_distance_is_that_of_many_images():
+    """Of 400 images of the reference's own distribution FD is all bias; the interval around the corrected one holds zero."""
+    d = 20
+    reference = scores.Reference(torch.randn(20000, d, generator=torch.Generator().manual_seed(1)), 50)
+    sample = setting(torch.randn(400, d, generator=torch.Generator().manual_seed(0)))
+    found, replicates = scores.score_images(sample, reference, METRICS)
+    assert found["fd_corrected"] == intervals.corrected(found | {"replicates": replicates}, "fd")
+    assert abs(found["fd_corrected"]) < found["fd"] / 3 and found["fd_corrected_low"] < 0 < found["fd_corrected_high"]
+    assert found["fd_corrected_high"] - found["fd_corrected"] == pytest.approx(found["fd_high"] - found["fd"])
+    assert found["fd_low"] > 0
+
+
+def test_class_accuracy_is_the_share_of_right_labels_of_all_and_without_each_group():
+    logits = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.nn.functional.one_hot(torch.where(torch.arange(40) % 3 > 0, logits.argmax(1), 0), 5).bool()
+    sample = {"features": features(40, 3, 0), "logits": logits, "labels": labels}
+    reference = scores.Reference(features(40, 3, 1), 40)
+    found, replicates = scores.score_images(sample, reference, METRICS)
+    right = (labels.float().argmax(1) == logits.argmax(1)).numpy()
+    assert found["class_accuracy"] == right.mean() < 1
+    for part, replicate in zip(partition(40, 5), replicates, strict=True):
+        assert replicate["class_accuracy"] == pytest.approx(np.delete(right, part).mean())
+    for other in (sample | {"logits": logits[:, :4]}, {name: sample[name] for name in ("features", "labels")}):
+        found, _ = scores.score_images(other, reference, METRICS)
+        assert "class_accuracy" not in found and "class_accuracy: the extractor does not have the network" in found["reason"]
+    del sample["labels"]
+    assert "class_accuracy" not in scores.score_images(sample, reference, METRICS)[0]["reason"]
+
+
+def kernel_distance(x, y):
+    """KID by its definition, in float64."""
+    x, y = x.double(), y.double()
+
+    def kernel(a, b):
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    own = [(kernel(a, a).sum() - kernel(a, a).diagonal().sum()) / (len(a) * (len(a) - 1)) for a in (x, y)]
+    return float(sum(own) - 2 * kernel(x, y).mean())
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0, -1000.0])
+def test_an_offset_of_all_features_costs_no_digits(offset):
+    """Features are whole multiples of 1/1024, so that float32 holds them with the offset exactly."""
+    x, y = ((1024 * features(n, 64, seed, scale=0.5)).round() / 1024 for n, seed in ((300, 0), (400, 1)))
+    found, plain = (pairs.scores(a, pairs.Real(b), partition(300, 5)) for a, b in ((x + offset, y + offset), (x, y)))
+    assert torch.equal(x + offset - offset, x)
+    for name in ("precision", "recall"):
+        assert found[name] == pytest.approx(plain[name], abs=1e-6), name
+    assert found["kid"][0] == pytest.approx(kernel_distance(x + offset, y + offset), rel=1e-6)
+    kept = torch.as_tensor(np.delete(np.arange(300), partition(300, 5)[2]))
+    assert found["kid"][3] == pytest.approx(kernel_distance(x[kept] + offset, y + offset), rel=1e-6)
+
+
 def test_reference_rows_in_several_chunks_are_as_in_one(monkeypatch):
     x, y, parts = features(40, 6, 0, 0.2), features(50, 6, 1), partition(40, 4)
     whole = pairs.scores(x, pairs.Real(y), parts)
@@ -104,32 +158,38 @@ def test_reference_rows_in_several_chunks_are_as_in_one(monkeypatch):
 
 def setting(x, classes=3, paired=8):
     logits = torch.randn(len(x), classes, generator=torch.Generator().manual_seed(5))
-    latents, images = torch.zeros(paired, 1, 2, 2), torch.zeros(paired, 1, 2, 2, dtype=torch.uint8)
+    latents, images = torch.zeros(paired, 1, 2, 2), torch.zeros(paired, 1, 12, 12, dtype=torch.uint8)
     return {"features": x, "logits": logits, "latents": latents, "images": images}
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 12])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 12])
 def test_fewer_images_than_dimensions_make_a_row_that_says_so(n):
     reference = scores.Reference(features(100, 30, 1), 50)
-    sample = setting(features(n, 30, 0))
-    found, replicates, errors = scores.score_setting(sample, sample, reference, {"groups": 4, "infinity": False})
-    assert found["count"] == n and "fd, fd_minus_full, fd_infinity: " in found["reason"]
-    assert ("fd" in found) == (n > 2) and ("precision" in found) == (n > 4)
+    sample = setting(features(n, 30, 0), paired=min(n, 8))
+    sample["labels"] = torch.eye(3)[torch.arange(n) % 3].bool()
+    found, replicates, errors = scores.score_setting(sample, sample, reference, {"groups": 4})
+    assert found["count"] == n and "fd, fd_corrected, fd_minus_full: " in found["reason"]
+    assert ("fd" in found) == (n > 2) and ("precision" in found) == (n > 5)
     assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
-    assert len(replicates) == min(n, 4) and errors["latent_mse"].tolist() == [0] * 8
-    for name in ("fd", "precision"):
-        assert name in found or name in found["reason"]
+    assert len(replicates) == min(n, 4) and (errors["latent_mse"].tolist() == [0] * min(n, 8) if n > 1 else errors == {})
+    named = ", ".join(part.partition(": ")[0] for part in found["reason"].split("; ")).split(", ")
+    for m in catalog.METRICS:
+        there = [column in found for column in catalog.columns([m.key])]
+        assert all(there) or (not any(there) and (m.key in named or m.optional)), m.key
+    row = found | {"replicates": replicates, "errors": {name: list(of) for name, of in errors.items()}}
+    for name in (*catalog.of_kind("distribution"), *catalog.of_kind("image")):
+        assert bool(compared.having({"method": row}, name)) <= (name in found)
 
 
 def test_constant_features_and_metrics_make_a_row():
     reference = scores.Reference(torch.ones(40, 3), 40)
     sample = setting(torch.ones(20, 3)) | {"logits": torch.zeros(20, 3)}
-    found, _, _ = scores.score_setting(sample, sample, reference, {"groups": 5, "infinity": False})
+    found, _, _ = scores.score_setting(sample, sample, reference, {"groups": 5})
     assert (found["fd"], found["fd_low"], found["fd_high"]) == pytest.approx((0, 0, 0), abs=1e-12)
     assert (found["inception_score"], found["inception_score_high"]) == pytest.approx((1, 1))
     assert (found["latent_mse"], found["latent_mse_low"]) == (0, 0)
     doubted, constant = found["reason"].split("; ")
-    assert doubted == "fd, fd_minus_full, fd_infinity: all images have the same features"
+    assert doubted == "fd, fd_corrected, fd_minus_full: all images have the same features"
     names = "fd, inception_score, inception_score_10, kid, precision, recall"
     assert constant == f"{names}: the same whichever group is left out"
 
@@ -138,31 +198,13 @@ def test_without_the_full_run_there_are_metrics_but_no_paired_ones():
     sample = setting(features(40, 3, 0))
     found, replicates, errors = scores.score_setting(sample, {}, scores.Reference(features(40, 3, 1), 40), METRICS)
     assert np.isfinite(found["fd"]) and len(replicates) == 5 and errors == {} and "latent_mse" not in found
-    assert found["reason"] == "latent_mse, psnr_db, fd_minus_full: the full run did not finish"
+    assert found["reason"] == "latent_mse, psnr_db, ssim, fd_minus_full: the full run did not finish"
 
 
 def test_no_difference_is_claimed_of_fewer_images_than_the_correction_needs():
     reference = scores.Reference(features(100, 30, 1), 50)
     few, enough = (scores.score_images(setting(features(n, 30, 0)), reference, METRICS)[0] for n in (44, 45))
     assert not intervals.comparable(few) and "so that most of it is bias" in few["reason"]
-    assert intervals.comparable(enough) and not enough["reason"] and not intervals.comparable({"count": 45})
-
-
-def test_infinity_finds_the_distance_that_a_small_count_hides():
-    """FD of 400 images of the reference's own distribution is all bias; the extrapolation comes much nearer to 0."""
-    d = 20
-    reference = frechet.Gaussian(np.zeros(d), np.eye(d))
-    x = np.random.default_rng(0).normal(size=(400, d))
-    found = infinity.columns([x], reference, half=0.1)
-    fd, fit = frechet.distances(x, reference)[0], found["infinity_fit"]
-    assert fit["fd"][-1] == pytest.approx(fd) and fit["count"][-1] == 400 and fit["count"][0] == 40 and len(fit["count"]) == 15
-    assert abs(found["fd_infinity"]) < fd / 3
-    assert found["fd_infinity_high"] - found["fd_infinity"] >= 0.1
-    assert found == infinity.columns([x], reference, half=0.1)
-    two = infinity.columns([x, x], reference, half=0.1)
-    assert two["fd_infinity"] == pytest.approx(found["fd_infinity"])
-
-
-def test_infinity_starts_at_twice_the_dimensions_where_it_can():
-    assert infinity.sizes(1000, 64)[0] == 128 and infinity.sizes(1000, 10)[0] == 100
-    assert infinity.sizes(100, 64)[[0, -1]].tolist() == [50, 100] and infinity.sizes(3, 64)[[0, -1]].tolist() == [2, 3]
+    assert intervals.comparable(enough) and not intervals.comparable({"count": 45})
+    assert enough["reason"] == "fd_corrected: fewer than 3 images a dimension, of which the correction does not hold"
+    assert not scores.score_images(setting(features(90, 30, 0)), reference, METRICS)[0]["reason"]

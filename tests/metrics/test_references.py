@@ -16,7 +16,7 @@ from cachebench.metrics.intervals import partition
 from cachebench.report import tables
 from cachebench.setup import check, config, sources
 
-METRICS = {"reference_subset": 10, "all_pairs": False, "groups": 4, "infinity": False}
+METRICS = {"reference_subset": 10, "all_pairs": False, "groups": 4}
 SMOKE = atomic.ROOT / "config/smoke.yaml"
 
 
@@ -57,8 +57,9 @@ def test_a_batch_of_adm_is_read_as_it_is(tmp_path):
         theirs = {"mu": given[mean], "sigma": given[mean.replace("mu", "sigma")]}
         distance = fid_statistics_to_metric(ours, theirs, verbose=False)["frechet_inception_distance"]
         assert found[name][0] == pytest.approx(distance, rel=1e-6), name
-    assert len(reference.real.features) == 10
-    assert torch.equal(reference.real.features[1], tensors["features"][4].float())
+    assert len(reference.real) == 10
+    kept = reference.real.centred.rows[1] + reference.real.mean
+    assert kept.numpy() == pytest.approx(tensors["features"][4].numpy(), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_what_an_extractor_lacks_is_said_and_what_it_has_has_an_interval():
     without, _ = scores.score_images(sample, scores.Reference(features(100, 1), 50), METRICS)
     assert "sfid" not in without and "sfid: the reference has no spatial features" in without["reason"]
     few, _ = scores.score_images({name: x[:5] for name, x in sample.items()}, reference, METRICS)
-    assert "fd, fd_minus_full, fd_infinity: 5 images for 6 dimensions" in few["reason"]
+    assert "fd, fd_corrected, fd_minus_full: 5 images for 6 dimensions" in few["reason"]
     assert "sfid: 5 images for 5 dimensions" in few["reason"]
     with pytest.raises(ValueError, match="spatial are not finite"):
         scores.score_images(sample | {"spatial": torch.full((60, 5), torch.nan)}, reference, METRICS)

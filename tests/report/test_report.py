@@ -167,19 +167,6 @@ def test_differences_are_drawn_in_order_with_intervals_ranks_and_open_ties(frame
     assert [t.get_text() for t in axis.texts] == ["1–2", "1–2", "3", "rank"]
 
 
-def test_the_fit_to_infinity_is_drawn_as_it_was_computed(files):
-    fit = {"count": [10, 20, 50], "fd": [3.0, 2.0, 1.4], "intercept": 1.0, "slope": 20.0}
-    row = {"infinity_fit": fit, "fd_infinity": 1.0, "fd_infinity_low": 0.7, "fd_infinity_high": 1.3}
-    assert "was not extrapolated" in words(figures.load("infinity").draw(files))
-    atomic.write_json(files.tree.scores("r_1", "full"), {"1.0": row})
-    atomic.write_json(files.tree.scores("r_1", "l2c"), {"0.8": row, "0.5": {"status": "failed"}})
-    figure = figures.load("infinity").draw(files)
-    assert len(figure.axes) == 1 and "budget 0.8" in words(figure) and "L2C" in words(figure) and "FULL" in words(figure)
-    points, line = figure.axes[0].lines[:2]
-    assert points.get_xdata().tolist() == [0.1, 0.05, 0.02] and points.get_ydata().tolist() == fit["fd"]
-    assert line.get_ydata() == pytest.approx([1.0, 3.0])  # at infinitely many images, and at ten
-
-
 @pytest.fixture(scope="module")
 def drawn(frame, tmp_path_factory):
     """{name: (figure, its png, svg and pdf)} of the two figures of the results table, saved below results/figures/r_1."""

@@ -19,7 +19,7 @@ from cachebench.engine.backbones import checkpoints
 from cachebench.files import atomic
 from cachebench.plugin import loader
 from cachebench.plugin.values import meant
-from cachebench.setup import check, config, matrix
+from cachebench.setup import check, config, matrix, sources
 
 SMOKE = (atomic.ROOT / "config/smoke.yaml").read_text()
 
@@ -143,6 +143,16 @@ def test_every_further_row_of_a_method_at_one_budget_has_a_number():
     apart = [two[0], {"budget": 0.5, "random_skip": {"reused": 0.5}}, {"budget": 0.6, "fora": {"interval": 3}}]
     cfg = check.check(smoke(runs={"r": run(settings=apart)}))
     assert matrix.budgets(cfg, "r", "fora") == [0.65, 0.5, 0.6]
+
+
+def test_the_network_of_lpips_is_a_file_that_is_there_or_can_be_fetched(tmp_path):
+    entry = {"net": "alex", "weights": str(tmp_path / "alexnet.pth")}
+    values = smoke(metrics={"lpips": entry})
+    assert refused(deepcopy(values)) == f"metrics.lpips.weights: {entry['weights']}: no such file"
+    values["metrics"]["lpips"] |= {"url": "https://example.org/alexnet.pth"}
+    assert sources.fetchable(check.check(values))[entry["weights"]] == {"url": "https://example.org/alexnet.pth"}
+    assert "metrics.lpips.net: 'resnet' is not one of" in refused(smoke(metrics={"lpips": entry | {"net": "resnet"}}))
+    assert refused(smoke(metrics={"infinity": True})).startswith("unknown key 'metrics.infinity'; ")
 
 
 @pytest.mark.parametrize("seed", ["", "x", "-1", "1.5", "1e3", "0x1", " 1", "1\n", "9" * 30])

@@ -199,6 +199,7 @@ def extractor_of(entry):
 
 
 EXTRACTOR = extractor_of(CONFIG["extractor"])
+LPIPS = CONFIG["metrics"].get("lpips")
 
 
 def identity(*scripts):

@@ -32,6 +32,7 @@ rule score:
         shards=lambda wildcards: shards(wildcards.run, wildcards.method),
         full=lambda wildcards: shards(wildcards.run, "full"),
         reference=ancient(REFERENCE) if REFERENCE == SOURCE else REFERENCE,
+        lpips=lambda wildcards: weights_of(LPIPS) if LPIPS else [],
     output:
         TREE.scores(RUN, METHOD),
     log:
@@ -42,6 +43,7 @@ rule score:
         "../../environment.yml"
     params:
         metrics=canonical(CONFIG["metrics"], CONFIG["samples"]["blocks"], code("score")),
+        lpips=lambda wildcards: sources.digest_of(LPIPS) if LPIPS else "",
         reference=sources.digest_of(sources.reference(CONFIG) | {"weights": SOURCE}) if REFERENCE == SOURCE else SOURCE,
     shell:
         "job score --run {wildcards.run} --reference {input.reference:q} --shards {input.shards:q} "

@@ -126,6 +126,19 @@ def targets():
     return "\n".join(out)
 
 
+def coverage():
+    """What the intervals of every metric cover in the newest simulation, and how many verdicts are false."""
+    path, frame = measurements("covered")[-1]
+    shown = ["covered", "equal_covered", "equal_false", "far_covered", "far_false", "far_found"]
+    head = ["Metric", "Value", "No difference", "False verdicts", "A difference", "False verdicts", "Found"]
+    out = [f"Shares of {frame.trials.iloc[0]} trials, in % ([file]({link(path)})).", ""]
+    for case, rows in frame.groupby(["population", "n", "dimensions", "groups"], sort=False):
+        name, n, d, groups = case
+        lines = [[f"`{row.metric}`", *(tables.number(100 * row[key], 0) for key in shown)] for _, row in rows.iterrows()]
+        out += [f"#### {n} images in {d} dimensions, {groups} groups: {name}", "", md.table(head, lines)]
+    return "\n".join(out)
+
+
 def link(path):
     return f"../{path.relative_to(atomic.ROOT)}"
 
@@ -164,6 +177,7 @@ BLOCKS = {
     "transfer": transferred,
     "speed": speed,
     "targets": targets,
+    "coverage": coverage,
 }
 
 

@@ -8,7 +8,7 @@ from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.plugin.loader import reason
 from cachebench.run import shards
-from cachebench.setup import config, stamps
+from cachebench.setup import config, matrix, stamps
 
 args = arguments(__doc__, "config?", "run", "reference", "shards+", "full+", "out")
 cfg = config.load(args.config)
@@ -27,9 +27,21 @@ def scored(paths):
     from cachebench.metrics import scores
 
     sample, row = shards.join_shards(paths)
+    sample["labels"] = labels(len(sample["features"]))
     values, replicates, errors = scores.score_setting(sample, *given(), cfg["metrics"], cfg["samples"]["blocks"])
     said = "; ".join(filter(None, (row.get("reason"), values["reason"])))
     return row | {"status": "ok"} | values | counted(sample) | {"reason": said, "replicates": replicates, "errors": errors}
+
+
+def labels(count):
+    """The labels of the first samples, one-hot [count, classes]."""
+    from torch.nn.functional import one_hot
+
+    from cachebench.engine import seeds
+
+    about, classes = cfg["samples"], matrix.spec(cfg, args.run).arch.num_classes
+    numbers = range(about["first_seed"], about["first_seed"] + count)
+    return one_hot(seeds.labels(numbers, classes, about["labels"]), classes).bool()
 
 
 def counted(sample):

@@ -2,7 +2,7 @@
 
 A difference is of the same seeds and jackknife groups, so that what two methods share cancels; Holm (1979) holds the chance
 of any false claim in a family at 5 %: a budget's methods against the control, and all pairs of a budget for ranks and ties.
-Distributional metrics are compared less their bias, which differs between methods: the best has the lowest such FD.
+Metrics that are biased are compared less their bias, which differs between methods: the best has the lowest such FD.
 """
 
 import math
@@ -101,7 +101,7 @@ def paired(scores, name):
         values = {m: np.array(s["errors"][name]) for m, s in scores.items()}
         pairs = {(a, b): mean_difference(values[a], values[b]) for a, b in combinations(values, 2)}
     else:
-        pairs = {(a, b): difference(scores[a], scores[b], name) for a, b in combinations(scores, 2)}
+        pairs = {(a, b): difference(scores[a], scores[b], catalog.metric(name)) for a, b in combinations(scores, 2)}
     adjusted = dict(zip(pairs, holm([d["p"] for d in pairs.values()]), strict=True))
     pairs |= {(b, a): mirrored(d) for (a, b), d in pairs.items()}
     return pairs, adjusted | {(b, a): p for (a, b), p in adjusted.items()}

@@ -28,8 +28,8 @@ COSTS = (
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
 COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "images_to_repay_fit", "latency_device")
 COSTS += ("reused_attn", "reused_mlp", "hit_rate", "bit_operations")
-PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "reference_stats", "reference_count", "precision_dtype")
-PROVENANCE += ("batch_size_used", "device", *provenance.COLUMNS)
+PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "lpips_net", "reference_stats", "reference_count")
+PROVENANCE += ("precision_dtype", "batch_size_used", "device", *provenance.COLUMNS)
 
 
 def columns():
@@ -117,6 +117,7 @@ def describe(cfg, run, name):
     about = {"run": run, "method": name} | {key: entry[key] for key in ("backbone", "sampler", "num_steps", "cfg_scale")}
     about |= {"extractor": cfg["extractor"]["name"], "reference_stats": cfg["reference"], "precision_dtype": entry["precision"]}
     about["fd_label"] = sources.fd_label(cfg["extractor"], cfg["samples"]["count"])
+    about["lpips_net"] = cfg["metrics"].get("lpips", {}).get("net")
     try:
         cls = loader.plugin(name)
         printed = cls.printed(matrix.spec(cfg, run))

@@ -6,7 +6,7 @@ import: computations that need it import it when they run."""
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cachebench.metrics import errors, frechet, infinity, intervals
+from cachebench.metrics import errors, frechet, intervals
 
 ENDS = ("", "_low", "_high")  # of a metric's columns: the value and its 95 % interval
 
@@ -16,13 +16,12 @@ class Metric:
     """`kind` is what `compute` is called on and gives; a function may give several metrics, and runs once for all of them:
 
     "distribution": (sample, reference, parts) -> {key: [1 + len(parts)]}, of all images and without each of the jackknife's
-    groups, `sample` being tensors of features, logits and spatial, `reference` a `scores.Reference`; a key that cannot be had
-    is left out. "image": (sample, full) -> {key: [n]}, of latents and images of the same seeds. "limit": (blocks, reference,
-    row, config) -> columns, of lists of such tensors a seed block and the row of scores so far, config being that of metrics.
-    "difference": (row, full) -> columns, of two rows of scores.json.
+    groups, `sample` being tensors of scores.SAMPLED, `reference` a `scores.Reference`; a key that cannot be had
+    is left out. "image": (sample, full, config) -> {key: [n]}, of latents and images of the same seeds, config being that of
+    metrics. "row": (row) -> columns, of a row of scores.json with its replicates. "difference": (row, full) -> columns, of two.
 
     `title` and `unit` (second line of a heading) are filled in with the table's `fd` (FID-50k, FD), `brief` (without count),
-    `extractor`, `count` and `pairs` (count against count)."""
+    `extractor`, `count`, `pairs` (count against count) and `lpips` (its network)."""
 
     key: str
     title: str
@@ -32,6 +31,7 @@ class Metric:
     kind: str = "distribution"
     needs: str = "features"  # what a sample must have for a distribution
     of: str = ""  # the metric that this is another view of
+    biased: bool = False  # by an order of 1 / count, which the jackknife takes off where it is compared
     frechet: bool = False  # mostly bias, and not compared, where images are few for the dimensions of what it needs
     scale: float = 1
     digits: int = 3  # significant
@@ -58,14 +58,16 @@ def minus_full(row, full):
     """The paired difference over the same seeds and groups, of images enough on both sides."""
     if not (intervals.comparable(row) and intervals.comparable(full)):
         return {}
-    apart = intervals.difference(row, full, "fd")
+    apart = intervals.difference(row, full, metric("fd"))
     return {f"fd_minus_full{end}": apart[key] for end, key in zip(ENDS, ("value", "low", "high"), strict=True)}
 
 
-def extrapolated(blocks, reference, row, config):
-    if not config["infinity"] or "fd" not in row:
+def less_bias(row):
+    """FD around what infinitely many images would have: less the bias that the replicates show, of images enough for that."""
+    if "fd" not in row or not intervals.enough(row["count"], row["dimensions"], intervals.LEAST_ALONE):
         return {}
-    return infinity.columns(blocks["features"], reference.gaussian, row["fd_high"] - row["fd"])
+    value, half = intervals.corrected(row, "fd"), row["fd_high"] - row["fd"]
+    return dict(zip(columns(["fd_corrected"]), (value, value - half, value + half), strict=True))
 
 
 def of_classes(sample, reference, parts):
@@ -74,6 +76,16 @@ def of_classes(sample, reference, parts):
 
     logits = sample["logits"]
     return {"inception_score": classes.score(logits, parts), "inception_score_10": classes.split_score(logits, parts)}
+
+
+def of_labels(sample, reference, parts):
+    """Where the extractor has the classes of the network: of Inception's 1008 it is not known which are ImageNet's."""
+    from cachebench.metrics import classes
+
+    logits, labels = sample.get("logits"), sample["labels"]
+    if logits is None or logits.shape[1] != labels.shape[1]:
+        return {}
+    return {"class_accuracy": classes.accuracy(logits, labels, parts)}
 
 
 def of_pairs(sample, reference, parts):
@@ -94,24 +106,39 @@ def of_all_pairs(sample, reference, parts):
 
 
 METRICS = (
-    Metric("fd", "{fd}", "{extractor}, n = {count}", -1, of_features, digits=4, frechet=True),
+    Metric("fd", "{fd}", "{extractor}, n = {count}", -1, of_features, digits=4, biased=True, frechet=True),
     Metric(
-        "sfid", "s{brief}", "{extractor}, n = {count}", -1, of_spatial, needs="spatial", digits=4, frechet=True, optional=True,
-        without="the reference has no spatial features",
+        "sfid", "s{brief}", "{extractor}, n = {count}", -1, of_spatial, needs="spatial", digits=4, biased=True, frechet=True,
+        optional=True, without="the reference has no spatial features",
+    ),
+    Metric(
+        "fd_corrected", "{brief} corrected", "{extractor}, bias taken off", -1, less_bias, "row", of="fd", digits=4,
+        without=f"fewer than {intervals.LEAST_ALONE} images a dimension, of which the correction does not hold",
     ),
     Metric("fd_minus_full", "{brief} − full", "95 % interval", -1, minus_full, "difference", of="fd", interval="bounds"),
-    Metric("fd_infinity", "{brief}∞", "{extractor}, extrapolated", -1, extrapolated, "limit", of="fd", digits=4, optional=True),
     Metric(
-        "inception_score", "IS", "{extractor}", 1, of_classes, needs="logits", digits=4, under="FD",
+        "inception_score", "IS", "{extractor}", 1, of_classes, needs="logits", digits=4, biased=True, under="FD",
         without="the extractor has no classes",
     ),
     Metric("inception_score_10", "IS", "{extractor}, ten splits", 1, of_classes, needs="logits", digits=4, under="FID"),
+    Metric(
+        "class_accuracy", "Class accuracy", "{extractor}", 1, of_labels, needs="labels", optional=True,
+        without="the extractor does not have the network's classes",
+    ),
     Metric("kid", "KID", "× 1000", -1, of_pairs, scale=1000),
     Metric("precision", "Precision", "{pairs}", 1, of_pairs),
     Metric("recall", "Recall", "{pairs}", 1, of_pairs),
     Metric("precision_all", "Precision", "against all", 1, of_all_pairs, optional=True),
     Metric("recall_all", "Recall", "against all", 1, of_all_pairs, optional=True),
     Metric("psnr_db", "PSNR", "dB, to full", 1, errors.to_full, "image"),
+    Metric(
+        "ssim", "SSIM", "to full", 1, errors.similarity, "image",
+        without=f"the images have fewer than {errors.WINDOW} pixels a side",
+    ),
+    Metric(
+        "lpips", "LPIPS", f"{{lpips}}, to full, enlarged to {errors.LEAST} if smaller", -1, errors.perceptual, "image",
+        optional=True,
+    ),
     Metric("latent_mse", "Latent MSE", "to full", -1, errors.to_full, "image"),
 )  # fmt: skip
 

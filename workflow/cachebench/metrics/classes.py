@@ -1,9 +1,18 @@
-"""Inception scores of an extractor's logits, with every leave-one-group-out value (arXiv:1606.03498)."""
+"""Inception scores (arXiv:1606.03498) and class accuracy of an extractor's logits, with every leave-one-group-out value."""
 
 import numpy as np
 import torch
 
 from cachebench.metrics.intervals import partition
+
+
+def accuracy(logits, labels, parts):
+    """The share of samples whose label (one-hot, [n, classes]) is the class of the largest logit, [1 + len(parts)]."""
+    right = labels.gather(1, logits.argmax(1, keepdim=True)).double()[:, 0]
+    counts = np.array([len(right), *(len(right) - (part.stop - part.start) for part in parts)])
+    hits = np.array([right.sum(), *(right.sum() - right[part].sum() for part in parts)])
+    with np.errstate(invalid="ignore"):
+        return hits / counts
 
 
 def score(logits, parts):

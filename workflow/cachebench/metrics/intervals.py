@@ -3,7 +3,9 @@
 import numpy as np
 from scipy import stats
 
-LEAST = 1.5  # images a dimension from which the correction of a Frechet distance holds (docs/statistics.md has more)
+# Images a dimension from which the correction of a Frechet distance holds (docs/statistics.md has more): that of a difference,
+# most of whose higher orders cancel, and that of a distance alone.
+LEAST, LEAST_ALONE = 1.5, 3
 
 ORDERS = ("content", "given")  # of anybody's images: by a hash of their pixels, or as they come
 
@@ -37,9 +39,9 @@ def jackknife(replicates, values, blocks=1):
     return out
 
 
-def enough(count, dimensions):
+def enough(count, dimensions, least=LEAST):
     """Whether so many images are enough for differences of a Frechet distance in so many dimensions to be claimed."""
-    return count >= LEAST * dimensions
+    return count >= least * dimensions
 
 
 def comparable(row):
@@ -54,13 +56,14 @@ def corrected(row, name):
     return float(row[name] - (groups - 1) * blocks * (np.mean(replicates) - row[name]))
 
 
-def difference(a, b, name):
+def difference(a, b, metric):
     """{value, low, high, p} of a metric's paired difference a - b between two rows of scores.json; p is of its being zero.
 
-    The values are `corrected`: their bias does not cancel between methods of unequal variance, and an interval around the
-    plain difference would miss the truth (docs/statistics.md has more)."""
-    value = corrected(a, name) - corrected(b, name)
-    apart = [x[name] - y[name] for x, y in zip(a["replicates"], b["replicates"], strict=True)]
+    Values of a metric of the catalog that is `biased` are `corrected`: their bias does not cancel between methods of unequal
+    variance, and an interval around the plain difference would miss the truth. Of others the correction would only add noise
+    (docs/statistics.md has more)."""
+    value = corrected(a, metric.key) - corrected(b, metric.key) if metric.biased else a[metric.key] - b[metric.key]
+    apart = [x[metric.key] - y[metric.key] for x, y in zip(a["replicates"], b["replicates"], strict=True)]
     error, freedom = spread(apart, a["seed_blocks"])
     half = stats.t.ppf(0.975, freedom) * error
     p = 2 * stats.t.sf(abs(value) / error, freedom) if error else value == 0

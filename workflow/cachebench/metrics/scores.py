@@ -6,6 +6,8 @@ import torch
 from cachebench.metrics import catalog, frechet, pairs
 from cachebench.metrics.intervals import enough, interval, jackknife, partition
 
+SAMPLED = ("features", "logits", "spatial", "labels")  # what distributions are made of
+
 
 class Reference:
     """The reference images' features [m, d]: `gaussian` (theirs, if not given), `spatial` (the Gaussian of sFID's features, or
@@ -39,12 +41,12 @@ def measured(metrics, *given):
 
 def score_images(sample, reference, metrics, blocks=1):
     """(columns of one results row, each metric with _low and _high; jackknife replicates) of features and, where the extractor
-    has them, logits and spatial, as tensors in `sample`.
+    has them, logits and spatial, as tensors in `sample`; of a network's own images also the labels [n, classes], one-hot.
 
     The samples are `blocks` seed blocks of equal size: a distributional metric is the mean over them, never the minimum, and
     a replicate leaves a group out of one of them. `count` is that of a block. A metric that cannot be had is left out, and
     `reason` says why. `metrics` is that key of the config."""
-    chunks = {name: sample[name].chunk(blocks) for name in ("features", "logits", "spatial") if name in sample}
+    chunks = {name: sample[name].chunk(blocks) for name in SAMPLED if name in sample}
     for name in chunks:
         if not torch.isfinite(sample[name]).all():
             raise ValueError(f"{name} are not finite")
@@ -52,15 +54,17 @@ def score_images(sample, reference, metrics, blocks=1):
     found = [scores(part, reference, metrics["groups"]) for part in parts]
     values, replicates, reasons = combine(found)
     count = len(parts[0]["features"])
-    out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real.features)}
+    out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real)}
     out |= {"dimensions": parts[0]["features"].shape[1]} | values
     out |= jackknife(replicates, values, blocks)
-    for m in catalog.of_kind("limit").values():
-        out |= m.compute(chunks, reference, out, metrics)
+    for m in catalog.of_kind("row").values():
+        out |= m.compute(out | {"replicates": replicates})
     reasons += missing(chunks, found[0])
+    views = [m for m in catalog.of_kind("row").values() if m.key not in out and enough(count, out["dimensions"])]
+    reasons += [f"{m.key}: {m.without}" for m in views]  # of fewer images `missing` has said more
     if constant := [name for name in values if len({replicate[name] for replicate in replicates}) == 1]:
         reasons.append(f"{', '.join(constant)}: the same whichever group is left out")
-    out["reason"] = "; ".join(reasons)
+    out["reason"] = joined(*reasons)
     return out, replicates
 
 
@@ -83,13 +87,19 @@ def score_setting(sample, full, reference, metrics, blocks=1):
     """`score_images` of a setting, and per-image errors: `sample` and `full` also hold latents and images, `full` those of the
     full run on the same seeds; without errors if the full run has none."""
     out, replicates = score_images(sample, reference, metrics, blocks)
-    if "latents" not in full:
-        lost = f"{', '.join([*catalog.of_kind('image'), *catalog.of_kind('difference')])}: the full run did not finish"
-        return out | {"reason": "; ".join(filter(None, [out["reason"], lost]))}, replicates, {}
-    errors = measured(catalog.of_kind("image").values(), sample, full)
+    if (count := len(full.get("latents", ()))) < 2:
+        names = [key for kind in ("image", "difference") for key, m in catalog.of_kind(kind).items() if not m.optional]
+        why = "one image has no interval" if count else "the full run did not finish"
+        return out | {"reason": joined(out["reason"], f"{', '.join(names)}: {why}")}, replicates, {}
+    errors = measured(catalog.of_kind("image").values(), sample, full, metrics)
     for name, values in errors.items():
         out |= dict(zip(catalog.columns([name]), interval(values), strict=True))
-    return out, replicates, errors
+    lost = [f"{key}: {m.without}" for key, m in catalog.of_kind("image").items() if key not in errors and m.without]
+    return out | {"reason": joined(out["reason"], *lost)}, replicates, errors
+
+
+def joined(*reasons):
+    return "; ".join(filter(None, reasons))
 
 
 def combine(found):
@@ -98,6 +108,7 @@ def combine(found):
     good = {name: all_values for name, all_values in stacked.items() if np.isfinite(all_values).all()}
     values = {name: float(all_values[:, 0].mean()) for name, all_values in good.items()}
     left_out = {name: values[name] + (v[:, 1:] - v[:, :1]).ravel() / len(found) for name, v in good.items()}
-    replicates = [dict(zip(left_out, map(float, row), strict=True)) for row in zip(*left_out.values(), strict=True)]
+    count = (stacked[next(iter(stacked))].shape[1] - 1) * len(found)
+    replicates = [{name: float(v[i]) for name, v in left_out.items()} for i in range(count)]
     lost = [name for name in stacked if name not in good]
     return values, replicates, [f"{', '.join(lost)}: not finite, or too few images outside a group"] if lost else []

@@ -12,8 +12,9 @@ from cachebench.setup import matrix
 
 DASH = "–"
 TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "setting", "status", "reason")
-TEXT += ("latency_device", "fd_label", "extractor", "reference_stats", "precision_dtype", "device", *provenance.COLUMNS[1:])
+TEXT += ("latency_device", "fd_label", "extractor", "lpips_net", "reference_stats", "precision_dtype", "device")
 TEXT += ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "first_in", "compared")
+TEXT += provenance.COLUMNS[1:]
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,10 @@ class Table:
     remarks: list = field(default_factory=list)
 
 
-def columns(extractor="", count="", fd="FD", against=""):
+def columns(extractor="", count="", fd="FD", against="", lpips=""):
     """The Columns of a table whose metrics are computed from `count` images by `extractor`, precision and recall `against` so
-    many of the reference's; `fd` is what `called` says."""
-    names = {"extractor": extractor, "count": count, "fd": fd, "brief": short(fd)}
+    many of the reference's, LPIPS by the network `lpips`; `fd` is what `called` says."""
+    names = {"extractor": extractor, "count": count, "fd": fd, "brief": short(fd), "lpips": lpips}
     names["pairs"] = f"{count} against {against}" if against else ""
     return (
         Column("nfe", "NFE", digits=0),
@@ -192,8 +193,8 @@ def marks(rows, column):
 
 def is_first(row, key):
     """Whether no other method of the row's budget is better in a metric beyond doubt."""
-    difference = catalog.of_kind("difference").get(key)
-    return (difference.of if difference else key) in row.first_in.split()
+    views = {m.key: m.of for m in catalog.METRICS if m.of}
+    return views.get(key, key) in row.first_in.split()
 
 
 def ranks(row):
@@ -231,7 +232,8 @@ def build(frame, run):
     counts = ", ".join(f"{c:.0f}" for c in good["count"].dropna().unique()) or "none"
     pairs.check_comparable(good, f"run {run}")
     against = ", ".join(f"{c:.0f}" for c in good.reference_count.dropna().unique())
-    table = Table(run, about(rows), carried(columns(extractor, counts, called(rows), against), good))
+    lpips = ", ".join(good.lpips_net[good.lpips_net != ""].unique())
+    table = Table(run, about(rows), carried(columns(extractor, counts, called(rows), against, lpips), good))
     shown, remarks = settings(good)
     shown |= {i: f"{row.sampler}, {row.num_steps:.0f} steps" for i, row in rows[rows.method == "full"].iterrows()}
     reasons = {}
@@ -284,7 +286,8 @@ def general_remarks(rows):
     remarks.append("Ties are those of paired differences, with Holm's correction over all pairs of a budget.")
     remarks.append("(In parentheses: in doubt.)")
     remarks.append("MACs count every product of an image, both halves of a guided pair.")
-    remarks.append("PSNR and latent MSE compare each image with the full run's image of the same seed.")
+    titles = [m.title for m in catalog.of_kind("image").values() if rows[m.key].notna().any()]
+    remarks += [f"{', '.join(titles)}: of each image to the full run's of the same seed."] if titles else []
     for (name, reason), of in rows[rows.reason != ""].groupby(["name", "reason"], sort=False):
         remarks.append(f"{name} at budget {', '.join(f'{b:g}' for b in sorted(of.budget, reverse=True))}: {reason}.")
     where = ", ".join(rows.latency_device[rows.latency_device != ""].unique())

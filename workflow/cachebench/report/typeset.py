@@ -8,7 +8,6 @@ from cachebench.report.tables import DASH, direction, number
 
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX |= {
-    "∞": r"$_\infty$",
     "†": r"$^\dagger$",
     "±": r"$\pm$",
     "×": r"$\times$",

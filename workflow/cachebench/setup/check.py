@@ -96,6 +96,8 @@ def _check_weights(config):
         _check_given(f"{where}.weights", entry)
     for where, entry in entries.items():
         _check_noise(where, entry)
+    if "lpips" in config["metrics"]:
+        check_file("metrics.lpips.weights", config["metrics"]["lpips"]["weights"], config["metrics"]["lpips"])
     for i, entry in enumerate(config["files"]):
         check_file(f"files.{i}", entry["path"], entry)
     to_encode = "images" in config["data"]  # by the rule `encode`; without the images, rows that need them say so

@@ -22,7 +22,8 @@ def fetchable(config):
     """{path: {"url" or "hub", and where known "sha256" and "size"}} of every file of the config that can be fetched."""
     backbones = list(config["backbones"].values())
     coders = [entry["autoencoder"] for entry in backbones if "autoencoder" in entry]
-    by_path = {entry["weights"]: entry for entry in [*backbones, *coders, config["extractor"]]}
+    lpips = [config["metrics"]["lpips"]] if "lpips" in config["metrics"] else []
+    by_path = {entry["weights"]: entry for entry in [*backbones, *coders, config["extractor"], *lpips]}
     by_path |= {entry["path"]: entry for entry in config["files"]}
     by_path[reference(config)["file"]] = reference(config)
     keys = ("url", "hub", "sha256", "size")

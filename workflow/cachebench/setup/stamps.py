@@ -42,7 +42,8 @@ def samples(cfg, run):
 def scores(cfg, run):
     """Of a setting's metrics."""
     reference = downloads.digest(atomic.placed(sources.reference_file(cfg)))
-    return samples(cfg, run) | {"metrics": cfg["metrics"], "reference": reference}
+    lpips = sources.digest_of(cfg["metrics"]["lpips"]) if "lpips" in cfg["metrics"] else None
+    return samples(cfg, run) | {"metrics": cfg["metrics"], "reference": reference, "lpips": lpips}
 
 
 def latency(cfg, run):
