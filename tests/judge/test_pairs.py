@@ -101,7 +101,8 @@ def test_thirty_copies_of_a_random_choice_turn_no_verdict():
     kept = {m: [of.get(key) for key in CLAIMS] for m, of in alone.items() if m != "random_skip"}
     assert kept == {m: [among[m].get(key) for key in CLAIMS] for m in kept}
     assert all(alone["random_skip"][key] == among["random_skip"][key] for key in ("verdict", "first_in"))
-    assert {among[f"x{i}"]["verdict"] for i in range(30)} == {"worse"} and among["good"]["rank_last"] == alone["good"]["rank_last"]
+    assert {among[f"x{i}"]["verdict"] for i in range(30)} == {"worse"}
+    assert among["good"]["rank_last"] == alone["good"]["rank_last"]
 
 
 def test_thirty_methods_that_tie_with_the_control_cost_the_marginal_verdicts_only():
