@@ -166,6 +166,9 @@ def test_differences_are_drawn_in_order_with_intervals_ranks_and_open_ties(frame
     ends = [bar.lines[2][0].get_segments()[0][:, 0].tolist() for bar in axis.containers if bar.lines[2]]
     assert ends == [pytest.approx([-0.7, 0.1]), pytest.approx([2.3, 3.1])]
     assert [t.get_text() for t in axis.texts] == ["1 (1–2)", "2 (1–2)", "3", "rank"]
+    assert "does not rank" not in words(draw("differences", found))
+    doubted = draw("differences", found.assign(fd_ranks="no", below_full="yes"))
+    assert "(FD does not rank here)" in words(doubted) and "L2C (below full)" in words(doubted)
 
 
 def test_the_fit_to_infinity_is_drawn_as_it_was_computed(files):

@@ -95,7 +95,7 @@ def more_methods():
             turned[kind] += int((before != after).sum())
     claimed, where = (rows.verdict != "tie").sum(), "demo.md#every-method-at-every-budget"
     return (
-        f"Of {len(rows)} verdicts of the [benchmark with every method]({where}) {claimed} are no ties. Thirty copies of\n"
+        f"Of the {len(rows)} verdicts of the [benchmark with every method]({where}) {claimed} are no ties. Thirty copies of\n"
         f"`random_skip` at each of its budgets would turn {turned['random']} of them, and thirty methods that tie with fewer\n"
         f"steps would turn {turned['tied']}."
     )

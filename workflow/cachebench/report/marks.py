@@ -18,10 +18,10 @@ def of_budget(rows, key):
 
 def is_first(row, key):
     """Whether a row is the best of its budget in a metric, or ties with it."""
-    return of(key) in row.first_in.split()
+    return viewed(key) in row.first_in.split()
 
 
-def of(key):
+def viewed(key):
     """The metric that a key is a view of, or the key itself."""
     difference = catalog.of_kind("difference").get(key)
     return difference.of if difference else key
@@ -47,7 +47,7 @@ def named(row):
 
 def doubt(row, key):
     """Why a value is in doubt or missing: what the row's `reason` says, or that FD does not rank in its run; "" if nothing."""
-    return why(row.reason, key) or (NO_RANKS if of(key) == "fd" and row.fd_ranks == validity.NO else "")
+    return why(row.reason, key) or (NO_RANKS if viewed(key) == "fd" and row.fd_ranks == validity.NO else "")
 
 
 def why(reason, key):

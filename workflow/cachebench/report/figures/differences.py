@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib import pyplot, ticker
 
+from cachebench.judge import validity
 from cachebench.report import marks, tables
 from cachebench.report.style import INK, dark, empty, palette
 
@@ -37,7 +38,8 @@ def draw(files):
         axis.set_title(f"budget {budget:g}", fontsize=10, loc="left")
     label = f"{tables.called(of_run)} less that of fewer steps (the line), 95 % interval; lower is better, open: a tie"
     axes[-1, 0].set_xlabel(label, fontsize=9)
-    figure.suptitle(f"{files.run}: against fewer steps at the same budget", fontsize=12)
+    unsure = f" ({marks.NO_RANKS})" if of_run.fd_ranks.eq(validity.NO).any() else ""
+    figure.suptitle(f"{files.run}: against fewer steps at the same budget{unsure}", fontsize=12)
     return figure
 
 
