@@ -8,7 +8,7 @@ from cachebench.judge import validity
 from cachebench.report import tables
 from cachebench.run.folder import Folder
 
-args = arguments(__doc__, "results", "comparisons", "folder", "out")
+args = arguments(__doc__, "config?", "results", "comparisons", "folder", "out")
 
 frame = tables.read(args.results, args.comparisons)
 paths = {run: Path(Folder(args.folder).scores(run, "full")) for run in frame.run.unique()}
