@@ -121,7 +121,11 @@ def test_the_script_writes_a_line_a_run_and_every_line_has_its_words(known, tmp_
     (line,) = report.read(tmp_path / "validity.csv")
     assert tuple(line) == validity.COLUMNS and line["blocks_tie"] == "yes"
     text = report.words(line)
-    assert text.startswith("FD ranks here: ") and "SMOOTH -0.5" in text and "can be seen (0.1 at 0.8; 0.1 at 0.5)." in text
+    assert (
+        text.startswith("FD ranks here: ")
+        and "Rows marked below full" in text
+        and "can be seen: 0.1 (0.1 at 0.8; 0.1 at 0.5)." in text
+    )
     for key in validity.QUESTIONS:
         for said in (validity.YES, validity.NO, validity.UNKNOWN):
             assert report.WORDS[key][said] in report.words(line | {key: said})

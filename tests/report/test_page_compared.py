@@ -140,7 +140,7 @@ def test_whether_a_run_can_tell_methods_apart_is_a_line_of_the_page_in_words(htm
     lines = [line, line | {"run": "<other>", "fd_ranks": "no"}]
     text = render.render(cfg, frame.assign(fd_ranks="no"), tmp_path / "config.yaml", [], tmp_path, data, measures=lines)
     shown = re.findall(r"<li>.*?</li>", text.partition('id="validity"')[2].partition("</section>")[0])
-    assert len(shown) == 2 and "<b>dit-20.</b> FD ranks here: " in shown[0] and "can be seen (" in shown[0]
+    assert len(shown) == 2 and "<b>dit-20.</b> FD ranks here: " in shown[0] and "can be seen: " in shown[0]
     assert "<b>&lt;other&gt;.</b> FD does not rank here: " in shown[1]
     assert 'title="FD does not rank here">\n<p class="lead">' in text
     assert 'id="validity"' not in html[1] and 'title="FD does not rank here"' not in html[1]

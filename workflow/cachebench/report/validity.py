@@ -22,7 +22,7 @@ WORDS = {
     },
     "none_below_full": {
         YES: "No row has an FD below the full run's beyond doubt",
-        NO: "Below the full run's FD, which does not measure fidelity there",
+        NO: "Rows marked below full have a lower FD than the full run, so FD does not measure fidelity there",
         UNKNOWN: "No row's FD was compared with the full run's",
     },
 }
@@ -35,8 +35,10 @@ def read(path):
 
 
 def words(line):
-    """What a line says, as sentences."""
-    said = [(WORDS[key][line[key]], line[f"{key}_by"]) for key in QUESTIONS]
+    """What a line says, in short sentences: of the numbers those of the first question and of what can be seen, and why an
+    answer is missing. validity.csv has the rest."""
+    shown = {key: line[f"{key}_by"] for key in QUESTIONS if key == QUESTIONS[0] or line[key] == UNKNOWN}
+    said = [(WORDS[key][line[key]], shown.get(key)) for key in QUESTIONS]
     small = "The smallest difference to the full run that can be seen"
-    said.append((f"{small} was not measured" if line[SEEN] == UNKNOWN else small, line[f"{SEEN}_by"]))
+    said.append((f"{small} was not measured" if line[SEEN] == UNKNOWN else f"{small}: {line[SEEN]}", line[f"{SEEN}_by"]))
     return " ".join(f"{text} ({by})." if by else f"{text}." for text, by in said)
