@@ -13,7 +13,7 @@ from cachebench.files import atomic
 from cachebench.judge import equivalents, pairs
 from cachebench.metrics import catalog
 from cachebench.metrics.intervals import difference
-from cachebench.report import tables
+from cachebench.report import marks, tables
 from report.test_tables import missing, row
 
 GROUPS = 20
@@ -59,17 +59,14 @@ def test_a_difference_that_the_pairs_show_is_claimed_though_the_intervals_overla
     assert found["good"]["fd_minus_control_low"] < -0.3 < found["good"]["fd_minus_control_high"] < 0
     assert found["bad"]["best"] == "good" and found["bad"]["fd_minus_best"] == pytest.approx(0.7)
     assert found["good"].get("fd_minus_best") is None
-    ranks = {name: (r["rank_first"], r["rank_last"]) for name, r in found.items()}
-    assert ranks == {"good": (1, 1), "same": (2, 3), "fewer_steps": (2, 3), "bad": (4, 4)}
+    ranks = {name: (r["rank"], r["rank_first"], r["rank_last"]) for name, r in found.items()}
+    assert ranks == {"good": (1, 1, 1), "fewer_steps": (2, 2, 3), "same": (3, 2, 3), "bad": (4, 4, 4)}
 
 
 def test_the_p_of_a_difference_is_that_of_the_paired_t_test_when_fd_is_a_mean():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=GROUPS), rng.normal(size=GROUPS) + 0.3
-    as_scores = [
-        {"fd": v.mean(), "seed_blocks": 1, "replicates": [{"fd": np.delete(v, i).mean()} for i in range(GROUPS)]}
-        for v in (x, y)
-    ]
+    as_scores = [of_groups(v) for v in (x, y)]
     found, expected = difference(*as_scores, catalog.metric("fd")), stats.ttest_rel(x, y)
     assert found["p"] == pytest.approx(expected.pvalue)
     low, high = expected.confidence_interval()
@@ -87,6 +84,52 @@ def test_holm_takes_back_what_one_method_alone_might_claim():
     among = compared(*example(m=6.025, **{f"x{i}": 6.0 for i in range(15)}))["m"]
     assert alone["p"] == among["p"] < 0.05 and alone["verdict"] == "worse"
     assert among["p_holm"] > 0.05 and among["verdict"] == "tie"
+
+
+def thirty(fd):
+    """Methods of this FD, each with noise of its own."""
+    return {f"x{i}": fd for i in range(30)}
+
+
+CLAIMS = ("verdict", "p_holm", "p_holm_best", "first_in")
+MARGINAL = {"good": 5.975, "bad": 6.044, "same": 6.001, "random_skip": 8.0, "sure": 5.8}
+
+
+def test_thirty_copies_of_a_random_choice_turn_no_verdict():
+    """Holm's correction takes out first what is surely worse: no p of another method changes, against control and best."""
+    alone, among = (compared(*example(**MARGINAL, **more)) for more in ({}, thirty(8.0)))
+    assert {alone[m]["verdict"] for m in MARGINAL} == {"better", "worse", "tie"} and "tie" in among["same"]["verdict"]
+    kept = {m: [of.get(key) for key in CLAIMS] for m, of in alone.items() if m != "random_skip"}
+    assert kept == {m: [among[m].get(key) for key in CLAIMS] for m in kept}
+    assert all(alone["random_skip"][key] == among["random_skip"][key] for key in ("verdict", "first_in"))
+    assert {among[f"x{i}"]["verdict"] for i in range(30)} == {"worse"}
+    assert among["good"]["rank_last"] == alone["good"]["rank_last"]
+
+
+def test_thirty_methods_that_tie_with_the_control_cost_the_marginal_verdicts_only():
+    alone, among = (compared(*example(**MARGINAL, **more)) for more in ({}, thirty(6.0)))
+    turned = {m for m, of in alone.items() if of.get("verdict") != among[m].get("verdict")}
+    assert turned == {"bad", "good"} and alone["random_skip"]["p_holm"] < among["random_skip"]["p_holm"] < 1e-6
+
+
+@pytest.mark.parametrize("count", [3, 16])
+def test_the_best_in_truth_is_among_the_ties_and_its_rank_in_its_interval(count):
+    """Equal methods with errors of 20 groups: the first of them is a best in truth, and any rank of it is true."""
+    rng, trials, lost, spread = np.random.default_rng(count), 200, 0, 0
+    for _ in range(trials):
+        groups = 6 + rng.normal(size=(count, GROUPS)) + rng.normal(size=GROUPS)
+        scores = {f"m{i}": of_groups(values) for i, values in enumerate(groups)}
+        lost += "fd" not in pairs.by_metric(scores, None)["m0"]["first_in"]
+        found = pairs.by_fd(scores, None)["m0"]
+        spread += (found["rank_first"], found["rank_last"]) != (1, count)
+    assert lost <= 0.05 * trials + 9 and spread <= 0.05 * trials + 9  # three standard errors
+
+
+def of_groups(values):
+    """A row of scores.json whose FD is the mean of one value a group."""
+    replicates = [{"fd": (values.sum() - value) / (len(values) - 1)} for value in values]
+    about = {"seed_blocks": 1, "count": 500, "dimensions": 64, "status": "ok", "errors": {}}
+    return about | {"fd": values.mean(), "replicates": replicates}
 
 
 def test_wilcoxon_is_scipys_on_paired_errors():
@@ -177,7 +220,7 @@ def test_a_run_without_step_reduction_has_ranks_but_no_control():
     frame, scored = example(a=6.0, b=7.0)
     found = compared(frame[frame.method != "fewer_steps"], scored)
     assert found["b"]["rank_first"] == 2 and "verdict" not in found["b"]
-    assert tables.why(found["b"]["reason"], "equivalent_steps").startswith("no step-reduction curve")
+    assert marks.why(found["b"]["reason"], "equivalent_steps").startswith("no step-reduction curve")
 
 
 def test_equivalent_steps_interpolate_on_log_nfe_and_effective_speed_up_at_equal_quality():
@@ -196,7 +239,7 @@ def test_equivalent_steps_interpolate_on_log_nfe_and_effective_speed_up_at_equal
 def test_beyond_the_curve_its_end_is_a_bound(fd, bound, steps, speed_up):
     found = compared(*example(m=fd))["m"]
     assert (found["equivalent_steps_bound"], found["equivalent_steps"], found["effective_speed_up"]) == (bound, steps, speed_up)
-    assert found["efficiency"] == pytest.approx(1) and not tables.why(found["reason"], "equivalent_steps")
+    assert found["efficiency"] == pytest.approx(1) and not marks.why(found["reason"], "equivalent_steps")
 
 
 def test_a_curve_that_is_not_monotone_counts_the_fewest_evaluations_that_reach_a_quality():
@@ -214,7 +257,7 @@ def test_area_is_the_mean_difference_over_the_cost_reached_and_needs_every_budge
     assert compared(pd.concat([frame, alone], ignore_index=True), scored)["m"]["area"] == pytest.approx(0.7)
     frame.loc[(frame.method == "m") & (frame.budget == 0.8), "status"] = "unreachable"
     found = compared(frame, scored)["m"]
-    assert found.get("area") is None and tables.why(found["reason"], "area") == "no FD - full at budget 0.8"
+    assert found.get("area") is None and marks.why(found["reason"], "area") == "no FD - full at budget 0.8"
 
 
 def test_the_script_writes_every_column_and_refuses_in_one_line(tmp_path):

@@ -106,6 +106,8 @@ def test_seed_blocks_report_their_mean_and_a_narrower_interval():
     parts = [frechet.distances(part, reference.gaussian)[0] for part in sample["features"].split(200)]
     assert found["fd"] == pytest.approx(sum(parts) / 3) and found["fd"] > min(parts)
     assert (found["count"], found["seed_blocks"], len(replicates)) == (200, 3, 60)
+    means = {name: np.mean(of) for name, of in found["block_values"].items()}
+    assert means == pytest.approx({name: found[name] for name in replicates[0]})
     one = {key: value[:200] for key, value in sample.items()}
     single, _, _ = scores.score_setting(one, one, reference, metrics)
     assert found["fd_high"] - found["fd_low"] < 0.85 * (single["fd_high"] - single["fd_low"])

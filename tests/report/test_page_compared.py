@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cachebench.files import atomic
-from cachebench.judge import pairs, published, results
+from cachebench.judge import pairs, published, results, validity
 from cachebench.report import tables, typeset
 from cachebench.report.page import collect, compared, render
 from judge.test_pairs import example
@@ -44,12 +44,22 @@ def test_every_comparison_has_its_row_with_difference_verdict_rank_and_worth(wri
     assert (cell["text"], cell["spread"]) == (tables.number(line.fd_minus_control), f"[{low}, {high}]")
     names = ("L2C", "FORA", "RANDOM_SKIP", "FEWER_STEPS", "SMOOTHCACHE")
     assert [by_name[name]["cells"][2]["text"] for name in names] == ["better", "worse", "tie", "–", "–"]
-    assert [by_name[name]["cells"][5]["text"] for name in names] == ["1", "4", "2–3", "2–3", "–"]
+    assert [by_name[name]["cells"][5]["text"] for name in names] == ["1", "4", "3 (2–3)", "2 (2–3)", "–"]
     assert cells["Latent MSE / random"]["text"] == tables.number(line.latent_mse_over_random) != "–"
     assert cells["Equivalent steps"]["text"] == tables.number(line.equivalent_steps) != "–"
     assert by_name["FORA"]["cells"][9]["text"] == "< 10.0"
     assert by_name["SMOOTHCACHE"]["cells"][0]["why"] == "no FD of enough images to be compared"
     assert not by_name["FORA_SPREAD"]["cells"] and by_name["FORA_SPREAD"]["reason"].startswith("unreachable")
+
+
+def test_where_fd_does_not_rank_its_verdicts_are_grey_and_others_are_not(written):
+    """Here it ranks; in the same rows with another answer all that FD says is in doubt, and nothing that the images say."""
+    frame = written[0]
+    assert set(frame.fd_ranks[(frame.status == "ok") & (frame.method != "full")]) == {"yes"}
+    (_, (_, rows)) = compared.groups(frame.assign(fd_ranks="no", below_full="yes"), "dit-20")
+    cells = next(row for row in rows if row["name"] == "L2C (below full)")["cells"]
+    grey = [i for i, cell in enumerate(cells) if cell.get("why") == "FD does not rank here"]
+    assert grey == [0, 1, 2, 3, 4, 5, 9, 10, 12]
 
 
 def test_a_run_without_comparisons_has_no_table(written):
@@ -121,6 +131,19 @@ def test_what_results_lack_stands_in_the_tables_and_mixed_counts_in_none(tmp_pat
         refused = subprocess.run(words, capture_output=True, text=True)
         assert refused.returncode == 1 and "cannot stand in one comparison" in refused.stderr, refused.stderr
         assert "Traceback" not in refused.stderr and not (tmp_path / "index.html").exists()
+
+
+def test_whether_a_run_can_tell_methods_apart_is_a_line_of_the_page_in_words(html, written, tmp_path):
+    cfg, frame = write_results(tmp_path, ["dit-20"])
+    (line,) = validity.lines(written[0], {})
+    data = collect.collect(cfg, frame, tmp_path)
+    lines = [line, line | {"run": "<other>", "fd_ranks": "no"}]
+    text = render.render(cfg, frame.assign(fd_ranks="no"), tmp_path / "config.yaml", [], tmp_path, data, measures=lines)
+    shown = re.findall(r"<li>.*?</li>", text.partition('id="validity"')[2].partition("</section>")[0])
+    assert len(shown) == 2 and "<b>dit-20.</b> FD ranks here: " in shown[0] and "can be seen: " in shown[0]
+    assert "<b>&lt;other&gt;.</b> FD does not rank here: " in shown[1]
+    assert 'title="FD does not rank here">\n<p class="lead">' in text
+    assert 'id="validity"' not in html[1] and 'title="FD does not rank here"' not in html[1]
 
 
 def test_printed_numbers_stand_beside_measured_ones(html, tmp_path):

@@ -149,6 +149,7 @@ def test_differences_are_drawn_in_order_with_intervals_ranks_and_open_ties(frame
             "control": "fewer_steps",
             "verdict": verdict,
             "fd_minus_control": value,
+            "rank": 1.0 + 2 * (verdict == "worse"),
             "rank_last": 2.0 + (verdict == "worse"),
         }
         about |= {
@@ -157,14 +158,17 @@ def test_differences_are_drawn_in_order_with_intervals_ranks_and_open_ties(frame
             "fd_minus_control_high": value + 0.4,
         }
         found.loc[(found.method == name) & (found.budget == 0.5), list(about)] = list(about.values())
-    found.loc[(found.method == "fewer_steps") & (found.budget == 0.5), ["rank_first", "rank_last"]] = 1.0, 2.0
+    found.loc[(found.method == "fewer_steps") & (found.budget == 0.5), ["rank", "rank_first", "rank_last"]] = 2.0, 1.0, 2.0
     (axis,) = draw("differences", found).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["L2C", "FEWER_STEPS", "RANDOM_SKIP"]
     points = [bar.lines[0] for bar in axis.containers]
     assert [(p.get_xdata()[0], p.get_mfc() == "white") for p in points] == [(-0.3, True), (0.0, False), (2.7, False)]
     ends = [bar.lines[2][0].get_segments()[0][:, 0].tolist() for bar in axis.containers if bar.lines[2]]
     assert ends == [pytest.approx([-0.7, 0.1]), pytest.approx([2.3, 3.1])]
-    assert [t.get_text() for t in axis.texts] == ["1–2", "1–2", "3", "rank"]
+    assert [t.get_text() for t in axis.texts] == ["1 (1–2)", "2 (1–2)", "3", "rank"]
+    assert "does not rank" not in words(draw("differences", found))
+    doubted = draw("differences", found.assign(fd_ranks="no", below_full="yes"))
+    assert "(FD does not rank here)" in words(doubted) and "L2C (below full)" in words(doubted)
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +306,7 @@ def test_page_has_both_colour_schemes_and_a_phone_width(html):
 
 
 def test_summary_without_comparisons_claims_nothing(frame):
-    lead, budgets = render.summary(frame.assign(rank_first=np.nan), "r_1")
+    lead, budgets = render.summary(frame.assign(best=""), "r_1")
     assert lead == ["No method could be compared with fewer steps at the same budget."]
     sentences = dict(budgets)["0.5"]
     assert sentences[0].startswith("Closest to the full run's images: L2C, latent MSE 0.00400 ± 0.000100; next FEWER_STEPS")
@@ -310,7 +314,7 @@ def test_summary_without_comparisons_claims_nothing(frame):
 
 
 def test_summary_names_ties_of_the_best_and_the_control_when_it_wins():
-    about = {"best": "fewer_steps", "rank_first": 1}
+    about = {"best": "fewer_steps", "first_in": "fd"}
     rows = [
         row("fewer_steps", 0.5, "control", fd=(6.0, 0.1), **about),
         row("l2c", 0.5, control="fewer_steps", verdict="tie", **about),
@@ -318,6 +322,17 @@ def test_summary_names_ties_of_the_best_and_the_control_when_it_wins():
     _, ((_, sentences),) = render.summary(tables.tidy(pd.DataFrame(rows)), "r_1")
     lowest = "Lowest FD, less its bias: FEWER_STEPS, 6.000 ± 0.100, a tie with L2C. It is the step-reduction control itself."
     assert lowest in sentences
+
+
+def test_summary_marks_what_is_below_full_and_names_no_best_where_fd_does_not_rank():
+    about = {"best": "l2c", "first_in": "fd", "control": "fewer_steps", "verdict": "better", "below_full": "yes"}
+    rows = [row("fewer_steps", 0.5, "control", best="l2c"), row("l2c", 0.5, fd=(4.0, 0.1), p_holm=0.01, **about)]
+    frame = tables.tidy(pd.DataFrame(rows))
+    lead, ((_, sentences),) = render.summary(frame, "r_1")
+    assert "Better: L2C at 0.5 (below full)." in lead
+    assert any(one.startswith("Lowest FD, less its bias: L2C (below full), 4.000") for one in sentences)
+    _, ((_, sentences),) = render.summary(frame.assign(fd_ranks="no"), "r_1")
+    assert "FD does not rank here, so none is the best by it." in sentences and "Lowest" not in " ".join(sentences)
 
 
 def test_summary_names_what_does_not_beat_a_random_choice():

@@ -3,10 +3,11 @@
 import math
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from cachebench.report import tables, typeset
+from cachebench.report import marks, tables, typeset
 
 METRICS = ("fd", "inception_score", "kid", "precision", "recall", "psnr_db", "latent_mse", "fd_minus_full")
 
@@ -127,21 +128,33 @@ def test_setting_shows_what_varies_and_a_remark_the_rest(table):
     assert "never at budget 0.8, after 1234 images at budget 0.5" in fit
 
 
-def marks(rows, key="latent_mse", better=-1):
-    frame = tables.tidy(pd.DataFrame(rows))
-    return tables.marks(frame, tables.Column(key, "", better=better, interval="half"))
+def marked(rows, key="latent_mse"):
+    return marks.of_budget(tables.tidy(pd.DataFrame(rows)), key)
 
 
 def test_marks_are_what_the_paired_differences_leave_whatever_the_intervals():
     rows = [row("a", 0.5, fd=(5.0, 1.0), first_in="latent_mse"), row("b", 0.5, fd=(5.3, 1.0), first_in="fd latent_mse")]
-    assert marks(rows, "fd") == marks(rows, "fd_minus_full") == {1: "best"} and marks(rows) == {0: "tie", 1: "tie"}
-    assert marks(rows, "recall", 1) == {} == marks([row("a", 0.5)])  # where nothing was compared, nothing is best
+    assert marked(rows, "fd") == marked(rows, "fd_minus_full") == {1: "best"} and marked(rows) == {0: "tie", 1: "tie"}
+    assert marked(rows, "recall") == {} == marked([row("a", 0.5)])  # where nothing was compared, nothing is best
 
 
 def test_a_reason_is_found_by_its_column():
     reason = "fd, kid: too few; inception_score: no classes: none"
-    assert tables.why(reason, "kid") == "too few" and tables.why(reason, "inception_score") == "no classes: none"
-    assert tables.why(reason, "recall") == tables.why("RuntimeError", "fd") == ""
+    assert marks.why(reason, "kid") == "too few" and marks.why(reason, "inception_score") == "no classes: none"
+    assert marks.why(reason, "recall") == marks.why("RuntimeError", "fd") == ""
+
+
+def test_where_fd_does_not_rank_its_figures_are_in_parentheses_and_a_row_below_full_is_marked(frame):
+    known = {"below_full": "no", "fd_ranks": "no"}
+    doubted = frame.assign(**{key: np.where(frame.method == "full", "", value) for key, value in known.items()})
+    doubted.loc[(frame.method == "l2c") & (frame.budget == 0.5), "below_full"] = "yes"
+    table = tables.build(doubted, "r_1")
+    text, tex = typeset.markdown(table), typeset.latex(table)
+    assert "| (6.000 ± 0.300) † |" in text and "| **0.00400 ± 0.000100** |" in text  # by FD in doubt, by the images not
+    assert "| L2C (below full) |" in text and "| L2C |" in text and text.count("(below full)") == tex.count("(below full)") == 1
+    assert "FD does not rank here: " in text and "Below full: " in tex and "| 5.000 ± 0.300 |" in text  # the full run's is not
+    plain = typeset.markdown(tables.build(frame, "r_1"))
+    assert "below full" not in plain.lower() and "rank here" not in plain and "(6.000" not in plain
 
 
 def test_optional_columns_stand_where_a_row_has_them_and_counts_beside_precision(frame):

@@ -47,6 +47,31 @@ rule comparisons:
         "job comparisons --results {input.results:q} --folder {params.results:q} --out {output:q} > {log:q} 2>&1"
 
 
+rule validity:
+    input:
+        results=TREE.file("results.csv"),
+        comparisons=TREE.file("comparisons.csv"),
+        scores=[TREE.scores(run, "full") for run in CONFIG["runs"]],
+    output:
+        report(
+            TREE.file("validity.csv"),
+            caption="../report/validity.rst",
+            category="Tables",
+            labels={"table": "validity", "format": "csv"},
+        ),
+    log:
+        f"{LOGS}/validity.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        results=lambda wildcards: RESULTS,
+        code=code("validity"),
+    shell:
+        "job validity --results {input.results:q} --comparisons {input.comparisons:q} "
+        "--folder {params.results:q} --out {output:q} > {log:q} 2>&1"
+
+
 TEMPLATE = [PACKAGE / f"report/page/page.{ending}" for ending in ("html.j2", "css", "js")]
 FIGURES = PACKAGE / "report/figures"
 
@@ -143,6 +168,7 @@ rule page:
         unpack(lambda wildcards: drawn_from(*CONFIG["runs"])),
         results=TREE.file("results.csv"),
         comparisons=TREE.file("comparisons.csv"),
+        validity=TREE.file("validity.csv"),
         verdicts=VERDICTS[:1],
         tables=rules.tables.output,
         figures=[*expand(rules.plots.output, run=CONFIG["runs"]), *rules.plots_of_all.output],
@@ -157,5 +183,5 @@ rule page:
         code=[closure.digest([SCRIPTS / "page.py", FIGURES]), *map(atomic.sha256, TEMPLATE)],
         printed=["--verdicts", VERDICTS[0]] if VERDICTS else [],
     shell:
-        "job page --results {input.results:q} --comparisons {input.comparisons:q} "
+        "job page --results {input.results:q} --comparisons {input.comparisons:q} --validity {input.validity:q} "
         "{params.printed:q} --figures {input.figures:q} --out {output:q} > {log:q} 2>&1"

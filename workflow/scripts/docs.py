@@ -5,16 +5,18 @@ A table stands between a line `<!-- generated: NAME -->` and a line `<!-- end --
 import re
 import sys
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from _cli import arguments
 from cachebench.files import atomic
-from cachebench.judge import published
+from cachebench.judge import equivalents, pairs, published
 from cachebench.plugin import loader
 from cachebench.plugin.method import Method
 from cachebench.report import markdown as md
-from cachebench.report import printed, tables, transfer, typeset
+from cachebench.report import marks, printed, tables, transfer, typeset, validity
 from cachebench.report.page import compared
 
 RESOURCES = atomic.ROOT / "resources"
@@ -70,8 +72,33 @@ def comparisons():
 
 
 def plain(cell):
-    """A cell of the page as text."""
-    return md.escape(f"{cell['text']} {cell.get('spread', '')}".strip())
+    """A cell of the page as text, in parentheses where it is in doubt."""
+    text = md.escape(f"{cell['text']} {cell.get('spread', '')}".strip())
+    return f"({text})" if cell.get("why") and cell["text"] != marks.DASH else text
+
+
+def measures(name):
+    """Whether the runs of the committed results `name` can tell methods apart; nothing where that is not committed."""
+    path = RESOURCES / name / "validity.csv"
+    lines = validity.read(path) if path.exists() else []
+    return "\n".join(f"* **{line['run']}**: {md.escape(validity.words(line))}" for line in lines)
+
+
+def more_methods():
+    """How many of the committed verdicts against fewer steps turn where so many methods are added to each budget."""
+    rows, turned = pd.read_csv(COMPARISONS).dropna(subset="p"), {"random": 0, "tied": 0}
+    for _, of in rows.groupby(["run", "budget"]):
+        own, worst = of.p.tolist(), of.p[of.method == equivalents.RANDOM].tolist()
+        before = np.array(pairs.holm(own)) < pairs.LEVEL
+        for kind, p in (("random", worst[:1]), ("tied", [1.0])):
+            after = np.array(pairs.holm(own + p * 30))[: len(own)] < pairs.LEVEL
+            turned[kind] += int((before != after).sum())
+    claimed, where = (rows.verdict != "tie").sum(), "demo.md#every-method-at-every-budget"
+    return (
+        f"Of the {len(rows)} verdicts of the [benchmark with every method]({where}) {claimed} are no ties. Thirty copies of\n"
+        f"`random_skip` at each of its budgets would turn {turned['random']} of them, and thirty methods that tie with fewer\n"
+        f"steps would turn {turned['tied']}."
+    )
 
 
 def macs():
@@ -120,7 +147,7 @@ def targets():
         lines = []
         for _, row in rows.iterrows():
             texts = [row.measure, row.run, row.target, tables.phrase(row, MEASURED), row.verdict, row.reason]
-            lines.append([md.escape(str(text)) if pd.notna(text) else tables.DASH for text in texts])
+            lines.append([md.escape(str(text)) if pd.notna(text) else marks.DASH for text in texts])
         head = ["What", "Run", "Target", "Measured (interval)", "Verdict", "Remark"]
         out += [f"### {path.stem}", "", f"{rows.device.iloc[0]} ([file]({link(path)})).", "", md.table(head, lines)]
     return "\n".join(out)
@@ -171,8 +198,11 @@ def methods():
 
 BLOCKS = {
     "methods": methods,
+    "demo-validity": partial(measures, "demo"),
+    "every-method-validity": partial(measures, "fmnist"),
     "every-method": every_method,
     "comparisons": comparisons,
+    "more-methods": more_methods,
     "macs": macs,
     "transfer": transferred,
     "speed": speed,

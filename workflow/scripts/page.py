@@ -1,23 +1,24 @@
-"""Writes the self-contained HTML page of a results folder from results.csv, comparisons.csv and the figures of all runs."""
+"""Writes the self-contained HTML page of a results folder from its tables and the figures of all runs."""
 
 from pathlib import Path
 
 from _cli import arguments
 from cachebench.files import atomic
 from cachebench.judge import pairs, published
-from cachebench.report import tables
+from cachebench.report import tables, validity
 from cachebench.report.page import collect, render
 from cachebench.setup import config
 
-args = arguments(__doc__, "config?", "results", "comparisons?", "verdicts?", "figures+", "out")
+args = arguments(__doc__, "config?", "results", "comparisons?", "validity?", "verdicts?", "figures+", "out")
 
 cfg = config.load(args.config)
 frame = tables.completed(cfg, tables.read(args.results, args.comparisons))
 folder = Path(args.out).parent
 printed = published.read(args.verdicts) if args.verdicts else ()
+measures = validity.read(args.validity) if args.validity else ()
 try:
     data = collect.collect(cfg, frame, folder)
-    html = render.render(cfg, frame, args.results, args.figures, folder, data, printed)
+    html = render.render(cfg, frame, args.results, args.figures, folder, data, printed, measures)
 except pairs.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
 atomic.write_text(args.out, html)

@@ -12,7 +12,7 @@ from cachebench.setup import config
 
 args = arguments(__doc__, "config", "folder")
 cfg, tree = config.load(args.config), Folder(args.folder)
-results, comparisons = (tree.file(f"{name}.csv") for name in ("results", "comparisons"))
+results, comparisons, validity = (tree.file(f"{name}.csv") for name in ("results", "comparisons", "validity"))
 tables = [tree.table(run, ending) for run, ending in product(cfg["runs"], ("md", "tex"))]
 wanted = {run: [figure.name for figure in figures.wanted(cfg, "run")] for run in cfg["runs"]}
 wanted |= {None: [figure.name for figure in figures.wanted(cfg, "all")]}
@@ -27,10 +27,11 @@ def script(name, *words):
 
 script("collect", "--folder", args.folder, "--out", results)
 script("comparisons", "--results", results, "--folder", args.folder, "--out", comparisons)
+script("validity", "--results", results, "--comparisons", comparisons, "--folder", args.folder, "--out", validity)
 script("tables", "--results", results, "--comparisons", comparisons, "--out", *tables)
 given = "--results", results, "--comparisons", comparisons
 for run, paths in drawn.items():
     script("plots", *given, "--folder", args.folder, *(["--run", run] if run else []), "--out", *paths)
 every = [path for paths in drawn.values() for path in paths]
-script("page", *given, "--figures", *every, "--out", tree.file("index.html"))
+script("page", *given, "--validity", validity, "--figures", *every, "--out", tree.file("index.html"))
 print(tree.file("index.html"))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+RANDOM = "random_skip"  # the control that any choice of what to reuse has to beat
+
 
 def step_reduction(rows):
     """The method of a run that takes fewer steps of its sampler (a control with fewer evaluations than full), or None."""

@@ -56,6 +56,8 @@ def score_images(sample, reference, metrics, blocks=1):
     count = len(parts[0]["features"])
     out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real)}
     out |= {"dimensions": parts[0]["features"].shape[1]} | values
+    if blocks > 1:
+        out["block_values"] = {name: [float(of_block[name][0]) for of_block in found] for name in values}
     out |= jackknife(replicates, values, blocks)
     for m in catalog.of_kind("row").values():
         out |= m.compute(out | {"replicates": replicates})

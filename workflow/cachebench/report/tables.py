@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from cachebench.judge import pairs, provenance, results
+from cachebench.judge import pairs, provenance, results, validity
 from cachebench.metrics import catalog
 from cachebench.report import markdown as md
+from cachebench.report import marks
+from cachebench.report.marks import DASH
 from cachebench.setup import matrix
 
-DASH = "–"
 TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "setting", "status", "reason")
 TEXT += ("latency_device", "fd_label", "extractor", "lpips_net", "reference_stats", "precision_dtype", "device")
-TEXT += ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "first_in", "compared")
+TEXT += ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "first_in", "compared", *pairs.DOUBT)
 TEXT += provenance.COLUMNS[1:]
 
 
@@ -185,30 +186,6 @@ def spread(row, column):
     return f"± {number((high - low) / 2)}" if column.interval == "half" else f"[{number(low)}, {number(high)}]"
 
 
-def marks(rows, column):
-    """{index: "best" or "tie"} of a budget's rows: who is best, or cannot be told from the best by paired differences."""
-    first = [i for i, row in rows.iterrows() if is_first(row, column.key)]
-    return dict.fromkeys(first, "tie" if len(first) > 1 else "best")
-
-
-def is_first(row, key):
-    """Whether no other method of the row's budget is better in a metric beyond doubt."""
-    views = {m.key: m.of for m in catalog.METRICS if m.of}
-    return views.get(key, key) in row.first_in.split()
-
-
-def ranks(row):
-    """The ranks that the pairs of a row's budget leave it, "1" or "1–3", or a dash."""
-    known = (row.rank_first, row.rank_last)
-    return "–".join(f"{end:.0f}" for end in dict.fromkeys(known) if math.isfinite(end)) or DASH
-
-
-def why(reason, key):
-    """What a row's `reason`, "column, column: text; ...", says about one column, or ""."""
-    parts = (part.partition(": ") for part in reason.split("; "))
-    return next((text for names, _, text in parts if text and key in names.split(", ")), "")
-
-
 def settings(rows):
     """({index: short setting}, [remark]): of a method's parameters the table shows those that vary, a remark the others."""
     parsed = {i: [tuple(part.partition("=")[::2]) for part in text.split(",")] for i, text in rows.setting.items() if text}
@@ -238,7 +215,7 @@ def build(frame, run):
     shown |= {i: f"{row.sampler}, {row.num_steps:.0f} steps" for i, row in rows[rows.method == "full"].iterrows()}
     reasons = {}
     for heading, group in grouped(rows):
-        marked = {c.key: marks(group, c) for c in table.columns}
+        marked = {c.key: marks.of_budget(group, c.key) for c in table.columns}
         table.groups.append((heading, [line(row, i, table.columns, marked, shown, reasons) for i, row in group.iterrows()]))
     table.notes = [f"{name} at budget {', '.join(at)}: {text}" for (name, text), at in reasons.items()]
     table.remarks = [*remarks, *general_remarks(good)]
@@ -274,17 +251,21 @@ def line(row, index, columns, marked, shown, reasons):
     for column in columns:
         value = math.nan if column.paired and row.method == "full" else row[column.key] * column.scale
         around = spread(row, column) if math.isfinite(value) else ""
-        doubt = why(row.reason, column.key) or ("not measured" if math.isnan(row[column.key]) else "")
-        doubt = "" if column.paired and row.method == "full" else doubt
-        cells.append(Cell(number(value, column.digits), around, value, marked[column.key].get(index, ""), doubt))
-    return Row(row["name"], shown.get(index, DASH), "ok", control=control, cells=tuple(cells))
+        said = marks.doubt(row, column.key) or ("not measured" if math.isnan(row[column.key]) else "")
+        said = "" if column.paired and row.method == "full" else said
+        cells.append(Cell(number(value, column.digits), around, value, marked[column.key].get(index, ""), said))
+    return Row(marks.named(row), shown.get(index, DASH), "ok", control=control, cells=tuple(cells))
 
 
 def general_remarks(rows):
     """What must be known to read the numbers: conventions, where it was timed, and what the fits cost."""
     remarks = ["± and [ ] are 95 % intervals. Bold: the best of its budget; † or a tie: not to be told from the best."]
-    remarks.append("Ties are those of paired differences, with Holm's correction over all pairs of a budget.")
+    remarks.append("Ties are those of paired differences to the best, with Holm's correction over the budget's methods.")
     remarks.append("(In parentheses: in doubt.)")
+    if rows.fd_ranks.eq(validity.NO).any():
+        remarks.append(f"{marks.NO_RANKS}: it does not rise with fewer steps beyond doubt, so no verdict by it holds.")
+    if rows.below_full.eq(validity.YES).any():
+        remarks.append(f"{marks.BELOW.capitalize()}: FD is lower than the full run's, and does not measure fidelity there.")
     remarks.append("MACs count every product of an image, both halves of a guided pair.")
     titles = [m.title for m in catalog.of_kind("image").values() if rows[m.key].notna().any()]
     remarks += [f"{', '.join(titles)}: of each image to the full run's of the same seed."] if titles else []

@@ -4,7 +4,8 @@ from cachebench.files import atomic
 from cachebench.metrics import catalog
 from cachebench.report import markdown as md
 from cachebench.report import tables
-from cachebench.report.tables import DASH, direction, number
+from cachebench.report.marks import DASH
+from cachebench.report.tables import direction, number
 
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX |= {

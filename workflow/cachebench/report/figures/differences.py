@@ -3,15 +3,16 @@
 import pandas as pd
 from matplotlib import pyplot, ticker
 
-from cachebench.report import tables
+from cachebench.judge import validity
+from cachebench.report import marks, tables
 from cachebench.report.style import INK, dark, empty, palette
 
 TITLE = "Against fewer steps, and ranks"
 CAPTION = (
     "Every method's paired difference in Fréchet distance to the step-reduction control of its budget, less the bias of "
     "both, with its 95 % interval. A marker is filled where Holm's correction over the budget's methods leaves it better or"
-    " worse, and open for a tie; the control's own is filled. The ranks on the right are those that the corrected "
-    "differences of all pairs leave; the axis is linear around zero and logarithmic beyond."
+    " worse, and open for a tie; the control's own is filled. On the right is the rank, with the ranks that the differences "
+    "to this method leave it; the axis is linear around zero and logarithmic beyond."
 )
 PER = "run"
 PLACE = 2
@@ -21,7 +22,7 @@ KEY = "fd_minus_control"
 
 def draw(files):
     """One panel per budget with a control, the lowest FD first: the difference with its 95 % interval, open for a tie, beside
-    it the ranks that the pairs of the budget leave."""
+    it its rank."""
     of_run, styles, panels = files.frame[files.frame.run == files.run], palette(files.frame.method), []
     for budget, rows in sorted(of_run[of_run.verdict != ""].groupby("budget"), reverse=True):
         control = of_run[(of_run.budget == budget) & (of_run.method == rows.control.iloc[0])]
@@ -37,7 +38,8 @@ def draw(files):
         axis.set_title(f"budget {budget:g}", fontsize=10, loc="left")
     label = f"{tables.called(of_run)} less that of fewer steps (the line), 95 % interval; lower is better, open: a tie"
     axes[-1, 0].set_xlabel(label, fontsize=9)
-    figure.suptitle(f"{files.run}: against fewer steps at the same budget", fontsize=12)
+    unsure = f" ({marks.NO_RANKS})" if of_run.fd_ranks.eq(validity.NO).any() else ""
+    figure.suptitle(f"{files.run}: against fewer steps at the same budget{unsure}", fontsize=12)
     return figure
 
 
@@ -50,9 +52,9 @@ def draw_budget(axis, rows, styles):
         form = {"fmt": marker, "color": colour, "mfc": fill, "ms": 6, "capsize": 2, "elinewidth": 1.2}
         spread = [[row[KEY] - row[f"{KEY}_low"]], [row[f"{KEY}_high"] - row[KEY]]] if row.verdict else None
         axis.errorbar(row[KEY], y, xerr=spread, **form)
-        axis.annotate(tables.ranks(row), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
+        axis.annotate(marks.ranks(row), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
     axis.annotate("rank", (1.02, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=INK)
-    axis.set_yticks(range(len(rows)), rows["name"], fontsize=9)
+    axis.set_yticks(range(len(rows)), [marks.named(row) for _, row in rows.iterrows()], fontsize=9)
     for label, method in zip(axis.get_yticklabels(), rows.method, strict=True):
         label.set_color(dark(styles[method][0]))
     axis.set_xticks(ticks(*axis.get_xlim(), linear))

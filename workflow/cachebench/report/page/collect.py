@@ -12,7 +12,7 @@ from cachebench.engine.spec import BRANCHES
 from cachebench.judge import pairs
 from cachebench.plugin import loader
 from cachebench.plugin.loader import reason
-from cachebench.report import against_cost, files_of_run, style, tables
+from cachebench.report import against_cost, files_of_run, marks, style, tables
 
 COSTS = (
     tables.column("achieved"),
@@ -47,10 +47,9 @@ def collect(cfg, frame, folder):
         runs.append(about | {"images": None if full is None else strip(full)})
         labels, _ = tables.settings(rows[rows.status == "ok"])
         for _, group in tables.grouped(rows):
-            marks = {c.key: tables.marks(group, c) for c in shown}
-            settings += [
-                describe(row, shown, marks, labels, styles[row.method]) | panel(files, row, full) for _, row in group.iterrows()
-            ]
+            marked = {c.key: marks.of_budget(group, c.key) for c in shown}
+            for _, row in group.iterrows():
+                settings.append(describe(row, shown, marked, labels, styles[row.method]) | panel(files, row, full))
     columns = {c.key: {"title": c.title, "unit": c.unit, "better": tables.direction(c)} for c in titled(frame, shown)}
     axes = {"x": [c.key for c in COSTS], "y": [c.key for c in quality]}
     return {"columns": columns, "axes": axes, "branches": BRANCHES, "gain": GAIN, "runs": runs, "settings": settings}
@@ -66,23 +65,24 @@ def titled(frame, shown):
     return [named.get(c.key, c) for c in shown]
 
 
-def describe(row, shown, marks, labels, style):
+def describe(row, shown, marked, labels, style):
     """A row of the results: who it is, how it is drawn, and {column: value} of `shown`; no values where nothing ran."""
     colour, marker = style
     about = {key: row[key] for key in ("id", "run", "method", "name", "kind", "backbone", "status", "reason")}
     about |= {"budget": row.budget, "colour": colour, "symbol": SYMBOLS[marker], "label": labels.get(row.name, "")}
+    about["mark"] = marks.BELOW if marks.below(row) else ""
     about["params"] = [part.partition("=")[::2] for part in row.setting.split(",") if "=" in part]
     values = {c.key: value(row, c) for c in shown} if row.status == "ok" else {}
-    return about | {"values": values, "ties": {key: mark[row.name] for key, mark in marks.items() if row.name in mark}}
+    return about | {"values": values, "ties": {key: mark[row.name] for key, mark in marked.items() if row.name in mark}}
 
 
 def value(row, column):
     """A cell: the number and its interval in the column's unit (None where unknown), both as text, and why it is in doubt."""
     own = column.paired and row.method == "full"
-    why = "" if own else tables.why(row.reason, column.key)
+    why = "" if own else marks.doubt(row, column.key)
     if own or not math.isfinite(row[column.key]):
         never = column.key == "images_to_repay_fit" and row.fit_s > 0
-        text = "never" if never else tables.DASH
+        text = "never" if never else marks.DASH
         return {"value": None, "text": text, "spread": "", "why": why or ("" if own or never else "not measured")}
     low, high = (row.get(f"{column.key}_{end}", math.nan) * column.scale for end in ("low", "high"))
     ends = {"low": low, "high": high} if math.isfinite(low + high) else {}

@@ -1,8 +1,6 @@
 """The page's table of comparisons.csv: every method against fewer steps and against the best of its budget. No torch here."""
 
-import math
-
-from cachebench.report import tables
+from cachebench.report import marks, tables
 
 CONTROL, BEST = (
     tables.Column(f"fd_minus_{other}", f"FD − {title}", digits=3, interval="bounds")
@@ -22,7 +20,7 @@ def headings(called="FD"):
         ("Verdict", "by FD"),
         (BEST.title, "95 % interval"),
         ("p", "Holm, to best"),
-        ("Ranks", "from all pairs"),
+        ("Rank", "by FD, with its interval"),
         (MSE.title, "median of images"),
         ("Verdict", "by image, Wilcoxon"),
         (RANDOM.title, "95 % interval"),
@@ -49,29 +47,30 @@ def groups(frame, run):
 
 
 def line(row):
-    """A row of the table; without cells where nothing ran."""
+    """A row of the table; without cells where nothing ran. What FD says is in doubt where the row's FD is."""
     if row.status != "ok":
-        return {"name": row["name"], "reason": f"{row.status}: {row.reason or tables.DASH}", "cells": ()}
-    lost = "" if math.isfinite(row.rank_first) else "no FD of enough images to be compared"
+        return {"name": row["name"], "reason": f"{row.status}: {row.reason or marks.DASH}", "cells": ()}
+    unsure = marks.doubt(row, "fd")
+    lost = unsure if row.best else "no FD of enough images to be compared"
     cells = [
         cell(row, CONTROL, lost),
         cell(row, tables.Column("p_holm", ""), lost),
-        {"text": row.verdict or tables.DASH, "why": lost},
+        {"text": row.verdict or marks.DASH, "why": lost},
         cell(row, BEST, lost),
         cell(row, tables.Column("p_holm_best", ""), lost),
-        {"text": tables.ranks(row), "value": row.rank_first, "why": lost},
+        {"text": marks.ranks(row), "value": row["rank"], "why": lost},
         cell(row, MSE),
-        {"text": row.wilcoxon_verdict or tables.DASH},
+        {"text": row.wilcoxon_verdict or marks.DASH},
         cell(row, RANDOM),
-        cell(row, tables.Column("equivalent_steps", ""), bound=row.equivalent_steps_bound),
-        cell(row, tables.Column("effective_speed_up", ""), bound=row.equivalent_steps_bound),
+        cell(row, tables.Column("equivalent_steps", ""), unsure, row.equivalent_steps_bound),
+        cell(row, tables.Column("effective_speed_up", ""), unsure, row.equivalent_steps_bound),
         cell(row, tables.Column("efficiency", "")),
-        cell(row, tables.Column("area", "")),
+        cell(row, tables.Column("area", ""), unsure),
     ]
-    return {"name": row["name"], "reason": "", "cells": cells}
+    return {"name": marks.named(row), "reason": "", "cells": cells}
 
 
 def cell(row, column, lost="", bound=""):
     """A number with its interval, and `why` it is not there, if something went wrong."""
-    text, why = tables.number(row[column.key]), lost or tables.why(row.compared, column.key)
+    text, why = tables.number(row[column.key]), lost or marks.why(row.compared, column.key)
     return {"text": f"{bound} {text}".strip(), "spread": tables.spread(row, column), "value": row[column.key], "why": why}

@@ -102,7 +102,7 @@ function bars(points, key, shade) {
 
 function hover(point, x, y) {
   const line = key => `${escaped(title(key))}: ${escaped([point.values[key].text, point.values[key].spread].filter(Boolean).join(" "))}`;
-  return `<b>${escaped(point.name)}</b>, budget ${point.budget}<br>${escaped(point.label)}<br>${line(x)}<br>${line(y)}`;
+  return `<b>${escaped(point.name)}</b>, budget ${[point.budget, point.mark].filter(Boolean).join(", ")}<br>${escaped(point.label)}<br>${line(x)}<br>${line(y)}`;
 }
 
 function methodTrace(points, front, x, y) {
@@ -209,7 +209,7 @@ function open(setting) {
   const curves = Object.keys(setting.fit?.series ?? {}).map(name => [element("div", { className: "curve" }), name]);
   const every = setting.fit?.every > 1 ? `, medians of ${setting.fit.every} rows` : "";
   at("panel").replaceChildren(
-    element("header", {}, element("div", {}, element("h2", { id: "panel-title" }, setting.name), element("div", { className: "about" }, setting.run)),
+    element("header", {}, element("div", {}, element("h2", { id: "panel-title" }, setting.name), element("div", { className: "about" }, [setting.run, setting.mark].filter(Boolean).join(", "))),
       element("div", { className: "buttons" }, close)),
     element("div", { className: "buttons" }, ...budgets),
     ...(setting.reason ? [element("p", {}, `${setting.status === "ok" ? "In doubt" : setting.status}: ${setting.reason}`)] : []),

@@ -13,8 +13,10 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from cachebench.judge import published
-from cachebench.report import figures, tables
+from cachebench.judge.validity import NO
+from cachebench.report import figures, marks, tables, validity
 from cachebench.report.files_of_run import Files
+from cachebench.report.marks import NO_RANKS
 from cachebench.report.page import compared
 from cachebench.report.style import EMPTY
 from cachebench.setup import matrix
@@ -44,9 +46,14 @@ def overall(rows):
     sentences = [f"Against fewer steps at the same budget, by {fd}, of {len(rows)} cases: {counts}."]
     for word in ("better", "worse", "tie"):
         named = rows[rows.verdict == word].sort_values("budget", ascending=False).groupby("name", sort=False)
-        who = [f"{name} at {', '.join(f'{b:g}' for b in of.budget)}" for name, of in named]
+        who = [f"{name} at {', '.join(placed(row) for _, row in of.iterrows())}" for name, of in named]
         sentences += [f"{word.capitalize()}: {'; '.join(who)}."] if who else []
     return sentences
+
+
+def placed(row):
+    """A row's budget, with its mark."""
+    return f"{row.budget:g} ({marks.BELOW})" if marks.below(row) else f"{row.budget:g}"
 
 
 def closest(rows):
@@ -56,7 +63,7 @@ def closest(rows):
         return ""
     best, others = known.iloc[0], [row for _, row in known.iloc[1:].iterrows()]
     text = f"Closest to the full run's images: {best['name']}, latent MSE {tables.phrase(best, LATENT)}"
-    tied = [row["name"] for row in others if tables.is_first(row, "latent_mse")]
+    tied = [row["name"] for row in others if marks.is_first(row, "latent_mse")]
     if tied:
         return f"{text}, a tie with {'; '.join(tied)}."
     return f"{text}; next {others[0]['name']}, {tables.phrase(others[0], LATENT)}." if others else f"{text}."
@@ -64,12 +71,15 @@ def closest(rows):
 
 def lowest(rows):
     """Which row has the lowest FD less its bias, who ties with it, and whether it differs from fewer steps."""
-    ranked, fd = rows[rows.rank_first.notna()], tables.short(tables.called(rows))
+    ranked, fd = rows[rows.best != ""], tables.short(tables.called(rows))
     if ranked.empty:
         return f"No {fd} could be compared."
+    if NO_RANKS in {marks.doubt(row, "fd") for _, row in ranked.iterrows()}:
+        return f"{NO_RANKS.replace('FD', fd)}, so none is the best by it."
     best = ranked[ranked.method == ranked.best.iloc[0]].iloc[0]
-    text = f"Lowest {fd}, less its bias: {best['name']}, {tables.phrase(best, FD)}"
-    if tied := ranked.name[(ranked.rank_first == 1) & (ranked.method != best.method)].tolist():
+    text = f"Lowest {fd}, less its bias: {marks.named(best)}, {tables.phrase(best, FD)}"
+    others = (row for _, row in ranked[ranked.method != best.method].iterrows())
+    if tied := [marks.named(row) for row in others if marks.is_first(row, "fd")]:
         text += f", a tie with {'; '.join(tied)}"
     control = next((name for name in ranked.control if name), "")
     if not control:
@@ -148,25 +158,27 @@ def script(text):
     return {"text": text, "digest": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
 
 
-def render(cfg, frame, results, paths, folder, data, printed=()):
+def render(cfg, frame, results, paths, folder, data, printed=(), measures=()):
     """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv;
-    `data` is what collect.collect returned; `printed` are rows of published.csv."""
+    `data` is what collect.collect returned; `printed` are rows of published.csv, `measures` those of validity.csv."""
     runs = []
     for run in (run["name"] for run in data["runs"]):
         lead, budgets = summary(frame, run)
         table, shown = tables.build(frame, run), drawn(paths, Files(cfg, run, folder, frame), folder)
         about = {"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": shown}
+        about["fd_ranks"] = not frame.fd_ranks[frame.run == run].eq(NO).any()
         runs.append(about | {"compared": compared.groups(frame, run)})
     of_all = drawn(paths, Files(cfg, None, folder, frame), folder)
     loader = jinja2.FileSystemLoader(HERE)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {
         "direction": tables.direction,
-        "DASH": tables.DASH,
+        "DASH": marks.DASH,
         "COMPARED": compared.headings(tables.called(frame)),
     }
     scripts = [script(get_plotlyjs()), script((HERE / "page.js").read_text("utf-8"))]
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
     context = {"facts": facts(cfg, frame, results), "runs": runs, "figures": of_all, "scripts": scripts}
     context |= {"printed": printed, "margin": published.MARGIN}
+    context["measures"] = [(line["run"], validity.words(line)) for line in measures]
     return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, **context)
