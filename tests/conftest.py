@@ -1,15 +1,14 @@
 """Fixtures that the whole suite shares: the golden networks, smaller ones, and public data beside the checkout."""
 
-import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from cachebench.desk import small
 from cachebench.engine.backbones import checkpoints
-from cachebench.engine.spec import Arch, Spec, noise_of
+from cachebench.engine.spec import Arch, Spec
 from cachebench.plugin.problem import Problem
 
 torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
@@ -94,54 +93,29 @@ def frozen(arch, golden):
     return network.eval().requires_grad_(False)
 
 
-def trained(arch):
-    """A network trained briefly from open gates, so that its samples stay of order one and every reuse shows.
-
-    (With random weights samples grow to hundreds, and a reuse after the first evaluations is lost in the rounding.)"""
-    network, g, noise = checkpoints.build(arch), torch.Generator().manual_seed(0), noise_of(arch.kind)
-    with torch.no_grad():
-        for name, p in network.named_parameters():
-            if p.requires_grad and not re.search(r"norm\d?\.weight", name):
-                p.normal_(std=p[0].numel() ** -0.5 if p.dim() > 1 and "table" not in name else 0.3, generator=g)
-    centres = torch.randn(arch.num_classes, *arch.sample_shape, generator=g)
-    abar = torch.tensor(noise.alphas_bar(), dtype=torch.float32)
-    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=3e-3)
-    for _ in range(300):
-        y, t = torch.randint(arch.num_classes, (64,), generator=g), torch.randint(1000, (64,), generator=g)
-        x0 = centres[y] + 0.5 * torch.randn(64, *arch.sample_shape, generator=g)
-        eps, a = torch.randn(x0.shape, generator=g), abar[t].view(-1, 1, 1, 1)
-        y = torch.where(torch.rand(64, generator=g) < 0.1, arch.num_classes, y)
-        found = network(a.sqrt() * x0 + (1 - a).sqrt() * eps, t + noise.first_time, y)[:, : arch.channels]
-        optimizer.zero_grad()
-        (found - eps).square().mean().backward()
-        optimizer.step()
-    optimizer.zero_grad()
-    return network.eval().requires_grad_(False)
-
-
 @pytest.fixture(scope="session")
 def small_arch():
-    return Arch("dit", input_size=4, patch_size=2, channels=2, width=32, depth=2, heads=2, num_classes=3)
+    return small.DIT
 
 
 @pytest.fixture(scope="session")
 def small_model(small_arch):
-    return trained(small_arch)
+    return small.trained(small_arch)
 
 
 @pytest.fixture(scope="session")
-def small_spec(small_arch):
-    return Spec(small_arch, "ddim", num_steps=6, cfg_scale=1.5)
+def small_spec():
+    return small.SPECS["dit"]
 
 
 @pytest.fixture(scope="session")
 def small_uvit(small_uvit_spec):
-    return trained(small_uvit_spec.arch)
+    return small.trained(small_uvit_spec.arch)
 
 
 @pytest.fixture(scope="session")
-def small_uvit_spec(small_arch):
-    return Spec(replace(small_arch, kind="uvit", learn_sigma=False), "dpm_solver2", num_steps=4, cfg_scale=1.5)
+def small_uvit_spec():
+    return small.SPECS["uvit"]
 
 
 @pytest.fixture(scope="session")

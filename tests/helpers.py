@@ -8,7 +8,11 @@ from unittest import mock
 import numpy as np
 import torch
 
-from cachebench.engine import doors, seeds, trajectory
+from cachebench.desk.small import inputs as inputs
+from cachebench.desk.small import random_state as random_state
+from cachebench.desk.small import relative as relative
+from cachebench.desk.small import sample as sample
+from cachebench.engine import doors
 from cachebench.engine.schedule import Schedule
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
@@ -25,26 +29,11 @@ def part_of(plugin, module):
     return import_module(f"{loader.PACKAGE}.{plugin}.{module}")
 
 
-def relative(found, expected):
-    """Largest difference as a share of the largest expected value."""
-    return ((found - expected).abs().max() / expected.abs().max()).item()
-
-
 def random_schedule(shape, seed, share=0.5):
     """A random compute mask whose evaluation 0 is computed in full."""
     mask = np.random.default_rng(seed).random(shape) >= share
     mask[0] = True
     return Schedule(mask)
-
-
-def inputs(spec, n=2, first_seed=0):
-    """(noise, labels) of samples first_seed, first_seed + 1, ..."""
-    chosen = range(first_seed, first_seed + n)
-    return seeds.noise(chosen, spec.arch.sample_shape), seeds.labels(chosen, spec.arch.num_classes)
-
-
-def sample(model, spec, session=None, n=2, first_seed=0):
-    return trajectory.run(model, spec, session or doors.Session(), *inputs(spec, n, first_seed))
 
 
 class Spy(doors.Session):
@@ -111,14 +100,6 @@ def script(name, **options):
     scripts = atomic.ROOT / "workflow/scripts"
     with mock.patch.object(sys, "argv", words), mock.patch.object(sys, "path", [str(scripts), *sys.path]):
         runpy.run_path(str(scripts / f"{name}.py"))
-
-
-def random_state():
-    """The global random states of torch, numpy and Python, as comparable values."""
-    import random
-
-    _, keys, *rest = np.random.get_state()
-    return torch.get_rng_state().tolist(), keys.tolist(), rest, random.getstate()
 
 
 def register_extractor(entry):

@@ -154,9 +154,9 @@ def match(cls, spec, budgets, tolerance, found):
     return chosen
 
 
-def measured_rows(cfg, run, spec):
-    """measure(method, state) -> counts of one row, for methods that decide at run time: averages over TRAJECTORIES, on the
-    run's device. The network is loaded once, when it is first needed."""
+def measured_rows(cfg, run, spec, trajectories=TRAJECTORIES):
+    """measure(method, state) -> counts of one row, for methods that decide at run time: averages over so many trajectories, on
+    the run's device. The network is loaded once, when it is first needed."""
 
     @cache
     def network():
@@ -170,9 +170,9 @@ def measured_rows(cfg, run, spec):
         own, batch = chosen.sampler(spec), cfg["samples"]["batch_size"]
         model = chosen.prepare(network(), state)
         session = doors.Counted(chosen.session(model, own, state))
-        for first in range(0, TRAJECTORIES, batch):
-            part = range(first, min(first + batch, TRAJECTORIES))
+        for first in range(0, trajectories, batch):
+            part = range(first, min(first + batch, trajectories))
             trajectory.run(model, own, session, *start(cfg["samples"], own.arch, part, "match"))
-        return {site: count / (TRAJECTORIES * own.rows) for site, count in session.rows.items()}
+        return {site: count / (trajectories * own.rows) for site, count in session.rows.items()}
 
     return measure

@@ -1,0 +1,178 @@
+"""The desk of who adds a method: `cachebench list`, `show`, `new`, `try` and `check`."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from cachebench import __main__ as desk
+from cachebench.desk import checking, contract, shown, template
+from cachebench.files import atomic
+from cachebench.plugin import loader
+
+SMOKE = str(atomic.ROOT / "config/smoke.yaml")
+KINDS = list(template.kinds())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A user's folder, in which the command is called."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(capsys, *words):
+    """(exit code, what it printed, its errors)."""
+    code = desk.main(list(words))
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("network", checking.NETWORKS)
+def test_every_example_is_a_method_that_holds_the_contract(folder, kind, network):
+    template.written("mine", kind)
+    assert loader.plugin("mine").__name__ == "Mine" and loader.plugin("mine").name == "Mine"
+    assert [said for said in checking.broken("mine", network) if "`reference`" not in said] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_example_is_short_and_its_test_runs(folder, kind):
+    method, test = template.written("mine", kind)
+    assert len(method.read_text("utf-8").splitlines()) <= 60
+    compile(test.read_text("utf-8"), str(test), "exec")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("fora", "'fora': .*methods/fora.py is there already"),
+        ("two words", "'two words': a name is a Python name in small letters"),
+        ("Mine", "'Mine': a name is a Python name in small letters"),
+        ("class", "'class': a name is a Python name in small letters"),
+        ("json", "'json': a module that Python imports has this name"),
+        ("numpy", "'numpy': a module that Python imports has this name"),
+    ],
+)
+def test_a_name_that_will_not_do_is_one_line(folder, name, told):
+    with pytest.raises(ValueError, match=told) as caught:
+        template.written(name, "schedule")
+    assert "\n" not in str(caught.value) and not list(folder.iterdir())
+
+
+def test_no_file_is_written_over(folder, capsys):
+    assert command(capsys, "new", "mine", "--kind", "schedule")[0] == 0
+    before = (folder / "methods/mine.py").read_text()
+    code, _, errors = command(capsys, "new", "mine", "--kind", "forecast")
+    assert code == 1 and "methods/mine.py is there already" in errors and (folder / "methods/mine.py").read_text() == before
+    code, _, errors = command(capsys, "new", "other", "--kind", "nonsense")
+    assert code == 1 and errors == f"cachebench new: --kind: unknown 'nonsense'; allowed: {', '.join(KINDS)}\n"
+
+
+BROKEN = {
+    "a syntax error": ("class Mine(Method)\n    pass\n", "SyntaxError: .*mine.py, line 2"),
+    "an attribute that is not there": (
+        "class Mine(Method):\n    name = reference = 'Mine'\n    params = {'a': [1]}\n\n"
+        "    def schedule(self, spec, state=None):\n        return spec.nonsense\n",
+        "AttributeError: .*nonsense.*mine.py, line 7",
+    ),
+    "a wrong shape": (
+        "class Mine(Method):\n    name = reference = 'Mine'\n    params = {'a': [1]}\n\n"
+        "    def schedule(self, spec, state=None):\n        from cachebench.engine.schedule import Schedule\n"
+        "        import numpy\n        return Schedule(numpy.ones(3))\n",
+        r"ValueError: schedule: shape \(3,\).*mine.py, line 9",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_what_is_broken_is_named_with_its_line(folder, capsys, fault):
+    text, told = BROKEN[fault]
+    (folder / "methods").mkdir()
+    (folder / "methods/mine.py").write_text("from cachebench.plugin.method import Method\n" + text)
+    said = checking.broken("mine", "dit")
+    assert any(re.search(told, one) for one in said), said
+    code, _, errors = command(capsys, "try", "mine", "--budget", "0.6", "--config", SMOKE, "--images", "2")
+    assert code == 1 and errors.splitlines()[-1].startswith("cachebench try: mine: ") and "mine.py" in errors.splitlines()[-1]
+
+
+def test_a_method_without_a_knob_or_on_another_grid_holds_the_contract(folder):
+    """What it cannot hold by its nature, it is exempt from."""
+    (folder / "methods").mkdir()
+    (folder / "methods/even.py").write_text(
+        '"""Every second evaluation."""\nfrom cachebench.engine.schedule import Schedule\n'
+        "from cachebench.plugin.method import Method\n\n\nclass Even(Method):\n    name = reference = 'Even'\n\n"
+        "    def schedule(self, spec, state=None):\n        return Schedule.refresh(spec, range(0, spec.num_evaluations, 2))\n"
+    )
+    (folder / "methods/fewer.py").write_text(
+        '"""Two steps less."""\nfrom cachebench.plugin.method import Method\n\n\nclass Fewer(Method):\n'
+        "    name = reference = 'Fewer'\n\n    def sampler(self, spec):\n"
+        "        return spec.with_steps(max(1, spec.num_steps - 2))\n"
+    )
+    for name in ("even", "fewer"):
+        for network in checking.NETWORKS:
+            assert checking.broken(name, network) == []
+
+
+def test_a_trial_says_cost_error_and_contract(folder, capsys):
+    words = ("--budget", "0.65", "--config", SMOKE, "--images", "4")
+    code, said, _ = command(capsys, "try", "random_skip", *words)
+    assert code == 0 and "random_skip" in said and "fewer_steps" in said
+    assert f"{len(contract.RULES)} rules hold" in said or "rules hold, 0 are broken" in said
+    assert (folder / "results/try/tiny-ddim20/random_skip.png").stat().st_size > 10_000
+    assert not (folder / "results/smoke").exists()
+
+
+def test_a_trial_fits_once(folder, capsys):
+    words = ("try", "smoothcache", "--budget", "0.65", "--config", SMOKE, "--images", "2")
+    assert "fitting smoothcache" in command(capsys, *words)[1]
+    assert "fitting" not in command(capsys, *words)[1]
+
+
+def test_a_budget_that_cannot_be_met_names_the_nearest_costs_and_the_lines_of_a_row(folder, capsys):
+    code, said, _ = command(capsys, "try", "fora", "--budget", "0.8", "--config", SMOKE, "--images", "2")
+    assert code == 1 and "no setting costs 0.8 of the full run" in said
+    assert "    - {budget: 0.8, fora: {interval: " in said
+
+
+def test_a_method_that_does_not_run_there_says_its_sentence(folder, capsys):
+    code, _, errors = command(capsys, "try", "faster_diffusion.repaired", "--budget", "0.6", "--config", SMOKE)
+    assert code == 1 and errors.startswith("cachebench try: faster_diffusion.repaired does not run on tiny-ddim20: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("try", "nonsense", "--budget", "0.5", "--config", SMOKE), "unknown 'nonsense'; allowed: alternate"),
+        (("try", "fora", "--budget", "5", "--config", SMOKE), "--budget: 5 is outside (0, 1]"),
+        (("try", "fora", "--budget", "0.5", "--config", SMOKE, "--run", "x"), "--run: unknown 'x'; allowed: tiny-ddim20"),
+        (("try", "fora", "--budget", "0.5", "--config", SMOKE, "--images", "1"), "--images: 1 are too few"),
+        (("show", "fora", "interval"), "'interval': a parameter is given as name=value"),
+        (("show", "fora", "n=2"), "fora: unknown parameter n; allowed: interval, anchor"),
+        (("show", "fora", "interval=x"), "interval: 'x' is not a whole number"),
+        (("check", "nonsense"), "unknown 'nonsense'; allowed: alternate"),
+    ],
+)
+def test_a_mistake_is_one_line(folder, capsys, words, told):
+    code, _, errors = command(capsys, *words)
+    assert code == 1 and told in errors and errors.count("\n") == 1
+
+
+def test_two_grids_of_as_many_steps_are_told_apart():
+    """By the times at which they evaluate."""
+    drawn = {run: "\n".join(shown.shown("full", run, spec, {})) for run, spec in shown.runs(SMOKE).items()}
+    assert len(set(drawn.values())) == len(drawn) and "t =     999" in drawn["tiny-ddim20"]
+
+
+def test_list_and_show_import_no_torch():
+    for words in (["list"], ["show", "fora"]):
+        code = f"import sys; from cachebench.__main__ import main; main({words}); print('torch' in sys.modules)"
+        said = subprocess.run([sys.executable, "-c", code], cwd=atomic.ROOT / "workflow", capture_output=True, text=True)
+        assert said.stdout.endswith("False\n"), said.stderr
+
+
+def test_a_file_that_does_not_load_is_listed_with_its_reason(folder):
+    (folder / "methods").mkdir()
+    (folder / "methods/mine.py").write_text("import nonsense\n")
+    (line,) = [line for line in shown.listed(shown.runs(SMOKE)) if line.startswith("mine ")]
+    assert "failed" in line and "No module named 'nonsense'" in line

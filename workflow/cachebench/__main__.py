@@ -1,0 +1,97 @@
+"""`cachebench`, or `python -m cachebench`: the desk of who adds a method. Snakemake runs the benchmark."""
+
+import argparse
+import sys
+
+from cachebench.files import atomic
+from cachebench.plugin.loader import FAILURES
+
+
+def parser():
+    main = argparse.ArgumentParser(prog="cachebench", description=__doc__)
+    commands = main.add_subparsers(dest="command", required=True, metavar="command")
+
+    def command(name, said, *positional):
+        added = commands.add_parser(name, help=said, description=said)
+        for argument in positional:
+            added.add_argument(argument)
+        return added
+
+    def on_a_run(added):
+        added.add_argument("--config", help="a configuration (default: the demo's)")
+        added.add_argument("--run", help="one of its runs (default: the first)")
+
+    on_a_run(command("list", "all methods: what they do, their knobs, and where they run"))
+    show = command("show", "one method: its parameters, its cost, and its schedule", "method")
+    show.add_argument("parameters", nargs="*", metavar="name=value", help="values for the schedule")
+    on_a_run(show)
+    new = command("new", "a commented file that runs, and its test", "method")
+    new.add_argument("--kind", required=True, help="what it is like")
+    trial = command("try", "match, sample and compare a method in this process; nothing is scored for good", "method")
+    trial.add_argument("--budget", type=float, required=True, help="share of the full run's MACs")
+    trial.add_argument("--images", type=int, default=20, help="how many (20)")
+    on_a_run(trial)
+    command("check", "the contract of a plug-in, rule by rule, and the method's own tests", "method")
+    return main
+
+
+def main(words=None):
+    """Exit code of a command; what is wrong with it is one line."""
+    args = parser().parse_args(words)
+    try:
+        return COMMANDS[args.command](args) or 0
+    except (ValueError, OSError) as error:
+        print(f"cachebench {args.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def list_methods(args):
+    from cachebench.desk import shown
+
+    print("\n".join(shown.listed(one_run(shown.runs(args.config), args.run) if args.run else shown.runs(args.config))))
+
+
+def show(args):
+    from cachebench.desk import shown
+
+    ((run, spec),) = one_run(shown.runs(args.config), args.run).items()
+    if wrong := [word for word in args.parameters if "=" not in word]:
+        raise ValueError(f"{wrong[0]!r}: a parameter is given as name=value")
+    try:
+        print("\n".join(shown.shown(args.method, run, spec, dict(word.split("=", 1) for word in args.parameters))))
+    except FAILURES as error:
+        raise ValueError(str(error)) from error
+
+
+def one_run(found, wanted):
+    """{run: value} of the wanted run, or of the first. ValueError names those that there are."""
+    run = wanted or next(iter(found))
+    if run not in found:
+        raise ValueError(f"--run: unknown {run!r}; allowed: {', '.join(found)}")
+    return {run: found[run]}
+
+
+def new(args):
+    from cachebench.desk import template
+
+    for path in template.written(args.method, args.kind):
+        print(f"wrote {path}")
+    print(f"next: cachebench try {args.method} --budget 0.6")
+
+
+def try_out(args):
+    from cachebench.desk import trial
+
+    return trial.run(args.method, args.budget, args.images, args.config or atomic.placed("config/config.yaml"), args.run)
+
+
+def check(args):
+    from cachebench.desk import checking
+
+    return checking.run(args.method)
+
+
+COMMANDS = {"list": list_methods, "show": show, "new": new, "try": try_out, "check": check}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The files that `cachebench new` writes: an example of each kind, under the name of the new method, and its test."""
+
+import importlib.util
+import keyword
+import sys
+from pathlib import Path
+
+from cachebench.files import atomic
+from cachebench.plugin import loader
+
+EXAMPLES = Path(__file__).with_name("examples")
+TEST = '''"""What {id} must hold: the contract of a plug-in, and what its paper says."""
+
+import pytest
+
+from cachebench.desk import checking
+
+
+@pytest.mark.parametrize("network", checking.NETWORKS)
+def test_the_contract_holds(network):
+    assert checking.broken("{id}", network) == []
+'''
+
+
+def kinds():
+    """{kind: its example}."""
+    return {path.stem.replace("_", "-"): path for path in sorted(EXAMPLES.glob("*.py"))}
+
+
+def written(name, kind):
+    """Writes methods/<name>.py and its test below the working directory, and returns their paths. ValueError in one line where
+    the name or the kind will not do, or one of the files is there."""
+    check(name)
+    if kind not in kinds():
+        raise ValueError(f"--kind: unknown {kind!r}; allowed: {', '.join(kinds())}")
+    text = kinds()[kind].read_text("utf-8")
+    for old, new in (("Example", camel(name)), ('"an example"', '""  # arXiv:number')):
+        text = text.replace(old, new)
+    files = {Path("methods") / f"{name}.py": text, Path("tests/methods") / f"test_{name}.py": TEST.format(id=name)}
+    if there := [path for path in files if path.exists()]:
+        raise ValueError(f"{there[0]}: there already")
+    for path, content in files.items():
+        atomic.write_text(path, content)
+    return list(files)
+
+
+def check(name):
+    """ValueError in one line if no method can have this name."""
+    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
+        raise ValueError(f"{name!r}: a name is a Python name in small letters, such as block_caching")
+    if name in loader.available():
+        raise ValueError(f"{name!r}: {loader.file_of(name)} is there already")
+    if name in sys.stdlib_module_names or importlib.util.find_spec(name):
+        raise ValueError(f"{name!r}: a module that Python imports has this name")
+
+
+def camel(name):
+    return "".join(part.capitalize() for part in name.split("_"))
