@@ -35,4 +35,5 @@ $(BIN)/.installed: requirements.txt
 	@echo "Installing what requirements.txt names into .venv: some gigabytes, a few minutes, once"
 	python3 -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation -e . # the command `cachebench`
 	touch $@

@@ -272,3 +272,13 @@ def test_weights_that_name_another_noise_are_refused(tmp_path, told):
 def test_a_name_that_is_made_otherwise_is_one_line(name):
     for values in (smoke(methods=[name]), smoke(params={name: {"interval": [2]}})):
         assert f"method {name!r}: a name is a file's, then .variant, +forecaster, @steps and #number" in refused(values)
+
+
+def test_methods_may_be_none_or_be_said_by_every_run_alone():
+    none = check.check(smoke(methods=[], runs={"r": run()}))
+    assert matrix.method_ids(none, "r") == ["full"] and matrix.budgets(none, "r") == []
+    values = smoke(runs={"r": run(methods=["fora"]), "s": run(methods=[])})
+    del values["methods"]
+    cfg = check.check(values)
+    assert matrix.method_ids(cfg, "r") == ["full", "fora"] and matrix.method_ids(cfg, "s") == ["full"]
+    assert refused(smoke(runs={"r": run()}) | {"methods": None}) == "methods: key missing; runs.r has none of its own"

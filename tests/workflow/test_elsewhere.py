@@ -25,3 +25,19 @@ def test_a_job_elsewhere_reads_the_project_and_writes_there(tmp_path):
     run = snakemake(tmp_path, target, "--cores", "1", "-s", str(ROOT / "Snakefile"), "--configfile", SMOKE)
     assert run.returncode == 0, run.stderr[-2000:]
     assert '"status": "ok"' in (tmp_path / target).read_text()
+
+
+def test_a_plug_in_that_fails_is_named_in_the_terminal_with_its_line(tmp_path):
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods/mine.py").write_text(
+        "from cachebench.plugin.method import Method\n\n\nclass Mine(Method):\n    name = reference = 'Mine'\n\n"
+        "    def schedule(self, spec, state=None):\n        return spec.nonsense\n"
+    )
+    (tmp_path / "c.yaml").write_text("name: mine\nruns: {tiny-ddim20: {methods: [mine]}, tiny-dpm20: null, tiny-2m8: null}\n")
+    target = "results/mine/tiny-ddim20/mine/settings.json"
+    words = [target, "--cores", "1", "-s", str(ROOT / "Snakefile"), "--configfile", SMOKE, "c.yaml"]
+    run = snakemake(tmp_path, *words)
+    assert run.returncode == 0, run.stderr[-2000:]
+    line = "mine failed on tiny-ddim20: AttributeError: 'Spec' object has no attribute 'nonsense' (methods/mine.py, line 8)"
+    assert f"{line}; its log: logs/mine/tiny-ddim20/mine/match.log" in run.stdout + run.stderr
+    assert "'nonsense'" in (tmp_path / target).read_text()

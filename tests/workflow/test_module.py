@@ -54,16 +54,25 @@ def repository(tmp_path_factory):
     return folder, f"git+file://{folder}/workflow/Snakefile@v1"
 
 
+def environment(folder):
+    """Python of an environment in `folder` that has what this one has, but not the package."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "base.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "bin/python"
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    return environment(tmp_path_factory.mktemp("bare"))
+
+
 @pytest.fixture(scope="module")
 def installed(repository, tmp_path_factory):
-    """Python of an environment in which the repository's package is installed beside what this one has."""
-    made = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(made)], check=True)
-    python = made / "bin/python"
-    (found,) = made.glob("lib/python*/site-packages")
-    (found / "base.pth").write_text(sysconfig.get_path("purelib"))
-    pip = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation", str(repository[0])]
-    subprocess.run(list(map(str, pip)), check=True, cwd=made)
+    """Python of an environment in which the repository's package is installed too."""
+    python = environment(made := tmp_path_factory.mktemp("environment"))
+    pip = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed"]
+    subprocess.run(list(map(str, [*pip, repository[0]])), check=True, cwd=made)
     return python
 
 
@@ -80,9 +89,9 @@ def test_rules_of_another_folder_are_planned_in_the_users(deployed):
     assert "input: methods/mine.py" in shown.stdout + shown.stderr
 
 
-def test_rules_of_a_repository_name_the_command_that_installs_their_package(deployed, repository):
+def test_rules_of_a_repository_name_the_command_that_installs_their_package(deployed, repository, bare):
     folder, place = repository
-    shown = snakemake(deployed(place), "-n", "--cores", "1")
+    shown = run(deployed(place), bare, "-n", "--cores", "1")
     assert shown.returncode == 1
     assert f"pip install git+file://{folder}@v1\n" in shown.stdout + shown.stderr
 

@@ -51,5 +51,5 @@ rule match:
             CONFIG["tolerance"],
         ),
     shell:
-        "LOG={log:q} job match --run {wildcards.run} --method {wildcards.method} "
-        "--states {input.states:q} --out {output:q} > {log:q} 2>&1"
+        "TERMINAL=3 LOG={log:q} job match --run {wildcards.run} --method {wildcards.method} "
+        "--states {input.states:q} --out {output:q} 3>&2 > {log:q} 2>&1"

@@ -21,7 +21,7 @@ rule speed:
         gpu=GPU,
     params:
         results=lambda wildcards: RESULTS,
-        said=canonical(*(CONFIG[key] for key in ("runs", "backbones", "speed", "methods"))),
+        said=canonical(*(CONFIG.get(key) for key in ("runs", "backbones", "speed", "methods"))),
         code=closure.digest([SCRIPTS / "speed.py", PACKAGE / "engine", *loader.folders()]),
     shell:
         "job speed --folder {params.results:q} --out {output:q} 2>&1 | tee {log:q}"

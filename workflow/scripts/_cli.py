@@ -50,6 +50,13 @@ def stay_alive(died, minutes):
         signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
 
 
+def tell(text):
+    """Says it in the terminal too, where the rule's shell keeps that at a descriptor; the log has what is printed."""
+    print(text, file=sys.stderr)
+    if descriptor := os.environ.get("TERMINAL"):
+        os.write(int(descriptor), f"{text}\n".encode())
+
+
 def arguments(doc, *options):
     """Parsed `--option value` arguments; an ending of + means one or more values, * any number, ? that it may be left out."""
     parser = argparse.ArgumentParser(description=doc)

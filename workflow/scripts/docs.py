@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 
 from _cli import arguments
+from cachebench.desk import shown, template
 from cachebench.files import atomic
 from cachebench.judge import equivalents, pairs, published
 from cachebench.plugin import loader
-from cachebench.plugin.method import Method
 from cachebench.report import markdown as md
 from cachebench.report import marks, printed, tables, transfer, typeset, validity
 from cachebench.report.page import compared
 
 RESOURCES = atomic.ROOT / "resources"
 RESULTS, COMPARISONS = RESOURCES / "fmnist/results.csv", RESOURCES / "fmnist/comparisons.csv"
-PAGES = [atomic.ROOT / "README.md", *sorted((atomic.ROOT / "docs").glob("*.md"))]
+PAGES = [atomic.ROOT / "README.md", atomic.ROOT / "methods/README.md", *sorted((atomic.ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n)(?:(?!<!-- generated: ).)*?(<!-- end -->)", re.S)
 SHOWN = ("achieved", "speed_up", "fd", "fd_minus_full", "latent_mse")  # of the columns of a run's table
 LEFT_OUT = ("FD − best", "Latent MSE − fewer steps", "Efficiency", "Area")  # of the comparisons; so is p to the best
@@ -103,8 +103,8 @@ def more_methods():
 
 def macs():
     text = printed.macs(published.read(RESOURCES / "published/l2c.csv"))
-    for name, shown in MACS_NAMES.items():
-        text = text.replace(f" | {name} | ", f" | {shown} | ")
+    for name, told in MACS_NAMES.items():
+        text = text.replace(f" | {name} | ", f" | {told} | ")
     return text
 
 
@@ -180,23 +180,28 @@ def methods():
     lines = []
     for stem in loader.available():
         cls = loader.load(loader.file_of(stem))
-        said = sys.modules[cls.__module__].__doc__.partition("\n")[0].rstrip(".").partition(" (")
-        own = said[0] if said[2].startswith(("arXiv", "diffusers")) else "".join(said)
-        fit = f", {', '.join(cls.params[cls.variants])}" if cls.variants else ""
-        when = "beforehand" if cls.by_mask() or cls.rows is not Method.rows else "while running"
+        variants = f", {', '.join(cls.params[cls.variants])}" if cls.variants else ""
         kind = "" if cls.kind == "cache" else f" ({cls.kind})"
-        lines.append(
-            (
-                cls.kind,
-                [f"`{stem}`{fit}{kind}", md.escape(own), when, "yes" if cls.fit is not Method.fit else "", cls.reference],
-            )
-        )
-    return md.table(
-        ["Name", "What it does", "Decides", "Fit", "Source"], [line for _, line in sorted(lines, key=lambda x: x[0])]
-    )
+        cells = [f"`{stem}`{variants}{kind}", md.escape(shown.sentence(cls)), shown.decides(cls)]
+        lines.append((cls.kind, [*cells, "yes" if cls.has_fit() else "", cls.reference]))
+    lines.sort(key=lambda line: line[0])
+    return md.table(["Name", "What it does", "Decides", "Fit", "Source"], [line for _, line in lines])
+
+
+def new_method():
+    """What `cachebench new` writes."""
+    return f"```python\n{template.text('early', 'schedule')}```"
+
+
+def shown_method():
+    """What `cachebench show` prints of a method, on the demo's first run."""
+    ((run, spec), *_) = shown.runs().items()
+    return "\n".join(["```", *shown.shown("fora", run, spec, {"interval": "3"}), "```"])
 
 
 BLOCKS = {
+    "new-method": new_method,
+    "show-method": shown_method,
     "methods": methods,
     "demo-validity": partial(measures, "demo"),
     "every-method-validity": partial(measures, "fmnist"),

@@ -1,9 +1,10 @@
 """Chooses, for each budget, the setting of one method whose exact cost is closest (json, one entry per budget)."""
 
+import os
 from pathlib import Path
 
-from _cli import arguments, stay_alive
-from cachebench.files import atomic
+from _cli import arguments, stay_alive, tell
+from cachebench.files import atomic, closure
 from cachebench.plugin import loader, method
 from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.match import candidates, match, measured_rows
@@ -27,7 +28,16 @@ def entries(grid, budgets, tolerance):
         found = candidates(cls, spec, read_states(args.states), grid, budgets, measured_rows(cfg, args.run, spec))
         return match(cls, spec, budgets, tolerance, found)
     except FAILURES as error:
-        return [{"budget": b, "status": "failed", "reason": reason(error)} for b in budgets]
+        return failed(error, budgets)
+
+
+def failed(error, budgets):
+    """The entries of a method that fails, which the terminal is told of at once."""
+    told = reason(error)
+    files = closure.files_of(loader.file_of(args.method))
+    log = f"; its log: {os.environ['LOG']}" if "LOG" in os.environ else ""
+    tell(f"{args.method} failed on {args.run}: {told}{loader.place(error, files)}{log}")
+    return [{"budget": b, "status": "failed", "reason": told} for b in budgets]
 
 
 try:
@@ -35,5 +45,5 @@ try:
     cls = loader.plugin(args.method)
     found = [entry for grid in matrix.grids(cfg, cls, args.run) for entry in entries(*grid)]
 except FAILURES as error:
-    found = [{"budget": b, "status": "failed", "reason": reason(error)} for b in matrix.budgets(cfg, args.run, args.method)]
+    found = failed(error, matrix.budgets(cfg, args.run, args.method))
 atomic.write_json(args.out, [entry | {"made_with": made_with} for entry in found])

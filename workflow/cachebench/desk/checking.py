@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 
 from cachebench.files import closure
@@ -69,11 +68,5 @@ def held(name, network, files):
 
 def said(error, files):
     """An error in one line, and the last line of the method's own files that led to it."""
-    own = {str(file) for file in files}
-    places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
-    if isinstance(error, SyntaxError) and error.filename in own:
-        where = f" ({error.filename}, line {error.lineno})"
-    else:
-        where = f" ({places[-1].filename}, line {places[-1].lineno})" if places else ""
     kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-    return " ".join(f"{kind}{error or 'it is not so'}{where}".split())
+    return " ".join(f"{kind}{error or 'it is not so'}{loader.place(error, files)}".split())

@@ -33,15 +33,18 @@ def written(name, kind):
     check(name)
     if kind not in kinds():
         raise ValueError(f"--kind: unknown {kind!r}; allowed: {', '.join(kinds())}")
-    text = kinds()[kind].read_text("utf-8")
-    for old, new in (("Example", camel(name)), ('"an example"', '""  # arXiv:number')):
-        text = text.replace(old, new)
-    files = {Path("methods") / f"{name}.py": text, Path("tests/methods") / f"test_{name}.py": TEST.format(id=name)}
+    files = {Path("methods") / f"{name}.py": text(name, kind), Path("tests/methods") / f"test_{name}.py": TEST.format(id=name)}
     if there := [path for path in files if path.exists()]:
         raise ValueError(f"{there[0]}: there already")
     for path, content in files.items():
         atomic.write_text(path, content)
     return list(files)
+
+
+def text(name, kind):
+    """The example of a kind, under another name."""
+    example = kinds()[kind].read_text("utf-8")
+    return example.replace("Example", camel(name)).replace('"an example"', '""')
 
 
 def check(name):

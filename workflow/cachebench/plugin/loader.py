@@ -132,6 +132,15 @@ def load(path):
     return found[0]
 
 
+def place(error, files):
+    """The last line of these files that an error came through, " (file, line 7)", or the line that cannot be read; else ""."""
+    own = {str(file) for file in files}
+    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
+    if isinstance(error, SyntaxError) and error.filename in own:
+        lines = [(error.filename, error.lineno)]
+    return f" ({os.path.relpath(lines[-1][0])}, line {lines[-1][1]})" if lines else ""
+
+
 def reason(error):
     """One line for the row of a method that failed; the traceback goes to the log."""
     traceback.print_exception(error, file=sys.stderr)

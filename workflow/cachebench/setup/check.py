@@ -48,6 +48,8 @@ def _check_runs(config):
 
 
 def _check_methods(config):
+    if alone := [name for name, run in config["runs"].items() if "methods" not in run and "methods" not in config]:
+        raise ValueError(f"methods: key missing; runs.{alone[0]} has none of its own")
     known = loader.available()
     given = {"params": config["params"]}
     for name, run in config["runs"].items():

@@ -23,7 +23,7 @@ def swept_ids(config, run):
 
 def _listed(config, run):
     """The names in a run's list of methods; `all` are those of all files."""
-    wanted = config["runs"][run].get("methods") or config["methods"]
+    wanted = config["runs"][run].get("methods", config.get("methods"))
     return list(loader.available()) if wanted == "all" else wanted
 
 
