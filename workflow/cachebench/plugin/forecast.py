@@ -28,6 +28,10 @@ class Forecaster:
         """What is held after a stand-in was taken: those that enter the history change it."""
         return kept
 
+    def spent(self, kept):
+        """MACs of products since it was asked last."""
+        return 0
+
     def held(self, computed):
         """Tensors that are held after so many values were computed; an int or an array of them."""
         raise NotImplementedError
