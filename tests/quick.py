@@ -9,7 +9,8 @@ from cachebench.plugin import loader
 from cachebench.plugin.problem import Problem
 from helpers import sample
 
-METHODS = [*(one for stem in loader.available() for one in loader.ids(stem)), "fora+taylor2"]  # every one, and a forecaster
+METHODS = [one for stem in loader.available() for one in loader.ids(stem)]
+METHODS += ["fora+taylor2", "fora+final_linear", "l2c+final_linear"]  # forecasts of branches, and of the final hidden state
 # For methods that train; so violent that L2C's scores reach the ends of their range.
 QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "samples": 4, "rounds": 2}
 
