@@ -12,6 +12,7 @@ class DynamicModes(CalibratedMethod):
 
     name = "DMD (cache-dit's calibrator)"
     reference = "cache-dit (DMD)"
+    waits = True  # eigenvalues of some small matrices are computed on the host
     params = CalibratedMethod.host | {
         "warmup": [4],
         "snapshots": [6],  # computed values that modes are made from, at most

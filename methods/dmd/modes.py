@@ -41,6 +41,8 @@ class Modes(Forecaster):
     def stand_in(self, kept, position):
         import torch
 
+        from cachebench.engine.device import send
+
         places, values, fitted = kept
         if not (count := suffix(places)):
             return self.fall_back(places, values, position)
@@ -48,7 +50,7 @@ class Modes(Forecaster):
             fitted["modes"] = [modes(gram) for gram in self.products(values[-count:])]
         steps = (position - places[-1]) / (places[-1] - places[-2])
         weights = np.stack([weigh(one, steps, count) for one in fitted["modes"]])  # (rows, count)
-        weights = torch.from_numpy(weights).to(values[0])
+        weights = send(torch.from_numpy(weights), values[0].device).to(values[0].dtype)
         return sum(value * weight[:, None, None] for value, weight in zip(values[-count:], weights.T, strict=True))
 
     def products(self, values):
