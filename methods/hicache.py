@@ -3,7 +3,7 @@
 from cachebench.engine.schedule import Schedule
 from cachebench.plugin.forecast import Hermite
 from cachebench.plugin.method import AMOUNT, COUNT, Method
-from cachebench.plugin.refresh import after_warmup
+from cachebench.plugin.refresh import after_warmup, warmups
 
 
 class HiCache(Method):
@@ -22,6 +22,10 @@ class HiCache(Method):
     }
     ranges = {"interval": COUNT, "order": AMOUNT, "scale": AMOUNT, "warmup": COUNT}
     knob = "interval"
+
+    @classmethod
+    def grid(cls, spec):
+        return cls.params | {"warmup": warmups(spec, cls.params["warmup"][0])}
 
     @property
     def forecaster(self):

@@ -5,7 +5,7 @@ import numpy as np
 from cachebench.engine.schedule import Schedule
 from cachebench.plugin.forecast import Newton, Taylor
 from cachebench.plugin.method import AMOUNT, COUNT, Method
-from cachebench.plugin.refresh import after_warmup, at_interval, mids_of
+from cachebench.plugin.refresh import after_warmup, at_interval, mids_of, warmups
 from cachebench.plugin.values import allowed
 
 DIFFERENCES = {"taylor": Taylor, "newton": Newton}
@@ -30,6 +30,10 @@ class TaylorSeer(Method):
     }
     ranges = {"interval": COUNT, "order": AMOUNT, "warmup": COUNT}
     knob = "interval"
+
+    @classmethod
+    def grid(cls, spec):
+        return cls.params | {"warmup": warmups(spec, cls.params["warmup"][0])}
 
     @property
     def forecaster(self):

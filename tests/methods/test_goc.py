@@ -98,6 +98,12 @@ def test_the_trend_is_measured_on_full_runs_and_too_few_images_are_named(problem
         gradient.trend(problem, 9)
 
 
+def test_the_released_weight_is_of_20_ddim_steps(spec, uvit_spec):
+    grid = loader.plugin("goc").grid
+    assert [grid(one)["weight"] for one in (spec.with_steps(20), spec, uvit_spec.with_steps(10))] == [[1.2], [0.8], [0.8]]
+    assert grid(spec.with_steps(20))["cached"] == list(range(19)) and grid(spec.with_steps(20))["interval"][0] == 2
+
+
 def test_on_dpm_solver_2_only_outer_evaluations_are_reused(small_uvit, small_uvit_spec):
     made = loader.plugin("goc")(cached=99, excluded="none", weight=0.5)
     compute = made.schedule(small_uvit_spec).compute.all((1, 2))

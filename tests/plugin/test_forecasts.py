@@ -96,3 +96,14 @@ def test_every_name_that_is_listed_makes_a_forecaster():
     for form in FORMS:
         name = form.replace("([0-4])", "2").replace("([1-4])", "2")
         assert str(named(name)) == str(named(f"final_{name}"))
+
+
+@pytest.mark.parametrize("name", ["taylorseer", "hicache", "foca", "dmd"])
+def test_warmups_fill_the_gaps_between_intervals(spec, uvit_spec, name):
+    """So that any number of refreshes from half of the evaluations on can be had; the default warm-up comes first."""
+    cls = plugin(name)
+    for run in (spec.with_steps(20), uvit_spec):
+        grid = cls.grid(run)["warmup"]
+        assert grid[0] == cls().warmup and len(set(grid)) == len(grid)
+        found = {cls(interval=2, warmup=one).schedule(run).compute.all((1, 2)).sum() for one in grid}
+        assert found >= set(range(min(found), run.num_evaluations))

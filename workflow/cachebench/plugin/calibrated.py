@@ -3,7 +3,7 @@
 import numpy as np
 
 from cachebench.plugin.method import AMOUNT, COUNT
-from cachebench.plugin.refresh import after_warmup
+from cachebench.plugin.refresh import after_warmup, warmups
 from cachebench.plugin.stack import StackMethod, StackSession
 
 
@@ -18,6 +18,10 @@ class CalibratedMethod(StackMethod):
         "back": [0],  # Bn
         "mask": [""],  # or a 1 for every evaluation that computes all, and a 0 for each of the others
     }
+
+    @classmethod
+    def grid(cls, spec):
+        return cls.params | {"warmup": warmups(spec, cls.params["warmup"][0])}
 
     def supports(self, spec):
         blocks = spec.arch.blocks

@@ -19,6 +19,11 @@ def after_warmup(spec, warmup, interval):
     return mids_of(spec, [*range(first), *range(first - 1, spec.num_evaluations, interval)])
 
 
+def warmups(spec, default):
+    """Warm-ups that fill the gaps between intervals, the default first."""
+    return [default, *(count for count in range(1, spec.num_evaluations) if count > default)]
+
+
 def mids_first(spec, count, layout):
     """`count` evaluations to compute in full, ascending: layout(places, n) picks n of range(places), 0 among them.
 
