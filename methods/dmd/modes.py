@@ -29,7 +29,7 @@ class Modes(Forecaster):
     def held(self, computed):
         return np.minimum(computed, self.snapshots)
 
-    def spent(self, kept):
+    def spent(self):
         macs, self.macs = self.macs, 0
         return macs
 

@@ -40,12 +40,16 @@ class CalibratedMethod(StackMethod):
     def kept(self):
         return "increment", self.forecaster
 
+    def full_ones(self, spec, state):
+        """Whether each evaluation computes all."""
+        return self.schedule(spec, state).compute.all(axis=(1, 2)).tolist()
+
     def store_values(self, spec, state=None):
-        computed = np.array(self.computed(spec, state))
+        computed = np.array(self.full_ones(spec, state))
         return int(self.forecaster.held(computed.cumsum())[:-1][~computed[1:]].max(initial=0))
 
     def session(self, model, spec, state=None):
-        return CalibratedSession(self.computed(spec, state), self.span(spec, 0), *self.kept())
+        return CalibratedSession(self.full_ones(spec, state), self.span(spec, 0), *self.kept())
 
 
 class CalibratedSession(StackSession):
@@ -54,5 +58,5 @@ class CalibratedSession(StackSession):
     def stand_in(self):
         value = self.forecaster.stand_in(self.kept, self.evaluation)  # (rows, tokens, width)
         self.kept = self.forecaster.recall(self.kept, value, self.evaluation)
-        self.spend(self.forecaster.spent(self.kept))
+        self.spend(self.forecaster.spent())
         return self.entered + value

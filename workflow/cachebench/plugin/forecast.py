@@ -28,7 +28,7 @@ class Forecaster:
         """What is held after a stand-in was taken: those that enter the history change it."""
         return kept
 
-    def spent(self, kept):
+    def spent(self):
         """MACs of products since it was asked last."""
         return 0
 
