@@ -3,23 +3,64 @@
 import numpy as np
 
 from cachebench.engine.schedule import Schedule
-from cachebench.plugin.forecast import Taylor
+from cachebench.plugin.forecast import Newton, Taylor
 from cachebench.plugin.method import AMOUNT, COUNT, Method
+from cachebench.plugin.refresh import after_warmup, at_interval, mids_of, warmups
+from cachebench.plugin.values import allowed
+
+DIFFERENCES = {"taylor": Taylor, "newton": Newton}
+FORMS = {"branch": "branch", "lite": "trunk"}  # what is forecast: every branch, or the output of the last block alone
 
 
 class TaylorSeer(Method):
-    """Evaluations 0 and 1 are computed, and from there on every `interval`-th, as released; the last one is not forced."""
+    """The first `warmup` evaluations are computed, as released two, and from there on every `interval`-th; the last one is not
+    forced. Where differences are over the distance of the last two values only, as released, a square is not exact; Newton's
+    differences are."""
 
     name = "TaylorSeer"
     reference = "arXiv:2503.06923"
-    params = {"interval": list(range(1, 11)), "order": [2]}
-    ranges = {"interval": COUNT, "order": AMOUNT}
+    params = {
+        "interval": list(range(1, 11)),
+        "order": [2],
+        "anchor": ["released"],  # or "fora", the evaluations that FORA computes; or "diffusers", of its hook
+        "warmup": [2],
+        "differences": ["taylor"],  # or "newton"
+        "form": ["branch"],  # or "lite"
+        "distance": ["index"],  # or "t", "logsnr"
+    }
+    ranges = {"interval": COUNT, "order": AMOUNT, "warmup": COUNT}
     knob = "interval"
+
+    @classmethod
+    def grid(cls, spec):
+        return cls.params | {"warmup": warmups(spec, cls.params["warmup"][0])}
 
     @property
     def forecaster(self):
-        return Taylor(self.order)
+        return allowed("differences", self.differences, DIFFERENCES)(self.order)
+
+    @property
+    def forecasts(self):
+        return allowed("form", self.form, FORMS)
 
     def schedule(self, spec, state=None):
-        evaluation = np.arange(spec.num_evaluations)
-        return Schedule.refresh(spec, (evaluation == 0) | ((evaluation - 1) % self.interval == 0))
+        rules = {
+            "released": lambda: after_warmup(spec, self.warmup, self.interval),
+            "fora": lambda: fora(spec, self.interval),
+            "diffusers": lambda: diffusers(spec, self.warmup, self.interval),
+        }
+        return Schedule.refresh(spec, allowed("anchor", self.anchor, rules)())
+
+
+def fora(spec, interval):
+    """FORA counts from the last evaluation, or from the first midpoint where there are some."""
+    if spec.first_counted:
+        return at_interval(spec, interval)
+    from_end = np.arange(spec.num_evaluations)[::-1]
+    return (from_end % interval == 0) | (from_end == from_end.max())
+
+
+def diffusers(spec, warmup, interval):
+    """The first of those at an interval comes two after the last of the warm-up."""
+    found = [e for e in range(spec.num_evaluations) if e < warmup or (e - warmup - 1) % interval == 0]
+    return mids_of(spec, found)

@@ -15,6 +15,7 @@ from cachebench.desk import shown, template
 from cachebench.files import atomic
 from cachebench.judge import equivalents, pairs, published
 from cachebench.plugin import loader
+from cachebench.plugin.method import Method
 from cachebench.report import markdown as md
 from cachebench.report import marks, printed, tables, transfer, typeset, validity
 from cachebench.report.page import compared
@@ -183,7 +184,7 @@ def methods():
         variants = f", {', '.join(cls.params[cls.variants])}" if cls.variants else ""
         kind = "" if cls.kind == "cache" else f" ({cls.kind})"
         cells = [f"`{stem}`{variants}{kind}", md.escape(shown.sentence(cls)), shown.decides(cls)]
-        lines.append((cls.kind, [*cells, "yes" if cls.has_fit() else "", cls.reference]))
+        lines.append((cls.kind, [*cells, "yes" if cls.fit is not Method.fit else "", cls.reference]))
     lines.sort(key=lambda line: line[0])
     return md.table(["Name", "What it does", "Decides", "Fit", "Source"], [line for _, line in lines])
 

@@ -1,94 +1,205 @@
 """What stands in for a skipped value. A schedule says when a value is computed; a forecaster, what is taken where it is not.
 
-A method list may name both: `fora+taylor2` is FORA's schedule with a Taylor forecast of second order."""
+A method list may name both: `fora+taylor2` is FORA's schedule with a Taylor forecast of second order of every branch, and
+`fora+final_taylor2` with one of the final hidden state. No torch here."""
 
 import re
 from math import factorial
 
 import numpy as np
 
-from cachebench.engine.doors import ScheduledSession
-from cachebench.engine.spec import BRANCHES
+from cachebench.engine.noise import half_log_snr
+
+DOORS = ("branch", "trunk", "output")  # where a forecaster stands in: for a branch, the final hidden state, the guided output
+DISTANCES = ("index", "t", "logsnr")  # what the distance of two evaluations is measured in
 
 
-class Taylor:
-    """A Taylor expansion of every branch's value along the evaluations (TaylorSeer, arXiv:2503.06923, Eqs. 4 to 6).
+class Forecaster:
+    """`keep` gives what is held after a value was computed, `stand_in` the value that is taken instead of computing it; both at
+    a `position`, by default the evaluation. What is held is a forecaster's own; None: nothing yet."""
 
-    The derivatives are differences of the last computed values, over the number of evaluations between the last two; an order
-    comes with each computed value, up to `order`. They are formed when a value is computed, not when one is skipped."""
+    def keep(self, kept, value, position):
+        raise NotImplementedError
+
+    def stand_in(self, kept, position):
+        raise NotImplementedError
+
+    def recall(self, kept, value, position):
+        """What is held after a stand-in was taken: those that enter the history change it."""
+        return kept
+
+    def spent(self):
+        """MACs of products since it was asked last."""
+        return 0
+
+    def held(self, computed):
+        """Tensors that are held after so many values were computed; an int or an array of them."""
+        raise NotImplementedError
+
+
+class Differences(Forecaster):
+    """A sum of differences of the last computed values, up to an order that grows by one with each of them.
+
+    They are formed when a value is computed, not when one is skipped: a skip takes one pass over memory for each order."""
+
+    name = ""
 
     def __init__(self, order):
         self.order = order
 
     def __str__(self):
-        return f"Taylor, order {self.order}"
+        return f"{self.name}, order {self.order}"
 
     @property
     def values(self):
-        """Tensors that are held for a branch."""
+        """Tensors that are held at most."""
         return self.order + 1
 
-    def keep(self, kept, value, evaluation):
-        """What is held after a `value` was computed; `kept` is what was held before, or None."""
-        factors = [value]
-        if kept:
-            last, before = kept
-            for factor in before[: self.order]:
-                factors.append((factors[-1] - factor) / (evaluation - last))
-        return evaluation, factors
+    def held(self, computed):
+        return np.minimum(computed, self.values)
 
-    def stand_in(self, kept, evaluation):
-        last, factors = kept
-        value, distance = factors[0], evaluation - last
-        for j, factor in enumerate(factors[1:], 1):
-            value = value.add(factor, alpha=distance**j / factorial(j))
+    def keep(self, kept, value, position):
+        before, known = kept or ([], [])
+        places, factors = [position, *before], [value]  # newest first
+        for j, factor in enumerate(known[: self.order]):
+            factors.append((factors[-1] - factor).div_(self.span(places, j)))
+        return places[: self.values], factors
+
+    def stand_in(self, kept, position):
+        places, factors = kept
+        weights = self.weights(places, position)[: len(factors) - 1]
+        if not weights:
+            return factors[0]
+        value = factors[0].add(factors[1], alpha=weights[0])
+        for factor, weight in zip(factors[2:], weights[1:], strict=True):
+            value.add_(factor, alpha=weight)
         return value
 
+    def span(self, places, j):
+        """What the difference of order j + 1 is divided by."""
+        return places[0] - places[1]
 
-FORMS = {r"taylor([0-4])": lambda order: Taylor(int(order)), "linear": lambda: Taylor(1)}
-NAMES = ("taylor0 to taylor4", "linear")
+    def weights(self, places, position):
+        """What the differences of order 1, 2, ... are multiplied by at a position."""
+        raise NotImplementedError
+
+
+class Taylor(Differences):
+    """A Taylor expansion along the evaluations (TaylorSeer, arXiv:2503.06923, Eqs. 4 to 6). As there, a difference of any order
+    is over the distance of the last two computed values."""
+
+    name = "Taylor"
+
+    def weights(self, places, position):
+        distance = position - places[0]
+        return [distance**j / factorial(j) for j in range(1, self.order + 1)]
+
+
+class Newton(Differences):
+    """Newton's divided differences: exact for polynomials of its order, at any spacing."""
+
+    name = "Newton"
+
+    def span(self, places, j):
+        return places[0] - places[j + 1]
+
+    def weights(self, places, position):
+        return np.cumprod([position - place for place in places], dtype=float).tolist()
+
+
+class Hermite(Differences):
+    """Taylor's differences with scaled Hermite polynomials, the physicists', for monomials (HiCache, arXiv:2508.16984)."""
+
+    name = "Hermite"
+
+    def __init__(self, order, scale=0.5):
+        super().__init__(order)
+        self.scale = scale
+
+    def weights(self, places, position):
+        x, values = self.scale * (position - places[0]), [1.0, 0.0]  # H_k(x), and the H_(k - 1) that the recursion begins with
+        found = []
+        for k in range(1, self.order + 1):
+            values = [2 * x * values[0] - 2 * (k - 1) * values[1], values[0]]
+            found.append(self.scale**k * values[0] / factorial(k))
+        return found
+
+
+class FoCa(Forecaster):
+    """A step along the mean of two slopes: of the last two computed values, and of the last two values whether computed or not,
+    which is as far as the corrector goes (FoCa, arXiv:2508.16211, in cache-dit's form). Beyond `REACH` it is damped.
+
+    cache-dit does not divide the first slope by the distance of its values; `by_distance` does."""
+
+    REACH = 3
+
+    def __init__(self, by_distance=False):
+        self.by_distance = by_distance
+
+    def __str__(self):
+        return "FoCa (cache-dit's form)"
+
+    def held(self, computed):
+        return np.where(np.asarray(computed) < 2, computed, 4)
+
+    def keep(self, kept, value, position):
+        if not kept:
+            return position, value, None, value, None
+        place, last, _, newest, _ = kept
+        slope = value - last
+        return position, value, slope / (position - place) if self.by_distance else slope, value, newest
+
+    def stand_in(self, kept, position):
+        place, last, slope, newest, before = kept
+        if slope is None:
+            return last
+        distance = position - place
+        share = min(distance, self.REACH) / 2 * min(1, self.REACH / distance)
+        return last.add(slope, alpha=share).add_(newest, alpha=share).sub_(before, alpha=share)
+
+    def recall(self, kept, value, position):
+        place, last, slope, newest, _ = kept
+        return place, last, slope, value, newest
+
+
+def chebyshev():
+    from cachebench.plugin.chebyshev import Chebyshev
+
+    return Chebyshev()
+
+
+FORMS = {
+    r"taylor([0-4])": lambda order: Taylor(int(order)),
+    "linear": lambda: Taylor(1),
+    r"newton([1-4])": lambda order: Newton(int(order)),
+    r"hermite([1-4])": lambda order: Hermite(int(order)),
+    "foca": FoCa,
+    "spectrum": chebyshev,
+}
+NAMES = ("taylor0 to taylor4", "linear", "newton1 to newton4", "hermite1 to hermite4", "foca", "spectrum")
+FINAL = "final_"  # before a forecaster's name: of the final hidden state
 
 
 def named(name):
     """The forecaster of a method list's `schedule+name`. ValueError names those that there are."""
     for form, make in FORMS.items():
-        if found := re.fullmatch(form, name):
+        if found := re.fullmatch(form, name.removeprefix(FINAL)):
             return make(*found.groups())
-    raise ValueError(f"forecaster {name!r}: allowed are {', '.join(NAMES)}")
+    raise ValueError(f"forecaster {name!r}: allowed are {', '.join(NAMES)}; {FINAL} before it for the final hidden state")
 
 
-class ForecastSession(ScheduledSession):
-    """Runs a static schedule, and takes what the forecaster says for a skipped value."""
-
-    def __init__(self, schedule, forecaster):
-        self.forecaster = forecaster
-        evaluations = np.arange(len(schedule.compute))[:, None, None]
-        self.last_skipped = np.where(schedule.compute, -1, evaluations).max(axis=0).tolist()  # of every branch; -1: never
-        super().__init__(schedule)
-
-    def reset(self):
-        self.kept = {}
-
-    def read_later(self, i, name):
-        """Whether a later evaluation skips this branch."""
-        return self.last_skipped[i][BRANCHES.index(name)] > self.evaluation
-
-    def branch(self, i, name, h, run):
-        now, site = self.evaluation, (i, name)
-        if self.computes(i, name):
-            value = run(h)
-            if self.read_later(i, name):
-                self.kept[site] = self.forecaster.keep(self.kept.get(site), value, now)
-        else:
-            value = self.forecaster.stand_in(self.kept[site], now)
-        if not self.read_later(i, name):
-            self.kept.pop(site, None)
-        return value
+def door(name):
+    """Where the forecaster of that name stands in."""
+    return "trunk" if name.startswith(FINAL) else "branch"
 
 
-def held(schedule, forecaster):
-    """Branch values that are held at the fullest, known before anything runs."""
-    compute = schedule.compute  # bool [evaluations, blocks, branches]
-    skipped_later = (~compute)[::-1].cumsum(axis=0)[::-1] > 0
-    computed = np.minimum(compute.cumsum(axis=0), forecaster.values)
-    return int((computed[:-1] * skipped_later[1:]).sum(axis=(1, 2)).max(initial=0))
+def positions(spec, distance):
+    """Where each evaluation stands, so that distances are in evaluations, in model time, or in log(a / b) of the plan; the
+    whole trajectory is as long in all of them. ValueError for another `distance`."""
+    plan, last = spec.plan, spec.num_evaluations - 1
+    if distance not in DISTANCES:
+        raise ValueError(f"distance: unknown {distance!r}; allowed: {', '.join(DISTANCES)}")
+    if distance == "index" or not last:
+        return list(range(last + 1))
+    times = -np.array(plan.timesteps) if distance == "t" else half_log_snr(np.array(plan.alphas[: last + 1]))
+    return ((times - times[0]) / (times[-1] - times[0]) * last).tolist()

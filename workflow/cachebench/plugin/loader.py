@@ -104,7 +104,9 @@ def with_forecaster(cls, name):
     forecaster = forecast.named(name)
     if not cls.by_mask():
         raise ValueError(f"method {cls.id()!r} takes no forecaster: no mask of branches says what it skips")
-    return derived(cls, {"name": f"{cls.name} + {forecaster}", "forecaster": forecaster, "forecast": f"+{name}"})
+    door = forecast.door(name)
+    printed = f"{cls.name} + {forecaster}" + ", final" * (door == "trunk")
+    return derived(cls, {"name": printed, "forecaster": forecaster, "forecasts": door, "forecast": f"+{name}"})
 
 
 def load(path):

@@ -31,9 +31,14 @@ class Method:
     number = ""  # set by `loader.plugin` for a further row at a budget: "#2" and so on
     history = 1  # how many values `predict` sees
     forecaster = None  # or what stands in for skipped values instead of `predict` (see `plugin.forecast`)
+    forecasts = "branch"  # what it stands in for; where an evaluation skips everything also the "trunk", or the "output"
+    distance = "index"  # what it measures the distance of two evaluations in; "t" or "logsnr"
     remember = "computed"  # what enters the history of `predict`; "all": stand-ins too
     batch_dependent = False  # True, with a comment that says why, if the result depends on what else is in the batch
     across_samples = False  # True if samples depend on those before them: they are drawn in one shard, and the order counts
+    waits = (
+        False  # True, with a comment that says why, if a static schedule waits for the device all the same: no graph holds it
+    )
     training = False  # True if `fit` asks for `problem.training()`
 
     def __init__(self, **values):
@@ -84,16 +89,22 @@ class Method:
 
     def rows(self, spec, state=None):
         """Counts of one network row by site (see `engine.cost`) on the method's own trajectory; None: only a run tells."""
-        return cost.mask_rows(self.schedule(spec, state).compute) if self.by_mask() else None
+        if not self.by_mask():
+            return None
+        if self.forecaster:
+            from cachebench.plugin import forecasting
+
+            return forecasting.rows(self, self.schedule(spec, state))
+        return cost.mask_rows(self.schedule(spec, state).compute)
 
     def store_values(self, spec, state=None):
         """Token tensors [tokens, width] that the cache holds at its fullest, for one row; None: only a run tells."""
         if not self.by_mask():
             return None
         if self.forecaster:
-            from cachebench.plugin.forecast import held
+            from cachebench.plugin import forecasting
 
-            return held(self.schedule(spec, state), self.forecaster)
+            return forecasting.held_of_method(self, self.schedule(spec, state))
         return self.schedule(spec, state).store_values(self.history, self.remember)
 
     predict = None  # predict(self, history, site, evaluation): the stand-in for a skipped value; default: the last one
@@ -109,9 +120,9 @@ class Method:
     def session(self, model, spec, state=None):
         """Who decides at the doors. Override it to decide at run time."""
         if self.forecaster:
-            from cachebench.plugin.forecast import ForecastSession
+            from cachebench.plugin import forecasting
 
-            return ForecastSession(self.schedule(spec, state), self.forecaster)
+            return forecasting.session(self, model, spec, state)
         from cachebench.engine.doors import ScheduledSession
 
         schedule = self.schedule(spec, state)

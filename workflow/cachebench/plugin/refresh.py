@@ -4,9 +4,24 @@
 def at_interval(spec, interval):
     """Every `interval`-th evaluation from the first that counts on, and those before it, ascending. With midpoints, unless all
     are computed, the mid evaluation of a step stands for its outer one, so that none is reused where the outer is computed."""
-    found = [*range(spec.first_counted), *range(spec.first_counted, spec.num_evaluations, interval)]
-    outer = [interval > 1 and e > 0 and spec.plan.roles[e] == "outer" for e in found]
-    return [e + moved for e, moved in zip(found, outer, strict=True)]
+    return mids_of(spec, [*range(spec.first_counted), *range(spec.first_counted, spec.num_evaluations, interval)])
+
+
+def mids_of(spec, evaluations):
+    """As many evaluations, ascending: with midpoints, the mid one for an outer one whose mid is not among them."""
+    found = set(evaluations)
+    return sorted(e + (e > 0 and spec.plan.roles[e] == "outer" and e + 1 not in found) for e in found)
+
+
+def after_warmup(spec, warmup, interval):
+    """The first `warmup` evaluations, and from the last of them on every `interval`-th."""
+    first = min(max(warmup, 1), spec.num_evaluations)
+    return mids_of(spec, [*range(first), *range(first - 1, spec.num_evaluations, interval)])
+
+
+def warmups(spec, default):
+    """Warm-ups that fill the gaps between intervals, the default first."""
+    return [default, *(count for count in range(1, spec.num_evaluations) if count > default)]
 
 
 def mids_first(spec, count, layout):

@@ -39,3 +39,10 @@ def meant(cls, name, given):
     if not lowest <= value <= highest:
         raise ValueError(f"{name}: {given!r} is outside {lowest} to {highest}")
     return value if whole else float(value)
+
+
+def allowed(name, value, known):
+    """What the value of a parameter stands for in the mapping `known`. ValueError names those that there are."""
+    if value not in known:
+        raise ValueError(f"{name}: unknown {value!r}; allowed: {', '.join(map(str, known))}")
+    return known[value]

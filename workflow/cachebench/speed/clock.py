@@ -100,8 +100,9 @@ def opened(cfg, run, model, mode, chosen):
         try:
             of = loader.plugin(name)(**entry["params"])
             own = Setting(entry, of, state, of.sampler(spec), of.prepare(model, state))
-            if mode != "eager" and of.rows(own.spec, state) is None:
-                about[key] = {"status": "unsupported", "reason": f"It decides at run time; mode {mode} is of static schedules."}
+            if mode != "eager" and (of.waits or of.rows(own.spec, state) is None):
+                why = "It computes on the host between evaluations" if of.waits else "It decides at run time"
+                about[key] = {"status": "unsupported", "reason": f"{why}; mode {mode} is of static schedules."}
                 continue
             runs[key] = own.model, own.spec, own.session()
             about[key] = {"setting": method.label(entry["params"]), "macs_ratio": entry["macs"] / macs}

@@ -1,0 +1,62 @@
+"""cache-dit's host of a forecast: the first and last blocks always run, and what the ones between them add is forecast."""
+
+import numpy as np
+
+from cachebench.plugin.method import AMOUNT, COUNT
+from cachebench.plugin.refresh import after_warmup, warmups
+from cachebench.plugin.stack import StackMethod, StackSession
+
+
+class CalibratedMethod(StackMethod):
+    """A method of this kind has a `forecaster`, and says how many evaluations its `warmup` takes."""
+
+    knob = "interval"
+    ranges = {"interval": COUNT, "front": AMOUNT, "back": AMOUNT, "warmup": COUNT}
+    host = {
+        "interval": list(range(1, 11)),  # after the warm-up; cache-dit's "max continuous", and one
+        "front": [1],  # Fn
+        "back": [0],  # Bn
+        "mask": [""],  # or a 1 for every evaluation that computes all, and a 0 for each of the others
+    }
+
+    @classmethod
+    def grid(cls, spec):
+        return cls.params | {"warmup": warmups(spec, cls.params["warmup"][0])}
+
+    def supports(self, spec):
+        blocks = spec.arch.blocks
+        if self.front + self.back >= blocks:
+            return f"Its front and back blocks, {self.front} and {self.back}, leave none of {blocks} to forecast."
+        if self.back > self.front and spec.arch.kind == "uvit":
+            return "The last out-blocks need the outputs of the first in-blocks, so it needs as many front blocks as back ones."
+
+    def chosen(self, spec, state):
+        if not self.mask:
+            return after_warmup(spec, self.warmup, self.interval)
+        if len(self.mask) != spec.num_evaluations or set(self.mask) - set("01"):
+            raise ValueError(f"mask: {self.mask!r} is not {spec.num_evaluations} of 0 and 1, the run's number of evaluations")
+        return [e for e, one in enumerate(self.mask) if one == "1"]
+
+    def kept(self):
+        return "increment", self.forecaster
+
+    def full_ones(self, spec, state):
+        """Whether each evaluation computes all."""
+        return self.schedule(spec, state).compute.all(axis=(1, 2)).tolist()
+
+    def store_values(self, spec, state=None):
+        computed = np.array(self.full_ones(spec, state))
+        return int(self.forecaster.held(computed.cumsum())[:-1][~computed[1:]].max(initial=0))
+
+    def session(self, model, spec, state=None):
+        return CalibratedSession(self.full_ones(spec, state), self.span(spec, 0), *self.kept())
+
+
+class CalibratedSession(StackSession):
+    """Tells the forecaster of its stand-ins, and counts what it multiplies."""
+
+    def stand_in(self):
+        value = self.forecaster.stand_in(self.kept, self.evaluation)  # (rows, tokens, width)
+        self.kept = self.forecaster.recall(self.kept, value, self.evaluation)
+        self.spend(self.forecaster.spent())
+        return self.entered + value
