@@ -6,6 +6,7 @@ arXiv:2406.01733, appendix B.1), so that what caching it costs is a property of 
 
 import numpy as np
 
+from cachebench.engine.samplers import END
 from cachebench.engine.schedule import Schedule
 from cachebench.plugin.method import AMOUNT, Method
 
@@ -21,12 +22,13 @@ class Alternate(Method):
 
     @classmethod
     def grid(cls, spec):
-        return cls.params | {"reused": list(range(len(cls.places(spec.num_evaluations, cls.fixed.get("which"))) + 1))}
+        return cls.params | {"reused": list(range(len(cls.places(spec, cls.fixed.get("which"))) + 1))}
 
     @staticmethod
-    def places(evaluations, which):
-        return np.arange(1 if which == "mid" else 2, evaluations, 2)
+    def places(spec, which):
+        """The evaluations of a half; the one that ends a trajectory in x0 belongs to neither."""
+        return np.arange(1 if which == "mid" else 2, spec.num_evaluations - spec.plan.roles.count(END), 2)
 
     def schedule(self, spec, state=None):
-        places = self.places(spec.num_evaluations, self.which)
+        places = self.places(spec, self.which)
         return Schedule.refresh(spec, np.setdiff1d(np.arange(spec.num_evaluations), places[: self.reused]))

@@ -112,7 +112,7 @@ def run(name, budget, count, path, run):
     share = 1 - drawn["computed"].mean((1, 2))
     bars = "".join(BARS[round(of * (len(BARS) - 1))] for of in share)
     print(f"\nreused, by evaluation  |{bars}|  {share.mean():.0%} of all branches")
-    count_broken = contract(name, trial.spec)
+    count_broken = contract(name.partition("@")[0], trial.spec)
     picture = draw(trial, name, entry, full, drawn)
     print("time: " + ", ".join(f"{what} {seconds:.1f} s" for what, seconds in trial.seconds.items()))
     print(f"picture: {picture}")
