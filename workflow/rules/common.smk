@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from cachebench.engine.spec import RANDOM
-from cachebench.files import atomic, closure, contents, downloads
+from cachebench.files import atomic, closure, contents, downloads, images
 from cachebench.judge import published
-from cachebench.metrics import intervals, kinds
+from cachebench.metrics import kinds
 from cachebench.plugin import loader
 from cachebench.report import figures
 from cachebench.run import folder, progress
@@ -34,12 +34,12 @@ COMPARED = {key: config.pop(key) for key in ("file_a", "file_b") if key in confi
 # What `snakemake evaluate` scores: a path in the place of the key `samples`, of which nothing else is needed then, and the
 # order in which these images are grouped.
 EVALUATED = config.pop("samples") if isinstance(config.get("samples"), str) else ""
-ORDER = intervals.ORDERS[0]
+ORDER = images.ORDERS[0]
 if EVALUATED:
     config["name"] = "evaluate"
     ORDER = config.pop("order", ORDER)
-    if ORDER not in intervals.ORDERS:
-        raise WorkflowError(f"order: unknown {ORDER!r}; allowed: {', '.join(intervals.ORDERS)}")
+    if ORDER not in images.ORDERS:
+        raise WorkflowError(f"order: unknown {ORDER!r}; allowed: {', '.join(images.ORDERS)}")
 # Jobs are told by the environment what their run was started with, so that no other run, and no edit of a file, can change it.
 # A cluster's job reads these rules anew, and takes it from there too.
 try:

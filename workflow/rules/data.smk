@@ -39,8 +39,6 @@ if IMAGES:
             CONFIG["calibration"],
         log:
             f"{LOGS}/encode.log",
-        benchmark:
-            f"{RESULTS}/benchmarks/encode.tsv"
         conda:
             "../../environment.yml"
         threads: workflow.cores
@@ -80,8 +78,6 @@ if REFERENCE != SOURCE:
             REFERENCE,
         log:
             f"logs/reference-{os.path.basename(REFERENCE)}.log",
-        benchmark:
-            f"{RESULTS}/benchmarks/reference.tsv"
         conda:
             "../../environment.yml"
         threads: workflow.cores

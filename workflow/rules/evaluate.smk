@@ -1,6 +1,4 @@
 # `snakemake evaluate --config samples=PATH` scores anybody's images, as docs/images.md says, against the config's reference.
-from cachebench.files import images
-
 if EVALUATED and workflow.is_main_process:  # again by the job itself
     try:
         images.open_images(EVALUATED)

@@ -10,8 +10,6 @@ rule fit:
         report=TREE.fit(RUN, METHOD, "{fit}", "json"),
     log:
         f"{LOGS}/{{run}}/{{method}}/fit-{{fit}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{run}}-{{method}}-fit-{{fit}}.tsv"
     priority: 10
     conda:
         "../../environment.yml"
@@ -37,8 +35,6 @@ rule match:
         TREE.settings(RUN, METHOD),
     log:
         f"{LOGS}/{{run}}/{{method}}/match.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{run}}-{{method}}-match.tsv"
     priority: 9
     conda:
         "../../environment.yml"

@@ -10,8 +10,6 @@ rule sample:
         TREE.shard(RUN, METHOD, "{budget}", "{shard}"),
     log:
         f"{LOGS}/{{run}}/{{method}}/sample-{{budget}}-{{shard}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{run}}-{{method}}-sample-{{budget}}-{{shard}}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -37,8 +35,6 @@ rule score:
         TREE.scores(RUN, METHOD),
     log:
         f"{LOGS}/{{run}}/{{method}}/score.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{run}}-{{method}}-score.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -64,8 +60,6 @@ rule latency:
         TREE.latency(RUN, METHOD),
     log:
         f"{LOGS}/{{run}}/{{method}}/latency.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{run}}-{{method}}-latency.tsv"
     priority: -1
     conda:
         "../../environment.yml"

@@ -15,8 +15,6 @@ rule trace:
         ),
     log:
         f"{LOGS}/{{run}}/trace.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{run}}-trace.tsv"
     conda:
         "../../environment.yml"
     resources:

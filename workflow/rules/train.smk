@@ -18,8 +18,6 @@ rule train_backbone:
         curve="results/models/{backbone}.csv",
     log:
         "logs/train-{backbone}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/train-{{backbone}}.tsv"
     wildcard_constraints:
         backbone="|".join(TRAINABLE) or "none",
     conda:
@@ -44,8 +42,6 @@ rule train_extractor:
         curve=f"results/models/{CONFIG['extractor']['name']}.csv",
     log:
         f"logs/train-{CONFIG['extractor']['name']}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/train-{CONFIG['extractor']['name']}.tsv"
     conda:
         "../../environment.yml"
     threads: workflow.cores

@@ -15,8 +15,6 @@ rule transfer_column:
         TREE.transfer(RUN),
     log:
         f"{LOGS}/{{run}}/transfer.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{run}}-transfer.tsv"
     conda:
         "../../environment.yml"
     resources:

@@ -2,9 +2,8 @@
 
 from _cli import arguments
 from cachebench.engine import device
-from cachebench.files import atomic
+from cachebench.files import atomic, images
 from cachebench.judge import foreign
-from cachebench.metrics import intervals
 from cachebench.report import typeset
 from cachebench.setup import config
 
@@ -13,7 +12,7 @@ if not args.samples:
     raise SystemExit("evaluate: say which images: --config samples=PATH, a folder, zip, npz, npy, idx or pt file")
 try:
     cfg = config.load(args.config)
-    row, replicates = foreign.evaluate(cfg, args.samples[0], args.reference, device.pick(), args.order or intervals.ORDERS[0])
+    row, replicates = foreign.evaluate(cfg, args.samples[0], args.reference, device.pick(), args.order or images.ORDERS[0])
 except ValueError as error:
     raise SystemExit(f"samples: {error}") from None
 atomic.write_json(args.json, row | {"replicates": replicates})

@@ -16,6 +16,7 @@ from cachebench.files.folders import files_below
 
 ARRAY = "arr_0.npy"  # where an npz file in ADM's form keeps its images
 NEEDED = "a folder or zip file of pictures, or an npz, npy, idx or pt file of uint8 images, is needed"
+ORDERS = ("content", "given")  # of anybody's images: by a hash of their pixels, or as they come
 
 
 @dataclass(frozen=True)

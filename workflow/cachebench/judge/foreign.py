@@ -7,20 +7,19 @@ from tqdm import tqdm
 
 from cachebench.files import atomic, images
 from cachebench.metrics import extractors, references, scores
-from cachebench.metrics.intervals import ORDERS
 from cachebench.setup import sources
 
 READ = 500  # images in memory at a time
 
 
-def evaluate(cfg, path, reference, device, order=ORDERS[0]):
+def evaluate(cfg, path, reference, device, order=images.ORDERS[0]):
     """(row, jackknife replicates) of the images at `path` against a reference file, under the config's extractor and metrics.
 
     By `order` groups and splits are consecutive images in that of a hash of their pixels, so that no number depends on how
     files are named or sorted, or in the order given, as ADM's evaluator splits them. ValueError if the images cannot be read
     or have another size than the reference's."""
-    if order not in ORDERS:
-        raise ValueError(f"order: unknown {order!r}; allowed: {', '.join(ORDERS)}")
+    if order not in images.ORDERS:
+        raise ValueError(f"order: unknown {order!r}; allowed: {', '.join(images.ORDERS)}")
     about, entry = atomic.read_metadata(reference), cfg["extractor"]
     source = images.open_images(path, about.get("shape", [None])[0])
     real = tuple(about.get("shape", source.shape))

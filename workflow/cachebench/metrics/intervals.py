@@ -7,8 +7,6 @@ from scipy import stats
 # most of whose higher orders cancel, and that of a distance alone.
 LEAST, LEAST_ALONE = 1.5, 3
 
-ORDERS = ("content", "given")  # of anybody's images: by a hash of their pixels, or as they come
-
 
 def partition(count, groups):
     """Slices of the jackknife's groups: consecutive samples, as even as can be, none empty.
