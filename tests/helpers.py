@@ -71,6 +71,20 @@ class Spy(doors.Session):
         return self.session.branch(i, name, h, noted)
 
 
+class Watched(doors.Counted):
+    """Notes the guided output of every evaluation, and how many blocks each ran."""
+
+    def __init__(self, session):
+        super().__init__(session)
+        self.outs, self.blocks = [], []
+
+    def output(self, out):
+        self.outs.append(super().output(out))
+        self.blocks.append(sum(count for site, count in self.rows.items() if site.startswith("block-")) / len(self.x))
+        self.rows.clear()
+        return self.outs[-1]
+
+
 class Notes(doors.Session):
     """What passes the doors of a full trajectory: `branches` {(evaluation, block, branch): (stream, value)}, and the stream
     `after` {(evaluation, block)}."""
