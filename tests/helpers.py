@@ -19,10 +19,10 @@ from cachebench.run.folder import Folder
 from cachebench.setup import config, matrix
 
 
-def part_of(plugin, module):
-    """A module of a plug-in that is a folder."""
+def part_of(plugin, module=None):
+    """The module of a plug-in, or one of a plug-in that is a folder."""
     loader.plugin(next(name for name in loader.ids(plugin)))
-    return import_module(f"{loader.PACKAGE}.{plugin}.{module}")
+    return import_module(".".join([loader.PACKAGE, plugin, *([module] if module else [])]))
 
 
 def relative(found, expected):
