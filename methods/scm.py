@@ -55,20 +55,21 @@ class SCM(StackMethod):
         "front": [1, 0],  # Fn; the library needs at least 1
         "back": [0],  # Bn
         "warmup": [0],  # evaluations at the start that compute whatever the mask says
-        "threshold": [0.08, 0.04, 0.12, 0.2, 0.5, 1.0],  # of the dynamic policy; at 1 it is the static one
+        "threshold": [0.0, *np.geomspace(0.01, 1, 50).round(4).tolist()],  # of the dynamic policy; at 1 it is the static one
         "decision": list(DECISIONS[:1]),  # of the dynamic policy, as First-Block-Cache's
         "value": list(VALUES)[:1],  # of the others
     }
     ranges = dict.fromkeys(("front", "back", "warmup", "threshold"), AMOUNT)
     knob = "preset"
     variants = "policy"
+    knobs = {"dynamic": "threshold"}
     form, max_continuous = "cache-dit", 0  # of First-Block-Cache's decision
 
     @classmethod
     def grid(cls, spec):
-        dynamic = cls.fixed.get("policy") == "dynamic"  # which needs a first block to decide by
-        own = {"front": [1]} if dynamic else {"threshold": cls.params["threshold"][:1]}
-        return cls.params | own
+        if cls.fixed.get("policy") == "dynamic":  # which needs a first block to decide by
+            return cls.params | {"preset": [*PRESETS][::-1], "front": [1]}
+        return cls.params | {"threshold": [0.0]}
 
     @property
     def batch_dependent(self):
