@@ -42,10 +42,10 @@ def test_measures_the_ratios_of_diffusers(ratios, golden, model, spec):
 def test_ratios_of_one_give_runs_of_exactly_so_many_skips_after_the_retention(small_spec, form, retained):
     spec, ones = small_spec.with_steps(18), {"ratios": np.ones(18)}
     made = plugin("magcache")(threshold=0.1, max_skips=3, form=form)
-    computed = made.computed(spec, ones)
+    computed = made.computes(spec, ones)
     assert computed == [e < retained or (e - retained) % 4 == 3 for e in range(18)]
-    assert all(plugin("magcache")(threshold=0.1, max_skips=0).computed(spec, ones))
-    assert all(plugin("magcache")(threshold=0.0).computed(spec, ones))
+    assert all(plugin("magcache")(threshold=0.1, max_skips=0).computes(spec, ones))
+    assert all(plugin("magcache")(threshold=0.0).computes(spec, ones))
 
 
 def literal(ratios, threshold, skips, first, equal):
@@ -84,7 +84,7 @@ def test_on_midpoints_the_first_of_them_computes_and_the_ratios_are_of_every_eva
     state = fit(plugin("magcache"), small_uvit, small_uvit_spec, tmp_path)
     assert state["ratios"].shape == (8,) and state["ratios"][0] == 1
     made = plugin("magcache")(threshold=1e9, retention=0.0)
-    assert made.computed(small_uvit_spec, state)[:3] == [True, True, False]
+    assert made.computes(small_uvit_spec, state)[:3] == [True, True, False]
 
 
 def test_values_other_than_the_residual(small_model, small_spec):

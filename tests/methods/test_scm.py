@@ -84,16 +84,16 @@ def test_without_outer_blocks_it_is_a_plain_mask_of_evaluations(backbone):
 def test_the_even_control_computes_as_many_evaluations(small_spec, small_uvit_spec):
     for spec in (small_spec.with_steps(20), small_uvit_spec.with_steps(10)):
         for preset in PRESETS:
-            even, own = (sum(scm(policy, preset=preset).computed(spec)) for policy in ("even", "static"))
+            even, own = (sum(scm(policy, preset=preset).computes(spec)) for policy in ("even", "static"))
             assert own - even in (0, spec.first_counted)  # the first mid one is computed whatever the mask says
-    assert scm("even", preset="fast").computed(small_spec.with_steps(20)) != scm(preset="fast").computed(
+    assert scm("even", preset="fast").computes(small_spec.with_steps(20)) != scm(preset="fast").computes(
         small_spec.with_steps(20)
     )
 
 
 def test_midpoints_and_warm_up_compute_whatever_the_mask_says(small_uvit_spec, small_spec):
-    assert all(scm(preset=preset).computed(small_uvit_spec)[1] for preset in PRESETS)
-    assert scm(preset="ultra", warmup=6).computed(small_spec.with_steps(20))[:7] == [True] * 6 + [False]
+    assert all(scm(preset=preset).computes(small_uvit_spec)[1] for preset in PRESETS)
+    assert scm(preset="ultra", warmup=6).computes(small_spec.with_steps(20))[:7] == [True] * 6 + [False]
 
 
 def test_what_is_refused(xl, small_spec, uvit_spec):

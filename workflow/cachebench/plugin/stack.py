@@ -48,16 +48,16 @@ class StackMethod(SpanMethod):
         return self.kept()[0]
 
     def store_values(self, spec, state=None):
-        computed = self.computed(spec, state)
+        computed = self.computes(spec, state)
         before_a_skip = [sum(computed[:e]) for e, one in enumerate(computed) if not one]
         return min(max(before_a_skip, default=0), self.kept()[1].values)
 
-    def computed(self, spec, state=None):
+    def computes(self, spec, state=None):
         """Whether each evaluation computes all."""
         return self.schedule(spec, state).compute.all(axis=(1, 2)).tolist()
 
     def session(self, model, spec, state=None):
-        return StackSession(self.computed(spec, state), self.span(spec, 0), *self.kept())
+        return StackSession(self.computes(spec, state), self.span(spec, 0), *self.kept())
 
 
 class StackSession(Session):
