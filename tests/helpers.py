@@ -64,11 +64,25 @@ class Spy(doors.Session):
         return self.session.block(i, h, run)
 
     def branch(self, i, name, h, run):
-        def noted(h):
-            self.computed.append((self.evaluation, i, name))
-            return run(h)
+        return self.session.branch(i, name, h, Noted(run, lambda: self.computed.append((self.evaluation, i, name))))
 
-        return self.session.branch(i, name, h, noted)
+
+class Noted:
+    """What is behind a branch door; `note()` is called whenever its value is computed."""
+
+    def __init__(self, run, note):
+        self.run, self.note = run, note
+
+    def __call__(self, h):
+        self.note()
+        return self.run(h)
+
+    def values(self, *args, **told):
+        self.note()
+        return self.run.values(*args, **told)
+
+    def __getattr__(self, name):
+        return getattr(self.run, name)
 
 
 class Watched(doors.Counted):
