@@ -1,7 +1,7 @@
 """DeepCache: the deep blocks' output is reused and the outer ones, joined by long skips, are recomputed (arXiv:2312.00858).
 
-U-ViT: what is cached enters the last `branch` out-blocks before their skip linear, so that the skips stay fresh. DiT has no
-long skips; there, as our adaptation, the increment of the middle blocks is added to what the first `branch` blocks compute."""
+What is cached enters the last `branch` out-blocks before their skip linear, so that the skips stay fresh. DiT has no long
+skips: see `delta_dit`."""
 
 import numpy as np
 
@@ -29,11 +29,9 @@ class DeepCache(SpanMethod):
         alive = range(1, (spec.arch.blocks - 1) // 2 + 1)  # at least one block in the middle
         return cls.params | {"branch": sorted(alive, key=lambda m: abs(m - 2)) or [0]}
 
-    @classmethod
-    def name_on(cls, spec):
-        if spec.arch.kind == "uvit":
-            return cls.name
-        return cls.name.replace("DeepCache", "DeepCache-style, middle increment (adapted)")
+    def supports(self, spec):
+        if spec.arch.kind != "uvit":
+            return f"It needs long skips, which {spec.arch.facts.NAME} does not have: see delta_dit."
 
     def refreshes(self, spec):
         uniform = at_interval(spec, self.interval)
@@ -57,7 +55,7 @@ class DeepCache(SpanMethod):
         return range(self.branch, spec.arch.blocks - self.branch)
 
     def keeps(self, spec):
-        return "last" if spec.arch.kind == "uvit" else "increment"
+        return "last"
 
 
 def signed(x, exponent):

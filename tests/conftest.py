@@ -38,7 +38,8 @@ def vectors():
     def read(method, setting):
         whole = SHARED / f"golden/{method}_dit_tiny.safetensors"
         tensors = load_file(whole if whole.exists() else HERE / f"golden/{method}.safetensors")
-        found = {key.removeprefix(f"{setting}/"): value for key, value in tensors.items() if key.startswith(f"{setting}/")}
+        prefix = f"{setting}/" if setting else ""  # without a setting all of them
+        found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         return found or pytest.skip(f"needs {whole}, which is not part of the repository")
 
     return read

@@ -23,10 +23,10 @@ from cachebench.run.folder import Folder
 from cachebench.setup import config, matrix
 
 
-def part_of(plugin, module):
-    """A module of a plug-in that is a folder."""
+def part_of(plugin, module=None):
+    """The module of a plug-in, or one of a plug-in that is a folder."""
     loader.plugin(next(name for name in loader.ids(plugin)))
-    return import_module(f"{loader.PACKAGE}.{plugin}.{module}")
+    return import_module(".".join([loader.PACKAGE, plugin, *([module] if module else [])]))
 
 
 def random_schedule(shape, seed, share=0.5):
@@ -53,11 +53,39 @@ class Spy(doors.Session):
         return self.session.block(i, h, run)
 
     def branch(self, i, name, h, run):
-        def noted(h):
-            self.computed.append((self.evaluation, i, name))
-            return run(h)
+        return self.session.branch(i, name, h, Noted(run, lambda: self.computed.append((self.evaluation, i, name))))
 
-        return self.session.branch(i, name, h, noted)
+
+class Noted:
+    """What is behind a branch door; `note()` is called whenever its value is computed."""
+
+    def __init__(self, run, note):
+        self.run, self.note = run, note
+
+    def __call__(self, h):
+        self.note()
+        return self.run(h)
+
+    def values(self, *args, **told):
+        self.note()
+        return self.run.values(*args, **told)
+
+    def __getattr__(self, name):
+        return getattr(self.run, name)
+
+
+class Watched(doors.Counted):
+    """Notes the guided output of every evaluation, and how many blocks each ran."""
+
+    def __init__(self, session):
+        super().__init__(session)
+        self.outs, self.blocks = [], []
+
+    def output(self, out):
+        self.outs.append(super().output(out))
+        self.blocks.append(sum(count for site, count in self.rows.items() if site.startswith("block-")) / len(self.x))
+        self.rows.clear()
+        return self.outs[-1]
 
 
 class Outputs(doors.Counted):

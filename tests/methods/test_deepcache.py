@@ -170,18 +170,10 @@ def test_the_same_input_twice_gives_the_same_bits(uvit, uvit_spec, branch):
     assert torch.equal(call(uvit, uvit_spec, made, 0, t=500.0), call(uvit, uvit_spec, made, 1, t=500.0))
 
 
-def test_on_dit_the_same_input_twice_gives_the_same_up_to_rounding(model, spec):
+def test_a_retrieve_sees_the_current_latents_but_no_middle_block(uvit, uvit_spec):
+    spec, model = replace(uvit_spec, sampler="ddim"), copy.deepcopy(uvit)
     made = session(model, spec, interval=2, branch=1)
-    full, retrieved = call(model, spec, made, 0, t=500), call(model, spec, made, 1, t=500)
-    assert relative(retrieved, full) < 1e-5
-
-
-@pytest.mark.parametrize("network", ["uvit", "dit"])
-def test_a_retrieve_sees_the_current_latents_but_no_middle_block(request, network):
-    model, spec = (request.getfixturevalue(n) for n in {"uvit": ("uvit", "uvit_spec"), "dit": ("model", "spec")}[network])
-    spec, model = replace(spec, sampler="ddim"), copy.deepcopy(model)
-    made = session(model, spec, interval=2, branch=1)
-    blocks = [*model.in_blocks, model.mid_block, *model.out_blocks] if network == "uvit" else list(model.blocks)
+    blocks = [*model.in_blocks, model.mid_block, *model.out_blocks]
     call(model, spec, made, 0)
     same = call(model, spec, made, 1)
     assert relative(call(model, spec, made, 1, x=torch.ones(2, *spec.arch.sample_shape)), same) > 1e-3
@@ -192,22 +184,6 @@ def test_a_retrieve_sees_the_current_latents_but_no_middle_block(request, networ
     assert relative(call(model, spec, made, 1), same) > 1e-3
 
 
-def test_on_dit_the_middle_increment_is_added(model, spec):
-    """By hand, from what the blocks put out."""
-    made, seen = session(model, spec, interval=2, branch=1), {}
-    for evaluation, x in ((0, None), (1, torch.ones(2, 4, 8, 8))):
-        hooks = [
-            block.register_forward_hook(lambda m, i, out, key=(evaluation, k): seen.update({key: (i[0], out)}))
-            for k, block in enumerate(model.blocks)
-        ]
-        call(model, spec, made, evaluation, x)
-        for hook in hooks:
-            hook.remove()
-    assert {k for e, k in seen if e == 1} == {0, 3}
-    increment = seen[0, 3][0] - seen[0, 1][0]
-    assert relative(seen[1, 3][0], seen[1, 0][1] + increment) < 1e-6
-
-
 def test_batches_do_not_see_each_other(uvit, uvit_spec):
     made = session(uvit, uvit_spec, interval=3)
     for n, first_seed in ((2, 0), (3, 7), (2, 0)):
@@ -216,19 +192,17 @@ def test_batches_do_not_see_each_other(uvit, uvit_spec):
 
 
 @pytest.mark.parametrize("interval", [1, 2, 20])
-def test_one_tensor_is_kept_and_only_while_it_is_read(model, spec, uvit, uvit_spec, interval):
-    for network, one in ((model, spec), (uvit, uvit_spec)):
-        made, most = session(network, one, interval=interval, branch=1), 0
-        for evaluation in range(one.num_evaluations):
-            call(network, one, made, evaluation)
-            most = max(most, len(made.kept))
-        assert most == deepcache(interval=interval, branch=1).store_values(one) == (interval > 1)
+def test_one_tensor_is_kept_and_only_while_it_is_read(uvit, uvit_spec, interval):
+    made, most = session(uvit, uvit_spec, interval=interval, branch=1), 0
+    for evaluation in range(uvit_spec.num_evaluations):
+        call(uvit, uvit_spec, made, evaluation)
+        most = max(most, len(made.kept))
+    assert most == deepcache(interval=interval, branch=1).store_values(uvit_spec) == (interval > 1)
 
 
-def test_on_dit_it_goes_by_another_name(spec, uvit_spec):
-    cls = loader.plugin("deepcache.quadratic")
-    assert cls.name_on(uvit_spec) == "DeepCache, quadratic"
-    assert cls.name_on(spec) == "DeepCache-style, middle increment (adapted), quadratic"
+def test_on_dit_it_says_what_to_use_instead(spec, uvit_spec):
+    assert deepcache().supports(spec) == "It needs long skips, which DiT does not have: see delta_dit."
+    assert deepcache().supports(uvit_spec) is None
 
 
 def test_the_branch_that_was_published_comes_first():

@@ -5,7 +5,7 @@ import torch
 
 from cachebench.engine import doors, trajectory
 from cachebench.plugin.loader import plugin
-from helpers import relative, sample
+from helpers import Watched, relative, sample
 
 BATCH = {"decision": "batch"}
 VECTORS = [(f"diffusers_thr{t}", BATCH | {"threshold": t}) for t in (0.05, 0.98, 1.01, 1.2)]
@@ -18,20 +18,6 @@ VECTORS += [
         BATCH | {"threshold": 1.0, "form": "cache-dit", "back": 1, "warmup": 2, "max_continuous": 3},
     ),
 ]
-
-
-class Watched(doors.Counted):
-    """Notes the guided output of every evaluation, and how many blocks each ran."""
-
-    def __init__(self, session):
-        super().__init__(session)
-        self.outs, self.blocks = [], []
-
-    def output(self, out):
-        self.outs.append(super().output(out))
-        self.blocks.append(sum(count for site, count in self.rows.items() if site.startswith("block-")) / len(self.x))
-        self.rows.clear()
-        return self.outs[-1]
 
 
 @pytest.mark.parametrize(("key", "params"), VECTORS, ids=[key for key, _ in VECTORS])

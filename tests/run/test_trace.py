@@ -19,7 +19,7 @@ from cachebench.setup import config
 from helpers import inputs, sample
 
 RUN = "tiny-ddim20"
-CHOSEN = {"full": {}, "fewer_steps": {"num_steps": 4}, "fora_spread": {"refreshes": 3}, "deepcache.uniform": {"interval": "no"}}
+CHOSEN = {"full": {}, "fewer_steps": {"num_steps": 4}, "fora_spread": {"refreshes": 3}, "delta_dit": {"interval": "no"}}
 
 
 def recorded(model, spec, session):
@@ -81,8 +81,8 @@ def test_script_and_figure(folder):
     assert sorted(set(counted.computed)) == [0, 1] and (counted.computed_attn == counted.computed_mlp).all()
     last = by_method["fewer_steps"].iloc[-1]
     assert last.evaluation == 6 and last.latent_mse_low <= last.latent_mse <= last.latent_mse_high and last.latent_mse > 0
-    assert by_method["deepcache.uniform"].reason.iloc[0] and by_method["deepcache.uniform"].latent_mse.isna().all()
-    names = {"full": "Full", "fewer_steps": "Fewer", "fora_spread": "Spread", "deepcache.uniform": "Deep"}
+    assert by_method["delta_dit"].reason.iloc[0] and by_method["delta_dit"].latent_mse.isna().all()
+    names = {"full": "Full", "fewer_steps": "Fewer", "fora_spread": "Spread", "delta_dit": "Delta"}
     frame = pd.DataFrame({"run": RUN, "method": names.keys(), "name": names.values(), "kind": "cache"})
     files = Files(config.load(folder / "config.yaml"), RUN, folder, frame)
     figure = draw(files)

@@ -90,10 +90,10 @@ class Branch(Behind):
         """z [rows, tokens, width]: h normalised and, where the backbone has it, modulated."""
         return self.prepare(h, **self.given)
 
-    def values(self, z, tokens=None):
+    def values(self, z, tokens=None, **told):
         """The value on an input z; with `tokens` [rows, k] of these tokens alone, [rows, k, width]: their queries, and the keys
-        and values of all of z."""
-        return self.branch(z) if tokens is None else self.branch(z, tokens)
+        and values of all of z. `layer`: who applies the linear layers (see `backbones.layers`)."""
+        return self.branch(z, **told) if tokens is None else self.branch(z, tokens)
 
 
 BARE = Session()
@@ -246,8 +246,8 @@ class Seen:
             self.counted.add(site, h, self.members)
         return self.run.input(h)
 
-    def values(self, z, tokens=None):
+    def values(self, z, tokens=None, **told):
         some = "" if tokens is None else f"@{tokens.shape[1]}/{z.shape[1]}" if self.site == "attn" else f"@{tokens.shape[1]}"
         self.counted.add(f"{self.site}{some}", z, self.members)
         self.ran(len(z) if tokens is None else len(z) * tokens.shape[1] / z.shape[1])
-        return self.run.values(z, tokens)
+        return self.run.values(z, tokens, **told)

@@ -86,6 +86,7 @@ def plugin(name):
         raise ValueError(f"method {name!r}: allowed are {', '.join(ids(told['stem']))}")
     if cls.variants:
         own = {"name": f"{cls.name}, {variant}", "fixed": {cls.variants: known[variant]}}
+        own |= {"knob": cls.knobs.get(variant, cls.knob)}
         cls = derived(cls, own | {"params": cls.params | {cls.variants: [known[variant]]}})
     if told["forecaster"]:
         cls = with_forecaster(cls, told["forecaster"])

@@ -15,7 +15,7 @@ class Method:
     `params`: {name: values} that are swept; the values of `knob` run from saving nothing to saving most, for the others
     the first value is the default. `ranges`: {name: (lowest, highest)} of numbers that mean nothing outside. `fit_params`:
     names that `fit` depends on. A parameter is an attribute. `variants`: a parameter whose every value is a method of its
-    own, with the id stem.value and rows of its own."""
+    own, with the id stem.value and rows of its own; `knobs`: {value: knob} where one has another knob."""
 
     name = ""  # as printed in tables
     reference = ""  # paper
@@ -25,6 +25,7 @@ class Method:
     knob = None
     fit_params = ()
     variants = None
+    knobs = {}
     fixed = {}  # set by `loader.plugin` for one of the variants
     forecast = ""  # set by `loader.plugin` for a method with a forecaster: "+" and its name
     fewer = None  # set by `loader.plugin` for a method on top of fewer steps: how many

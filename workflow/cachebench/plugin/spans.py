@@ -21,7 +21,7 @@ class SpanMethod(Method):
 
     def keeps(self, spec):
         """ "last": the span's output stands in; "increment": what the span adds to its input; "each": the output of every
-        block of it, where out-blocks that run take their skips from them."""
+        block of it, where out-blocks that run take their skips from them; "increments": what every block of it adds."""
         raise NotImplementedError
 
     def revise(self, model, spec, state):
@@ -53,7 +53,7 @@ class SpanMethod(Method):
 
 def pieces(span, keeps):
     """What stands in for a span: {(first, last)} blocks, of whose increment or, with both the same, of whose output."""
-    if keeps == "each":
+    if keeps in ("each", "increments"):
         return {(block, block) for block in span}
     return {(span[0] if keeps == "increment" else span[-1], span[-1])}
 
@@ -72,6 +72,7 @@ class SpanSession(Session):
 
     def __init__(self, spans, keeps, revise=None):
         self.spans, self.keeps, self.revise = spans, keeps, revise
+        self.adds = keeps in ("increment", "increments")
         self.read = read_of_refreshes(spans, keeps)
         self.reset()
 
@@ -90,12 +91,12 @@ class SpanSession(Session):
 
     def compute(self, i, h, run):
         read = self.read[self.evaluation]
-        if self.keeps == "increment" and any(first == i for first, _ in read):
+        if self.adds and any(first == i for first, _ in read):
             self.entered[i] = h
         h = run(h)
         for first, last in read:
             if last == i:
-                self.kept[first, last] = h - self.entered[first] if self.keeps == "increment" else h
+                self.kept[first, last] = h - self.entered[first] if self.adds else h
         self.entered = {first: self.entered[first] for first, last in read if first in self.entered and last > i}
         return h
 
@@ -105,4 +106,4 @@ class SpanSession(Session):
         if piece is None:
             return h
         value = self.revise(self.evaluation, i, self.kept[piece]) if self.revise else self.kept[piece]
-        return h + value if self.keeps == "increment" else value
+        return h + value if self.adds else value

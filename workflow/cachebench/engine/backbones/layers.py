@@ -28,6 +28,11 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).mT.contiguous()  # (B, T, D), row-major; the residual stream keeps this layout
 
 
+def call(name, linear, x):
+    """How a branch applies its linear layers, unless it is told otherwise."""
+    return linear(x)
+
+
 class Attention(nn.Module):
     """`exact`: the products and the softmax in float32, whatever the precision of the rest (as U-ViT's program has it)."""
 
@@ -37,15 +42,17 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x, tokens=None):
-        """x [B, T, D] -> [B, T, D]; with `tokens` [B, k] of these tokens alone, [B, k, D], which attend to all."""
+    def forward(self, x, tokens=None, layer=call):
+        """x [B, T, D] -> [B, T, D]; with `tokens` [B, k] of these tokens alone, [B, k, D], which attend to all.
+
+        Of all tokens `layer(name, linear, x)` applies the linear layers, "qkv" and "proj"."""
         B, T, D = x.shape
         if tokens is None:
-            qkv = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+            qkv = layer("qkv", self.qkv, x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
             q, k, v = qkv.float() if self.exact else qkv  # (B, H, T, D/H) each
         else:
             q, k, v = self.some(x, tokens)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, -1, D).to(x.dtype))
+        return layer("proj", self.proj, F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, -1, D).to(x.dtype))
 
     def some(self, x, tokens):
         """The queries (B, H, k, D/H) of some tokens, and the keys and values (B, H, T, D/H) of all."""
@@ -83,9 +90,10 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
         self.gelu = gelu
 
-    def forward(self, x, tokens=None):
-        """x [B, T, D] -> [B, T, D]; with `tokens` [B, k] of these tokens alone, [B, k, D]."""
-        return self.fc2(self.gelu(self.fc1(x if tokens is None else chosen(x, tokens))))
+    def forward(self, x, tokens=None, layer=call):
+        """x [B, T, D] -> [B, T, D]; with `tokens` [B, k] of these tokens alone, [B, k, D]. `layer` as in `Attention`, of "fc1"
+        and "fc2"."""
+        return layer("fc2", self.fc2, self.gelu(layer("fc1", self.fc1, x if tokens is None else chosen(x, tokens))))
 
 
 def unpatchify(h, arch, channels):
