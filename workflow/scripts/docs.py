@@ -189,6 +189,18 @@ def methods():
     return md.table(["Name", "What it does", "Decides", "Fit", "Source"], [line for _, line in lines])
 
 
+def families():
+    """How many methods there are of which kind, in a sentence."""
+    classes = [loader.load(path) for path in loader.available().values()]
+    caches = [cls for cls in classes if cls.kind == "cache"]
+    running = [cls for cls in caches if shown.decides(cls) != "beforehand"]
+    fitted = [cls for cls in caches if cls not in running and cls.fit is not Method.fit]
+    fixed = len(caches) - len(running) - len(fitted)
+    kinds = [f"{fixed} follow a fixed plan or a forecast", f"{len(fitted)} are calibrated or trained first"]
+    told = f"There are {len(caches)} caching methods: {', '.join(kinds)}, and {len(running)} decide while they run."
+    return f"{told} {len(classes) - len(caches)} controls stand beside them ([methods](docs/methods.md#the-methods))."
+
+
 def new_method():
     """What `cachebench new` writes."""
     return f"```python\n{template.text('early', 'schedule')}```"
@@ -201,6 +213,7 @@ def shown_method():
 
 
 BLOCKS = {
+    "families": families,
     "new-method": new_method,
     "show-method": shown_method,
     "methods": methods,
