@@ -67,9 +67,10 @@ class SCM(StackMethod):
 
     @classmethod
     def grid(cls, spec):
+        """More front blocks where no preset reaches a budget with one or none."""
         if cls.fixed.get("policy") == "dynamic":  # which needs a first block to decide by
-            return cls.params | {"preset": [*PRESETS][::-1], "front": [1]}
-        return cls.params | {"threshold": [0.0]}
+            return cls.params | {"preset": ["fast", "ultra"], "front": [1]}
+        return cls.params | {"threshold": [0.0], "front": [1, 0, *range(2, spec.arch.blocks // 2 + 1)]}
 
     @property
     def batch_dependent(self):
