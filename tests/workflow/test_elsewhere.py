@@ -41,3 +41,19 @@ def test_a_plug_in_that_fails_is_named_in_the_terminal_with_its_line(tmp_path):
     line = "mine failed on tiny-ddim20: AttributeError: 'Spec' object has no attribute 'nonsense' (methods/mine.py, line 8)"
     assert f"{line}; its log: logs/mine/tiny-ddim20/mine/match.log" in run.stdout + run.stderr
     assert "'nonsense'" in (tmp_path / target).read_text()
+
+
+@pytest.mark.parametrize("ending", ["ctypes.string_at(0)", "os._exit(0)", "os.kill(os.getpid(), 9)"])
+def test_a_file_that_ends_the_process_that_loads_it_loses_its_own_rows(tmp_path, ending):
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods/mine.py").write_text(f'"""Mine."""\nimport ctypes, os\n\n{ending}\n')
+    (tmp_path / "c.yaml").write_text(
+        "name: mine\nruns: {tiny-ddim20: {methods: [mine, fewer_steps]}, tiny-dpm20: null, tiny-2m8: null}\n"
+    )
+    targets = [f"results/mine/tiny-ddim20/{name}/settings.json" for name in ("mine", "fewer_steps")]
+    words = [*targets, "--cores", "1", "-s", str(ROOT / "Snakefile"), "--configfile", SMOKE, "c.yaml"]
+    run = snakemake(tmp_path, *words)
+    assert run.returncode == 0, run.stderr[-2000:]
+    mine, healthy = ((tmp_path / target).read_text() for target in targets)
+    assert '"status": "failed"' in mine and "mine.py: ends the process that loads it" in mine
+    assert '"params"' in healthy

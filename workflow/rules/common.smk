@@ -29,6 +29,8 @@ for file in sorted((atomic.ROOT / "workflow/rules").glob("*.smk")):
         raise WorkflowError(
             f"cachebench: {file.name} is not that of the installed package; install the package of the same tag"
         )
+if workflow.is_main_process:
+    loader.guard()
 # What `snakemake compare` is given is no part of a configuration.
 COMPARED = {key: config.pop(key) for key in ("file_a", "file_b") if key in config}
 # What `snakemake evaluate` scores: a path in the place of the key `samples`, of which nothing else is needed then, and the

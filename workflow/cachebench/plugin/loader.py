@@ -3,10 +3,12 @@
 A folder methods/ of the working directory comes before the project's, where these are two."""
 
 import importlib.util
+import json
 import os
 import re
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from cachebench.files import closure
@@ -17,6 +19,8 @@ from cachebench.plugin.method import Method
 
 PACKAGE = "cachebench_methods"  # what plug-ins are modules of
 FAILURES = (Exception, SystemExit)  # what costs a plug-in its own rows
+LOADED = 77  # exit code of the process that `guard` starts
+TOLD = "CACHEBENCH_ENDING"  # the environment variable that tells jobs what `guard` found, as JSON: {path: how} of files
 NUMBER = "[1-9][0-9]*"
 ID = re.compile(
     rf"(?P<own>(?P<stem>[^.+@#]+)[^+@#]*)(\+(?P<forecaster>[^@#]+))?(@(?P<steps>{NUMBER}))?(#(?P<number>{NUMBER}))?"
@@ -110,10 +114,34 @@ def with_forecaster(cls, name):
     return derived(cls, {"name": printed, "forecaster": forecaster, "forecasts": door, "forecast": f"+{name}"})
 
 
+def guard():
+    """Loads every file in a process of its own first, so that one that ends its process is refused by `load` from then on, here
+    and in the jobs, and does not end this one."""
+    every = list(available().values())
+    found = {str(path): how for path in every if (how := died([path]))} if died(every) else {}
+    os.environ[TOLD] = json.dumps(found)
+
+
+def died(paths):
+    """How a process ended that only loads these files: "" if as it should, "signal 11" or "exit code 0" if before its time."""
+    sys.stdout.flush()
+    if (child := os.fork()) == 0:
+        for descriptor in (1, 2):  # the rules load them again, and let them speak
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        for path in paths:
+            with suppress(BaseException):
+                load(path)
+        os._exit(LOADED)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return "" if code == LOADED else f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
 def load(path):
     """The Method subclass defined in the file at `path`, or in a folder's __init__.py. ValueError names the path if there is
     not exactly one, ImportError if the file ends the process."""
     path = Path(path)
+    if how := json.loads(os.environ.get(TOLD, "{}")).get(str(path)):
+        raise ImportError(f"{path}: ends the process that loads it ({how})")
     name, places = f"{PACKAGE}.{path.stem}", [str(path)] if path.is_dir() else None
     file = path / "__init__.py" if places else path
     module_spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=places)
