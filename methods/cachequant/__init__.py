@@ -1,9 +1,8 @@
-"""CacheQuant: a dynamic programme places the refreshes, and what the inner blocks add is reused under an affine correction
-(arXiv:2503.01323).
+"""CacheQuant: refreshes are placed by a dynamic programme, and what is reused is corrected by channel (arXiv:2503.01323).
 
 The released program is for U-Nets; the form on transformers is reconstructed: blocks in the middle are skipped as a run, and
-what they add to the stream is kept. `w8a8` also quantises every product of the network, and corrects the layer that reads the
-reused value first."""
+what they add to the stream is kept and, scaled and shifted, added again. `w8a8` also rounds the factors of every product of the
+network to eight bits, and corrects the layer that reads the reused value first."""
 
 import numpy as np
 
