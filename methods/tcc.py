@@ -16,7 +16,7 @@ class TCC(Rotated):
     name = "TCC"
     reference = "arXiv:2605.24870"
     params = {"interval": list(range(1, 11))} | Rotated.options
-    ranges = Rotated.spans | {"interval": COUNT}
+    ranges = Rotated.option_ranges | {"interval": COUNT}
     knob = "interval"
     fit_params = tuple(params)
 

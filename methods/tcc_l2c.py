@@ -14,7 +14,7 @@ class RoutedTCC(Rotated, Routed):
     name = "TCC on L2C"
     reference = "arXiv:2605.24870"
     params = Routed.params | Rotated.options | {"fitted_at": [0.1]}
-    ranges = Routed.ranges | Rotated.spans | {"fitted_at": SHARE}
+    ranges = Routed.ranges | Rotated.option_ranges | {"fitted_at": SHARE}
     fit_params = (*Routed.fit_params, *Rotated.options, "fitted_at")
 
     def window(self, spec, state):

@@ -208,7 +208,7 @@ def quantised(model, state, plan, bits):
     ranges = weight.new_tensor(state["ranges"], dtype=torch.float32)  # (inputs, evaluations, 2)
 
     def inputs(name):
-        return lambda x: rounded(x, *now.of(ranges[rows[name]]).to(x.dtype), bits[1])
+        return lambda x: rounded(x.float(), *now.of(ranges[rows[name]]), bits[1]).to(x.dtype)
 
     twin.register_forward_pre_hook(now)
     for name, layer in layers(twin).items():

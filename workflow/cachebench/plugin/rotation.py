@@ -21,7 +21,7 @@ UNDETERMINED = 1e-6  # of the largest singular value: directions with less stay 
 
 
 class Rotated(Method):
-    """A method of this kind has a `schedule`, and says where it fits: `host(spec, state)`."""
+    """A method of this kind has a `schedule`, says which evaluations are corrected, and fits by `measured`."""
 
     options = {
         "form": list(FORMS),
@@ -30,7 +30,7 @@ class Rotated(Method):
         "line": ["corrected"],  # what the host's run has while it is measured; "host": nothing, the paper's one_shot
         "samples": [128],  # of the calibration set; the paper has 100 of each class
     }
-    spans = {"corrected": AMOUNT, "strength": AMOUNT, "samples": COUNT}
+    option_ranges = {"corrected": AMOUNT, "strength": AMOUNT, "samples": COUNT}
     variants = "form"
 
     def window(self, spec, state):
