@@ -1,5 +1,5 @@
 # Numbers that papers print, beside the measured ones, where the config has a backbone that a paper has.
-PUBLISHED = atomic.placed("resources/published/l2c.csv")
+PUBLISHED = [atomic.placed(f"resources/published/{path.name}") for path in published.files()]
 VERDICTS = [f"{RESULTS}/verdicts.{e}" for e in ("csv", "md")] if published.of_config(published.read(), CONFIG) else []
 
 

@@ -5,6 +5,6 @@ from cachebench.files import atomic
 from cachebench.judge import published
 from cachebench.report import printed
 
-args = arguments(__doc__, "published", "out")
+args = arguments(__doc__, "published+", "out")
 
-atomic.write_text(args.out, printed.macs(published.read(args.published)))
+atomic.write_text(args.out, printed.macs(published.read(*args.published)))

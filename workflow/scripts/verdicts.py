@@ -8,10 +8,10 @@ from cachebench.judge import published
 from cachebench.report import printed, tables
 from cachebench.setup import config
 
-args = arguments(__doc__, "config?", "results", "published", "csv", "markdown")
+args = arguments(__doc__, "config?", "results", "published+", "csv", "markdown")
 
 cfg = config.load(args.config)
-rows = published.of_config(published.read(args.published), cfg)
+rows = published.of_config(published.read(*args.published), cfg)
 lines = published.lines(tables.read(args.results).to_dict("records"), rows)
 atomic.write_csv(args.csv, lines, published.COLUMNS)
 atomic.write_text(args.markdown, printed.verdicts(lines))

@@ -8,10 +8,10 @@ from cachebench.engine import cost
 from cachebench.engine.spec import BRANCHES, Arch, Spec, facts
 from cachebench.files import atomic
 
-PUBLISHED = atomic.ROOT / "resources/published/l2c.csv"
+PUBLISHED = atomic.ROOT / "resources/published"  # a file for every set of tables
 # published column: (measured column, what one printed unit is in it); the exact ones have no sampling noise.
 EXACT = {"macs_T": ("macs_paper", 1e12), "reused": ("reused", 1)}
-EXACT |= {name: (name, 1) for name in ("share_attn", "share_mlp", "share_total")}
+EXACT |= {name: (name, 1) for name in ("share_attn", "share_mlp", "share_total", "macs_ratio")}
 TIMED = {name: (f"paper_{name}", 1) for name in ("latency_s", "speed_up")}
 SAMPLED = {"fid": ("fd", 1), "inception_score": ("inception_score_10", 1)}
 SAMPLED |= {name: (name, 1) for name in ("sfid", "precision", "recall")}
@@ -25,10 +25,20 @@ TRAINED = ("l2c", "learning_to_drop")  # whose masks are a training's outcome, o
 QUARTILES = {"": "median", "_low": "q25", "_high": "q75"}
 
 
-def read(path=PUBLISHED):
-    """The published rows, [{column: text}]; numbers stay as they are printed, "" where none is."""
-    with open(path, newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
+def files():
+    """The files of published rows, L2C's first."""
+    return sorted(PUBLISHED.glob("*.csv"), key=lambda path: (path.stem != "l2c", path.stem))
+
+
+def read(*paths):
+    """The published rows of these files, or of all: [{column: text}]. Numbers stay as printed; "" where none is, and for
+    a column that a file lacks."""
+    found = []
+    for path in paths or files():
+        with open(path, newline="", encoding="utf-8") as handle:
+            found += csv.DictReader(handle)
+    columns = dict.fromkeys([*METRICS, *(key for row in found for key in row)])
+    return [dict.fromkeys(columns, "") | row for row in found]
 
 
 def of_config(published, cfg):
@@ -103,11 +113,14 @@ def ways(row):
 
 
 def shares(row, measured):
-    """The branches that a measured row reuses, and percent of those at L2C's cached evaluations, as the paper's Table 4 has."""
+    """The branches that a measured row reuses, and percent of those at L2C's cached evaluations, as the paper's Table 4 has;
+    and how many times fewer MACs it has than the full run."""
     evaluations = int(row["nfe"]) // 2 - (row["sampler"] == "dpm_solver2")
     possible = evaluations * geometry(row).arch.blocks
     attn, mlp = (100 * measured.get(f"reused_{branch}", math.nan) / possible for branch in BRANCHES)
-    return {"share_attn": attn, "share_mlp": mlp, "share_total": (attn + mlp) / 2, "reused": reused(measured)}
+    return {"share_attn": attn, "share_mlp": mlp, "share_total": (attn + mlp) / 2, "reused": reused(measured)} | {
+        "macs_ratio": 1 / measured.get("achieved", math.nan)
+    }
 
 
 def timing(row, measured):
