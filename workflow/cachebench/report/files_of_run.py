@@ -91,10 +91,10 @@ class Files:
 
 
 def curve(path):
-    """A fit's csv as a frame; empty for a fit that failed or has no curve."""
+    """A fit's csv as a frame; empty for a fit that failed, has no curve, or is not there yet."""
     try:
         return pd.read_csv(path)
-    except pd.errors.EmptyDataError:
+    except (pd.errors.EmptyDataError, FileNotFoundError):
         return pd.DataFrame()
 
 
