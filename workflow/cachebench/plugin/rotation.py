@@ -37,18 +37,20 @@ class Rotated(Method):
         """The evaluations that are corrected."""
         raise NotImplementedError
 
-    def measured(self, problem, host, window):
+    def place(self, spec):
+        """Which of the hosts that were measured it is."""
+        return 0
+
+    def measured(self, problem, hosts):
         for name, known in (("form", FORMS), ("line", ("corrected", "host"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: unknown {getattr(self, name)!r}; allowed: {', '.join(known)}")
-        return fit(problem, host, window, self.form, self.strength, self.samples, self.line == "corrected")
+        return fit(problem, hosts, self.form, self.strength, self.samples, self.line == "corrected")
 
     def rows(self, spec, state=None):
-        compute = self.schedule(spec, state).compute
-        window = self.window(spec, state) if state is None else state["evaluations"]
+        compute, window = self.schedule(spec, state).compute, self.window(spec, state)
         turned = int((~compute[window]).sum()) if self.form == "rotation" and len(window) else 0
-        counts = cost.mask_rows(compute)
-        patches = spec.arch.tokens - spec.arch.facts.EXTRA_TOKENS
+        counts, patches = cost.mask_rows(compute), spec.arch.tokens - spec.arch.facts.EXTRA_TOKENS
         return counts | ({"spent": turned * patches * spec.arch.width**2} if turned else {})
 
     def store_values(self, spec, state=None):
@@ -58,11 +60,12 @@ class Rotated(Method):
         schedule = self.schedule(spec, state)
         if state is None:
             return ScheduledSession(schedule, remember="all")
-        width = state["shift"].shape[-1]
-        if (found := (*state["shift"].shape[1:3], width)) != (needed := (*spec.mask_shape[1:], spec.arch.width)):
+        found, needed = state["shift"].shape[2:], (*spec.mask_shape[1:], spec.arch.width)
+        if found != needed:
             raise ValueError(f"corrections have shape (blocks, branches, width) {found}, the run needs {needed}")
-        tables = [next(model.parameters()).new_tensor(state[name]) for name in ("weight", "shift")]
-        return RotatedSession(schedule, state["evaluations"].tolist(), *tables, spec.arch.facts.EXTRA_TOKENS)
+        host, weight = self.place(spec), next(model.parameters())
+        tables = [weight.new_tensor(state[name][host]) for name in ("weight", "shift")]
+        return RotatedSession(schedule, self.window(spec, state), *tables, spec.arch.facts.EXTRA_TOKENS)
 
 
 class RotatedSession(ScheduledSession):
@@ -191,29 +194,27 @@ def follow(problem, samples, session, means):
             trajectory.run(problem.model, problem.spec, session, noise, labels, draw)
 
 
-def fit(problem, host, window, form, strength, samples, consistent):
-    """(state, curve): corrections of every branch at the evaluations `window` of the schedule `host`."""
+def fit(problem, hosts, form, strength, samples, consistent):
+    """(state, curve): corrections of every branch, of each of `hosts`: (its schedule, the evaluations that are corrected)."""
     spec, first = problem.spec, problem.spec.arch.facts.EXTRA_TOKENS
     labels = problem.labels[calibrate.first(problem, samples)]
-    blocks, branches, shape = *spec.mask_shape[1:], (len(window), *spec.mask_shape[1:])
+    shape = (len(hosts), max(len(window) for _, window in hosts), *spec.mask_shape[1:])
     weight = torch.ones(*shape, *([spec.arch.width] * 2 if form == "rotation" else []))
-    shift, curve, found = (
-        torch.zeros(*shape, spec.arch.width),
-        [{"evaluation": 0, "block": 0, "branch": "attn", "apart": 0.0}],
-        {},
-    )
-    if window:
-        computed, curve = Means(labels, first), []
-        follow(problem, samples, Computed(window, computed), computed)
-    for n, e in enumerate(window):
-        reused = Means(labels, first)
-        follow(problem, samples, Reused(host.compute, e, found if consistent else {}, reused), reused)
-        for i, j in np.ndindex(blocks, branches):
-            A, B = computed.of((e, i, j)), reused.of((e, i, j))
-            found[e, i, j] = tables = folded(*solve(A, B, form), strength)
-            if not all(table.isfinite().all() for table in tables):
-                raise ValueError(f"the correction of {BRANCHES[j]} of block {i} at evaluation {e} is not finite")
-            weight[n, i, j], shift[n, i, j] = tables
-            apart = ((A - B).norm() / A.norm()).item()
-            curve.append({"evaluation": e, "block": i, "branch": BRANCHES[j], "apart": apart})
-    return {"evaluations": torch.tensor(window, dtype=torch.int64), "weight": weight, "shift": shift}, curve
+    shift, curve, computed = torch.zeros(*shape, spec.arch.width), [], Means(labels, first)
+    if union := {e for _, window in hosts for e in window}:
+        follow(problem, samples, Computed(union, computed), computed)
+    for n, (host, window) in enumerate(hosts):
+        found = {}
+        for place, e in enumerate(window):
+            reused = Means(labels, first)
+            follow(problem, samples, Reused(host.compute, e, found if consistent else {}, reused), reused)
+            for i, j in np.ndindex(spec.mask_shape[1:]):
+                A, B = computed.of((e, i, j)), reused.of((e, i, j))
+                found[e, i, j] = tables = folded(*solve(A, B, form), strength)
+                if not all(table.isfinite().all() for table in tables):
+                    raise ValueError(f"the correction of {BRANCHES[j]} of block {i} at evaluation {e} is not finite")
+                weight[n, place, i, j], shift[n, place, i, j] = tables
+                apart = ((A - B).norm() / A.norm()).item()
+                curve.append({"evaluation": e, "block": i, "branch": BRANCHES[j], "host": n, "apart": apart})
+    nothing = [{"evaluation": 0, "block": 0, "branch": BRANCHES[0], "host": 0, "apart": 0.0}]
+    return {"weight": weight, "shift": shift}, curve or nothing
