@@ -64,7 +64,8 @@ class TrunkDecisions(Session):
     """The base of those that decide at the trunk which rows run the blocks. The others add what these added when they ran last,
     with `order` 1 continued along the line through the last two times.
 
-    `judge(h, run)` says which rows compute, bool [rows]; None: all. `computed` is the share that did, of every evaluation."""
+    `judge(h, run)` says which rows compute, bool [rows]; None: all. `rows` are their indices, and None again; `computed` is the
+    share that did, of every evaluation."""
 
     def __init__(self, order=0):
         self.order = order
@@ -83,7 +84,8 @@ class TrunkDecisions(Session):
     def trunk(self, h, run):
         compute = self.judge(h, run)
         rows = None if compute is None else compute.nonzero().squeeze(1)  # the one wait for the device
-        if rows is None or len(rows) == len(h):
+        self.rows = rows = None if rows is None or len(rows) == len(h) else rows
+        if rows is None:
             out = run(h)
             self.keep(out - h, None)
             return out
@@ -103,7 +105,9 @@ class TrunkDecisions(Session):
         """What the blocks added [rows, tokens, width]; `compute` [rows, 1, 1] which rows are new, None: all."""
         self.computed.append(1.0 if compute is None else compute.float().mean())
         if self.order:
-            if self.added is not None:
+            if self.added is None:
+                self.slope = added.new_zeros(added.shape)
+            else:
                 slope = (added - self.added) / (self.evaluation - self.at)
                 self.slope = slope if compute is None else slope.where(compute, self.slope)
             at = added.new_full((len(added), 1, 1), self.evaluation)
