@@ -119,6 +119,7 @@ class AdaSession(TrunkDecisions):
 
     def looked_up(self, moved):
         """The pause of the first threshold that a change [rows] lies below."""
-        place = torch.bucketize(moved, self.thresholds.to(moved.device), right=True)
+        self.thresholds, self.pauses = (values.to(moved.device) for values in (self.thresholds, self.pauses))
+        place = torch.bucketize(moved, self.thresholds, right=True)
         last = len(self.thresholds) + 1
-        return self.pauses.to(moved.device)[torch.where(moved.isfinite(), place, last)]
+        return self.pauses[torch.where(moved.isfinite(), place, last)]

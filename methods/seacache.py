@@ -54,12 +54,12 @@ class SeaCache(Method):
     def store_values(self, spec, state=None):
         return 2 + self.order  # the indicator, and what the blocks added
 
-    def gain(self, sides, a, b):
+    def gain(self, sides, a, b, device=None):
         """What the frequencies of a grid are multiplied by, float32 of its `sides`, at signal a and noise b: Wiener's filter of
         a signal whose power falls as 1 / f^beta along either axis."""
         axes = []
         for side in sides:
-            power = 1 / (torch.fft.fftfreq(side).abs() ** self.beta + TINY)
+            power = 1 / (torch.fft.fftfreq(side, device=device).abs() ** self.beta + TINY)
             axes.append(a * power / (a * a * power + b * b + TINY))
         gain = axes[0][:, None] * axes[1][None]  # (rows, columns)
         return gain / NORMS[self.norm](gain)
@@ -88,8 +88,9 @@ class SeaSession(Accumulated):
         return z if self.quirk and self.forced[self.evaluation] else self.filter(z)
 
     def filter(self, values):
-        gain = self.method.gain(values.shape[2:], self.a[self.evaluation], self.b[self.evaluation])
-        return filtered(values, gain.to(values.device))
+        return filtered(
+            values, self.method.gain(values.shape[2:], self.a[self.evaluation], self.b[self.evaluation], values.device)
+        )
 
     def judge(self, h, run):
         compute, most = super().judge(h, run), self.method.max_continuous
