@@ -1,0 +1,101 @@
+"""EasyCache: the network is skipped until the output's change, foreseen from the input's, is too large (arXiv:2507.02860).
+
+What is foreseen is the input's change times the ratio of both between the last two computed evaluations. What is skipped costs
+nothing. The published stand-in, the last output plus the input's change since, supposes that an output moves as its input
+does, as a velocity may; a noise prediction does not, so that there the last output itself stands in."""
+
+import numpy as np
+import torch
+
+from cachebench.engine.doors import Session
+from cachebench.plugin.deciding import BATCH_DEPENDENT, DECISIONS, check, forced, refusal
+from cachebench.plugin.method import AMOUNT, COUNT, SHARE, Method
+from cachebench.plugin.ratio import CHANGES, LEADS, Ratio, at, window
+from cachebench.plugin.values import allowed
+
+# What is kept of an input x = a x0 + b eps and an output v, and what it gives v back as at another x, a and b.
+VALUES = {
+    "value": (lambda x, v, a, b: v, lambda kept, x, a, b: kept),
+    "diff": (lambda x, v, a, b: v - x, lambda kept, x, a, b: kept + x),  # as published
+    "x0": (lambda x, v, a, b: (x - b * v) / a, lambda kept, x, a, b: (x - a * kept) / b),
+    "lazy": (lambda x, v, a, b: b / a * v, lambda kept, x, a, b: a / b * kept),
+}
+MEASURED = {"diff": "value"}  # whose change is measured where it is not what is kept
+
+
+class EasyCache(Method):
+    name = "EasyCache"
+    reference = "arXiv:2507.02860"
+    params = {
+        "threshold": [0.0, *np.geomspace(0.002, 100, 160).round(5).tolist()],
+        "warmup": [2],  # evaluations that compute first
+        "value": list(VALUES)[:1],
+        "change": list(CHANGES[:1]),  # "computed": ComfyUI's, from the last computed evaluation, and yet added up
+        "lead": list(LEADS[:1]),
+        "every": [1],  # of which rows and columns changes are measured; ComfyUI's are 8
+        "start": [0.0],  # where decisions begin and end, as shares of the training times; ComfyUI's are 0.15 and 0.95
+        "end": [1.0],
+        "decision": list(DECISIONS)[:1],
+    }
+    ranges = {"threshold": AMOUNT, "warmup": COUNT, "every": COUNT, "start": SHARE, "end": SHARE}
+    knob = "threshold"
+
+    @property
+    def batch_dependent(self):
+        return self.decision in BATCH_DEPENDENT
+
+    def supports(self, spec):
+        return refusal(spec, max(self.warmup, 2))
+
+    def session(self, model, spec, state=None):
+        check(self)
+        for name, known in (("value", VALUES), ("change", CHANGES), ("lead", LEADS)):
+            allowed(name, getattr(self, name), dict.fromkeys(known))
+        return EasySession(self, spec)
+
+    def store_values(self, spec, state=None):
+        return 0  # latents alone, and no tokens
+
+
+class EasySession(Session):
+    def __init__(self, method, spec):
+        self.method, self.halves, self.channels = method, spec.rows, spec.arch.channels
+        self.a, self.b = spec.plan.signal, spec.plan.noise
+        self.forced, self.window = forced(spec, method.warmup), window(spec, method.start, method.end)
+        self.keep, self.give = VALUES[method.value]
+        self.measure = VALUES[MEASURED.get(method.value, method.value)][0]
+        self.reset()
+
+    def reset(self):
+        self.ratio = Ratio(self.method, self.halves)
+        self.kept = self.rest = None  # of the last computed output: [rows, C, H, W], and its channels of the variance
+
+    def begin(self, evaluation, x=None, t=None, y=None):
+        self.evaluation = evaluation
+
+    def network(self, x, run):
+        where = self.window[self.evaluation]
+        if where == "before":
+            return run(x)
+        compute = self.ratio.judge(x, self.forced[self.evaluation] or where == "after")
+        rows = None if compute is None else compute.nonzero().squeeze(1)  # the one wait for the device
+        if rows is None or len(rows) == len(x):
+            out = run(x)
+            self.record(x, out, None)
+            return out
+        out = self.stand_in(x)
+        if len(rows):
+            out = out.index_copy(0, rows, run.rows(rows)(x[rows]))
+            self.record(x, out, compute)
+        return out
+
+    def record(self, x, out, compute):
+        """The outputs [rows, C', H, W], computed where `compute` [rows] says so; None: everywhere."""
+        value, state = out[:, : self.channels], (self.a[self.evaluation], self.b[self.evaluation])
+        kept, rest = self.keep(x, value, *state), out[:, self.channels :]
+        self.ratio.record(x, self.measure(x, value, *state), compute)
+        self.kept, self.rest = (kept, rest) if compute is None else (at(compute, kept, self.kept), at(compute, rest, self.rest))
+
+    def stand_in(self, x):
+        value = self.give(self.kept, x, self.a[self.evaluation], self.b[self.evaluation])  # (rows, C, H, W)
+        return torch.cat([value, self.rest], dim=1)
