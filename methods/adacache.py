@@ -7,7 +7,6 @@ U-ViT the skips are so skipped with their blocks. The motion term is left out: o
 import re
 
 import numpy as np
-import torch
 
 from cachebench.plugin.deciding import BATCH_DEPENDENT, DECISIONS, TrunkDecisions, change, check, forced, refusal
 from cachebench.plugin.method import AMOUNT, Method
@@ -71,6 +70,8 @@ class AdaCache(Method):
 
 class AdaSession(TrunkDecisions):
     def __init__(self, method, spec, thresholds, pauses):
+        import torch
+
         self.method, self.halves = method, spec.rows
         self.thresholds, self.pauses = torch.tensor(thresholds), torch.tensor([*pauses, 1.0])  # 1 for what is no number
         self.forced = forced(spec, last=LAST)
@@ -119,6 +120,8 @@ class AdaSession(TrunkDecisions):
 
     def looked_up(self, moved):
         """The pause of the first threshold that a change [rows] lies below."""
+        import torch
+
         self.thresholds, self.pauses = (values.to(moved.device) for values in (self.thresholds, self.pauses))
         place = torch.bucketize(moved, self.thresholds, right=True)
         last = len(self.thresholds) + 1

@@ -9,7 +9,6 @@ import re
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from cachebench.engine.doors import Session
 from cachebench.engine.spec import BRANCHES
@@ -128,6 +127,8 @@ class CFGCache(Method):
 @lru_cache
 def low_band(height, width, device=None):
     """Which frequencies of an unshifted spectrum are low: those within a fifth of the shorter side, bool [height, width]."""
+    import torch
+
     rows, columns = (torch.fft.fftfreq(side, 1 / side, device=device) for side in (height, width))
     return rows[:, None] ** 2 + columns**2 <= (min(height, width) // 5) ** 2
 
@@ -178,12 +179,16 @@ class CFGSession(Session):
 
     def keep(self, out, images):
         """Of both halves' output [2 images, C', H, W] the difference of the spectra."""
+        import torch
+
         conditional, other = torch.fft.fft2(out[:, : self.channels].float()).chunk(2)
         found = other - conditional
         self.apart = found if self.apart is None or images is None else self.apart.index_copy(0, images, found)
 
     def rebuilt(self, conditional, images):
         """The unconditional half [images, C', H, W] of the conditional one; other channels than the guided are its own."""
+        import torch
+
         C, (low, high) = self.channels, self.weights[self.evaluation]
         band = low_band(*conditional.shape[2:], conditional.device)
         apart = (self.apart if images is None else self.apart[images]) * torch.where(band, low, high)
@@ -200,6 +205,8 @@ class Halves:
         self.session, self.run, self.images = session, run, images
 
     def __call__(self, x):
+        import torch
+
         if self.session.both:
             out = self.run(x)  # (2 images, C', H, W)
             self.session.keep(out, self.images)

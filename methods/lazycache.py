@@ -4,7 +4,6 @@ It sees X = x / a and D = X - (b / a) eps of a latent x = a x0 + b eps. The publ
 noise prediction grows as the noise falls; by default the noise prediction itself is kept."""
 
 import numpy as np
-import torch
 
 from cachebench.engine.doors import Session
 from cachebench.plugin.deciding import BATCH_DEPENDENT, DECISIONS, check, forced, refusal
@@ -81,6 +80,8 @@ class LazySession(Session):
 
     def output(self, out):
         """out [images, C', H, W]; where nothing ran it is 0, and the stand-in is taken."""
+        import torch
+
         level, C = self.level[self.evaluation], self.arch.channels
         levels = torch.full((len(out), 1, 1, 1), level, device=out.device)
         if self.compute is not None:

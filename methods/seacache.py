@@ -1,7 +1,6 @@
 """SeaCache: TeaCache's rule on an input that is filtered by what noise leaves of each frequency (arXiv:2602.18993)."""
 
 import numpy as np
-import torch
 
 from cachebench.plugin.deciding import BATCH_DEPENDENT, DECISIONS, Accumulated, forced, refusal, size, together
 from cachebench.plugin.method import AMOUNT, COUNT, Method
@@ -57,6 +56,8 @@ class SeaCache(Method):
     def gain(self, sides, a, b, device=None):
         """What the frequencies of a grid are multiplied by, float32 of its `sides`, at signal a and noise b: Wiener's filter of
         a signal whose power falls as 1 / f^beta along either axis."""
+        import torch
+
         axes = []
         for side in sides:
             power = 1 / (torch.fft.fftfreq(side, device=device).abs() ** self.beta + TINY)
@@ -67,6 +68,8 @@ class SeaCache(Method):
 
 def filtered(values, gain):
     """values [rows, channels, height, width] with their frequencies multiplied by gain [height, width]."""
+    import torch
+
     return torch.fft.ifft2(torch.fft.fft2(values.float()) * gain).real
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from cachebench.engine.schedule import Schedule
 from cachebench.plugin.refresh import at_interval
-from cachebench.plugin.rotation import Rotated
+from cachebench.plugin.rotated import Rotated
 
 LONGEST = 10  # interval
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cachebench.plugin.method import SHARE
-from cachebench.plugin.rotation import Rotated
+from cachebench.plugin.rotated import Rotated
 from cachebench.plugin.routers import Routed
 
 

@@ -7,7 +7,7 @@ import torch
 from cachebench.engine import cost, doors, trajectory
 from cachebench.engine.spec import Spec
 from cachebench.fit import calibrate
-from cachebench.plugin import rotation
+from cachebench.plugin import rotated, rotation
 from cachebench.plugin.loader import plugin
 from helpers import relative, sample
 
@@ -88,7 +88,7 @@ def test_the_corrected_values_have_the_full_runs_mean_and_stay_in_the_cache(prob
     assert relative(own_means.of(0).mean(0), computed.of((e, i, 0)).mean(0)) < 1e-4
 
 
-@pytest.mark.parametrize("form", rotation.FORMS)
+@pytest.mark.parametrize("form", rotated.FORMS)
 def test_without_strength_or_window_it_is_its_host(problem, fitted, form):
     made, state = fitted(form)
     spec, schedule = problem.spec, made.schedule(problem.spec)

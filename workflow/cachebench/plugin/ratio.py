@@ -1,7 +1,5 @@
 """EasyCache's rule: an output's change is foreseen from its input's, by the ratio that the last two computed ones had."""
 
-import torch
-
 from cachebench.plugin.deciding import size, together
 
 LEADS = ("conditional", "both", "comfyui")  # whose magnitudes count: the conditional rows', those of both halves, or, as in
@@ -59,7 +57,7 @@ class Ratio:
 
 def at(compute, now, before):
     """`now` where `compute` [rows] says so, else `before`: [rows, ...]."""
-    return torch.where(compute.view(-1, *[1] * (now.dim() - 1)), now, before)
+    return now.where(compute.view(-1, *[1] * (now.dim() - 1)), before)
 
 
 def window(spec, start, end):
