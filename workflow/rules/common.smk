@@ -18,6 +18,7 @@ from cachebench.run import folder, progress
 from cachebench.setup import check, matrix, sources, stamps
 from cachebench.setup.config import TOLD, ConfigError
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.enums import Quietness
 from snakemake.settings.types import DeploymentMethod
 
 if {"{", "}"} & {*str(atomic.ROOT)}:
@@ -77,6 +78,13 @@ GPU = int(shutil.which("nvidia-smi") is not None)
 # Every shell command is `job <script> ...`, by this interpreter, unless conda brings another.
 python, scripts = ("python" if CONDA else shlex.quote(sys.executable)), shlex.quote(str(SCRIPTS))
 shell.prefix(f"set -euo pipefail; export PYTHONUTF8=1; PYTHON={python}; SCRIPTS={scripts}; . {scripts}/job.sh; ")
+
+
+def begin(log):
+    """When a run begins: its results folder is its own, and it prints a line for each job."""
+    folder.claim()
+    if Quietness.RULES in workflow.output_settings.quiet:
+        logger.addFilter(progress.Progress())
 
 
 wildcard_constraints:
