@@ -164,7 +164,7 @@ def test_editing_a_method_reruns_that_method_only(finished):
 def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
     """The README's plug-in works as printed; three broken ones say why; the rows that were there stay as they were."""
     before = texts(finished)
-    example = re.search(r"```python\n(.*?)```", (ROOT / "methods/README.md").read_text(), re.S)[1]
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     (finished / "methods/early.py").write_text(example)
     for name, line in BROKEN.items():
         (finished / f"methods/{name}.py").write_text(broken_plugin(line))
