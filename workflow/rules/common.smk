@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 from cachebench.engine.spec import RANDOM
@@ -103,15 +104,17 @@ def fit_labels(run, name):
         return []
 
 
-FITS = {(run, name): fit_labels(run, name) for run in CONFIG["runs"] for name in matrix.method_ids(CONFIG, run)}
-
-
+@cache  # to answer, files are loaded
 def methods_of(run):
     return matrix.method_ids(CONFIG, run)
 
 
+@cache
 def budgets(run, name):
     return matrix.budgets(CONFIG, run, name)
+
+
+FITS = {(run, name): fit_labels(run, name) for run in CONFIG["runs"] for name in methods_of(run)}
 
 
 def states(wildcards):

@@ -22,6 +22,6 @@ rule speed:
     params:
         results=lambda wildcards: RESULTS,
         said=canonical(*(CONFIG.get(key) for key in ("runs", "backbones", "speed", "methods"))),
-        code=closure.digest([SCRIPTS / "speed.py", PACKAGE / "engine", *loader.folders()]),
+        code=lambda wildcards: closure.digest([SCRIPTS / "speed.py", PACKAGE / "engine", *loader.folders()]),
     shell:
         "job speed --folder {params.results:q} --out {output:q} 2>&1 | tee {log:q}"

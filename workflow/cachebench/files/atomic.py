@@ -139,14 +139,14 @@ def _sha256(path, *_):
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def code_files(folder):
-    """The .py files below a folder. What editors and systems leave there is none: names or folders that begin with a dot or #,
-    or end in ~, what Python keeps in __pycache__, and links that lead nowhere."""
+def code_files(folder, *patterns):
+    """The .py files below a folder, or those that glob patterns find there. What editors and systems leave there is none: names
+    or folders that begin with a dot or #, or end in ~, what Python keeps in __pycache__, and links that lead nowhere."""
 
     def left(name):
         return name.startswith((".", "#")) or name.endswith("~") or name == "__pycache__"
 
-    found = (path for path in Path(folder).rglob("*.py") if path.is_file())
+    found = (path for pattern in patterns or ["**/*.py"] for path in Path(folder).glob(pattern) if path.is_file())
     return sorted(path for path in found if not any(map(left, path.relative_to(folder).parts)))
 
 

@@ -37,12 +37,8 @@ def available(*places):
     folder with an __init__.py, whose other files are its own."""
     found = {}
     for folder in map(Path, places or folders()):
-        there = {}
-        for path in code_files(folder):
-            if path.parent == folder:
-                there.setdefault(path.stem, path)
-            elif path.parent.parent == folder and path.name == "__init__.py":
-                there[path.parent.name] = path.parent
+        there = {path.stem: path for path in code_files(folder, "*.py")}
+        there |= {path.parent.name: path.parent for path in code_files(folder, "*/__init__.py")}
         found = there | found
     return dict(sorted(found.items()))
 
