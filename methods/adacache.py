@@ -8,9 +8,9 @@ import re
 
 import numpy as np
 
-from cachebench.plugin.deciding import BATCH_DEPENDENT, DECISIONS, TrunkDecisions, change, check, forced, refusal
-from cachebench.plugin.method import AMOUNT, Method
-from cachebench.plugin.values import allowed
+from cachebench.plugin.deciding import DECISIONS, Deciding, TrunkDecisions, change, check, forced, refusal
+from cachebench.plugin.method import AMOUNT
+from cachebench.plugin.values import among
 
 CODEBOOKS = {  # released: the evaluations that each is for, and its pairs of a threshold of the change and a pause
     "fast30": (30, "0.08:6 0.16:5 0.24:4 0.32:3 0.4:2 1:1"),
@@ -21,7 +21,7 @@ PAUSES = ("scaled", "released")  # to the number of evaluations, rounded up; or 
 LAST = 2  # evaluations that compute in any case
 
 
-class AdaCache(Method):
+class AdaCache(Deciding):
     """`scale` multiplies the thresholds, which depend on the network and the number of evaluations; 0 computes all."""
 
     name = "AdaCache"
@@ -40,10 +40,6 @@ class AdaCache(Method):
     def grid(cls, spec):
         return cls.params | {"block": [spec.arch.blocks // 2]}
 
-    @property
-    def batch_dependent(self):
-        return self.decision in BATCH_DEPENDENT
-
     def supports(self, spec):
         if self.block >= spec.arch.blocks:
             return f"The network has {spec.arch.blocks} blocks, and so none of the number {self.block}."
@@ -55,7 +51,7 @@ class AdaCache(Method):
         if not re.fullmatch(r"[\d.]+:[1-9]\d*( [\d.]+:[1-9]\d*)+", text):
             raise ValueError(f"codebook: unknown {text!r}; allowed: {', '.join(CODEBOOKS)}, or pairs, such as 0.1:3 1:1")
         thresholds, pauses = np.array([pair.split(":") for pair in text.split()], float).T
-        allowed("pauses", self.pauses, dict.fromkeys(PAUSES))
+        among("pauses", self.pauses, PAUSES)
         if self.pauses == "scaled":
             pauses = np.ceil(pauses * spec.num_evaluations / steps)
         return (thresholds[:-1] * self.scale).tolist(), pauses.tolist()

@@ -7,10 +7,10 @@ does, as a velocity may; a noise prediction does not, so that there the last out
 import numpy as np
 
 from cachebench.engine.doors import Session
-from cachebench.plugin.deciding import BATCH_DEPENDENT, DECISIONS, check, forced, refusal
-from cachebench.plugin.method import AMOUNT, COUNT, SHARE, Method
+from cachebench.plugin.deciding import DECISIONS, Deciding, check, forced, refusal
+from cachebench.plugin.method import AMOUNT, COUNT, SHARE
 from cachebench.plugin.ratio import CHANGES, LEADS, Ratio, at, window
-from cachebench.plugin.values import allowed
+from cachebench.plugin.values import among
 
 # What is kept of an input x = a x0 + b eps and an output v, and what it gives v back as at another x, a and b.
 VALUES = {
@@ -22,7 +22,7 @@ VALUES = {
 MEASURED = {"diff": "value"}  # whose change is measured where it is not what is kept
 
 
-class EasyCache(Method):
+class EasyCache(Deciding):
     name = "EasyCache"
     reference = "arXiv:2507.02860"
     params = {
@@ -39,17 +39,13 @@ class EasyCache(Method):
     ranges = {"threshold": AMOUNT, "warmup": COUNT, "every": COUNT, "start": SHARE, "end": SHARE}
     knob = "threshold"
 
-    @property
-    def batch_dependent(self):
-        return self.decision in BATCH_DEPENDENT
-
     def supports(self, spec):
         return refusal(spec, max(self.warmup, 2))
 
     def session(self, model, spec, state=None):
         check(self)
         for name, known in (("value", VALUES), ("change", CHANGES), ("lead", LEADS)):
-            allowed(name, getattr(self, name), dict.fromkeys(known))
+            among(name, getattr(self, name), known)
         return EasySession(self, spec)
 
     def store_values(self, spec, state=None):

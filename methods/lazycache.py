@@ -6,10 +6,10 @@ noise prediction grows as the noise falls; by default the noise prediction itsel
 import numpy as np
 
 from cachebench.engine.doors import Session
-from cachebench.plugin.deciding import BATCH_DEPENDENT, DECISIONS, check, forced, refusal
-from cachebench.plugin.method import AMOUNT, COUNT, SHARE, Method
+from cachebench.plugin.deciding import DECISIONS, Deciding, check, forced, refusal
+from cachebench.plugin.method import AMOUNT, COUNT, SHARE
 from cachebench.plugin.ratio import CHANGES, Ratio, at, window
-from cachebench.plugin.values import allowed
+from cachebench.plugin.values import allowed, among
 
 VALUES = {  # what an eps that was computed at a noise level b / a is multiplied by at another one
     "value": lambda computed, now: 1.0,
@@ -17,7 +17,7 @@ VALUES = {  # what an eps that was computed at a noise level b / a is multiplied
 }
 
 
-class LazyCache(Method):
+class LazyCache(Deciding):
     name = "LazyCache"
     reference = "ComfyUI; arXiv:2507.02860"
     params = {
@@ -32,17 +32,13 @@ class LazyCache(Method):
     ranges = {"threshold": AMOUNT, "every": COUNT, "start": SHARE, "end": SHARE}
     knob, lead = "threshold", "both"
 
-    @property
-    def batch_dependent(self):
-        return self.decision in BATCH_DEPENDENT
-
     def supports(self, spec):
         return refusal(spec, 2)
 
     def session(self, model, spec, state=None):
         check(self)
         for name, known in (("value", VALUES), ("change", CHANGES)):
-            allowed(name, getattr(self, name), dict.fromkeys(known))
+            among(name, getattr(self, name), known)
         return LazySession(self, spec)
 
     def store_values(self, spec, state=None):

@@ -9,6 +9,7 @@ from math import inf, nextafter
 
 from cachebench.plugin.method import AMOUNT, COUNT, SHARE
 from cachebench.plugin.stack import VALUES, StackMethod
+from cachebench.plugin.values import among
 
 FORMS = ("diffusers", "Wan")  # an error as large as the threshold may be skipped; it may not
 
@@ -49,8 +50,7 @@ class MagCache(StackMethod):
         """[(threshold, evaluations that compute)], ascending: from there on this plan is the cheapest."""
         if state["ratios"].shape != (spec.num_evaluations,):
             raise ValueError(f"ratios have shape {state['ratios'].shape}, the run needs {(spec.num_evaluations,)}")
-        if self.form not in FORMS:
-            raise ValueError(f"form: unknown {self.form!r}; allowed: {', '.join(FORMS)}")
+        among("form", self.form, FORMS)
         return cheapest(tuple(state["ratios"].tolist()), self.max_skips, self.first(spec), self.form == "diffusers")
 
     def first(self, spec):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cachebench.plugin.deciding import BATCH_DEPENDENT, DECISIONS, Accumulated, forced, refusal, size, together
-from cachebench.plugin.method import AMOUNT, COUNT, Method
-from cachebench.plugin.values import allowed
+from cachebench.plugin.deciding import DECISIONS, Accumulated, Deciding, forced, refusal, size, together
+from cachebench.plugin.method import AMOUNT, COUNT
+from cachebench.plugin.values import among
 
 TINY = 1e-16
 NORMS = {  # what the gain over all frequencies is divided by
@@ -16,7 +16,7 @@ INDICATORS = ("modulated", "latent")  # the input of the first block, or the lat
 QUIRKS = {"kept": True, "left out": False}
 
 
-class SeaCache(Method):
+class SeaCache(Deciding):
     """As released, evaluations that compute in any case keep their input unfiltered for the next one to compare with, so that
     the second evaluation computes too: `quirk`. With the latent as indicator there is no such thing, and the last skips may be
     limited. `order` 1 continues what the blocks add along the line through the last two times."""
@@ -38,16 +38,12 @@ class SeaCache(Method):
     ranges = {"threshold": AMOUNT, "beta": AMOUNT, "order": (0, 1), "first": COUNT, "last": AMOUNT, "max_continuous": AMOUNT}
     knob = "threshold"
 
-    @property
-    def batch_dependent(self):
-        return self.decision in BATCH_DEPENDENT
-
     def supports(self, spec):
         return refusal(spec, self.first, self.last)
 
     def session(self, model, spec, state=None):
-        for name, known in (("norm", NORMS), ("quirk", QUIRKS), ("indicator", dict.fromkeys(INDICATORS))):
-            allowed(name, getattr(self, name), known)
+        for name, known in (("norm", NORMS), ("quirk", QUIRKS), ("indicator", INDICATORS)):
+            among(name, getattr(self, name), known)
         return SeaSession(self, spec) if self.indicator == "modulated" else LatentSession(self, spec)
 
     def store_values(self, spec, state=None):

@@ -6,8 +6,8 @@ into the output's. It is fitted on the calibration set; "identity" does without.
 import numpy as np
 
 from cachebench.engine.doors import Session
-from cachebench.plugin.deciding import BATCH_DEPENDENT, DECISIONS, Accumulated, change, forced, refusal
-from cachebench.plugin.method import AMOUNT, COUNT, Method
+from cachebench.plugin.deciding import DECISIONS, Accumulated, Deciding, change, forced, refusal
+from cachebench.plugin.method import AMOUNT, COUNT
 from cachebench.plugin.values import allowed
 
 DEGREE = 4
@@ -15,7 +15,7 @@ IDENTITY = [0.0, 0.0, 0.0, 1.0, 0.0]  # highest power first, as all polynomials 
 NEGATIVE = {"kept": False, "clamped": True}
 
 
-class TeaCache(Method):
+class TeaCache(Deciding):
     """As released, a polynomial that is negative lowers the sum; `negative` may also clamp it at 0."""
 
     name = "TeaCache"
@@ -35,10 +35,6 @@ class TeaCache(Method):
     @classmethod
     def has_fit(cls):
         return "identity" not in cls.fixed.values()
-
-    @property
-    def batch_dependent(self):
-        return self.decision in BATCH_DEPENDENT
 
     def supports(self, spec):
         return refusal(spec)

@@ -74,20 +74,6 @@ class Noted:
         return getattr(self.run, name)
 
 
-class Watched(doors.Counted):
-    """Notes the guided output of every evaluation, and how many blocks each ran."""
-
-    def __init__(self, session):
-        super().__init__(session)
-        self.outs, self.blocks = [], []
-
-    def output(self, out):
-        self.outs.append(super().output(out))
-        self.blocks.append(sum(count for site, count in self.rows.items() if site.startswith("block-")) / len(self.x))
-        self.rows.clear()
-        return self.outs[-1]
-
-
 class Outputs(doors.Counted):
     """Wraps a session and notes the guided output of every evaluation, and how many blocks each ran."""
 
@@ -100,6 +86,23 @@ class Outputs(doors.Counted):
         self.blocks.append(sum(count for site, count in self.rows.items() if site.startswith("block-")) / len(self.x))
         self.rows.clear()
         return self.outs[-1]
+
+
+def decides_by_sample(model, spec, settings, common):
+    """The first of the `settings`, methods, at which some samples compute where others reuse: at some evaluation the blocks
+    that ran are none of the `common` counts. In a batch as alone, in any order, its samples are the same. AssertionError if
+    at none of them samples decide for themselves, or if one depends on the others."""
+    for made in settings:
+        watched = Outputs(made.session(model, spec))
+        together = sample(model, spec, watched, n=6)
+        if not set(watched.blocks) <= {*common, spec.arch.blocks}:
+            break
+    else:
+        raise AssertionError("in no setting did some samples compute where others reused")
+    for image in (0, 5):
+        alone = sample(model, spec, made.session(model, spec), n=1, first_seed=image)
+        assert relative(alone, together[image : image + 1]) < 1e-4
+    return made
 
 
 class Notes(doors.Session):

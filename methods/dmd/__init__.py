@@ -26,7 +26,7 @@ class DynamicModes(CalibratedMethod):
 
     def rows(self, spec, state=None):
         """With the products of every fit: one for each evaluation before a skip, where there are snapshots enough."""
-        computed, places, spent = self.full_ones(spec, state), [], 0
+        computed, places, spent = self.computes(spec, state), [], 0
         for evaluation, one in enumerate(computed):
             if one:
                 places = [*places, evaluation][-self.snapshots :]

@@ -12,6 +12,7 @@ from cachebench.engine.noise import TRAIN_STEPS
 from cachebench.engine.schedule import Schedule
 from cachebench.engine.spec import samplers
 from cachebench.plugin.method import AMOUNT, COUNT, Method
+from cachebench.plugin.values import allowed
 
 TOLERANCES = [0.0, *np.geomspace(0.002, 3, 24).round(5).tolist()]
 SCALES = ("paper", "constant", "none")
@@ -72,11 +73,9 @@ class EBCache(Method):
 
     def factors(self, spec):
         """What the predicted noise of every evaluation is multiplied by."""
-        if self.scale not in SCALES:
-            raise ValueError(f"scale: unknown {self.scale!r}; allowed: {', '.join(SCALES)}")
         times = np.array(spec.plan.timesteps) / TRAIN_STEPS
         of_scale = {"paper": bias(times), "constant": np.full(len(times), 1 / self.delta), "none": np.ones(len(times))}
-        return of_scale[self.scale].tolist()
+        return allowed("scale", self.scale, of_scale).tolist()
 
     def schedule(self, spec, state=None):
         return Schedule(mask(self.states(spec, state), spec))

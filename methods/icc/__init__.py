@@ -10,6 +10,7 @@ from cachebench.engine import cost
 from cachebench.engine.schedule import Schedule
 from cachebench.plugin.method import COUNT, Method
 from cachebench.plugin.refresh import at_interval
+from cachebench.plugin.values import among
 
 
 class ICC(Method):
@@ -65,9 +66,7 @@ class ICC(Method):
     def session(self, model, spec, state=None):
         from .layers import ICCSession, decomposed
 
-        if self.decomposition not in self.params["decomposition"]:
-            allowed = ", ".join(self.params["decomposition"])
-            raise ValueError(f"decomposition: unknown {self.decomposition!r}; allowed: {allowed}")
+        among("decomposition", self.decomposition, self.params["decomposition"])
         refreshes, factors = self.refreshes(spec), {}
         if len(refreshes) < spec.num_evaluations:
             factors = decomposed(model, self.rank, state if self.decomposition != "svd" else None)

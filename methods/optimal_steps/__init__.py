@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from cachebench.plugin.method import AMOUNT, COUNT
 from cachebench.plugin.stack import StackMethod
+from cachebench.plugin.values import allowed, among
 
 VALUE = {"lemica": "residual", "lemica_linear": "hidden_linear", "dpcache": "hidden_linear"}
 CRITERIA, ERRORS = ("leximax", "sum"), ("absolute", "square")
@@ -41,17 +42,14 @@ class OptimalSteps(StackMethod):
 
     @property
     def value(self):
-        if self.plan not in VALUE:
-            raise ValueError(f"plan: unknown {self.plan!r}; allowed: {', '.join(VALUE)}")
-        return VALUE[self.plan]
+        return allowed("plan", self.plan, VALUE)
 
     def fit(self, problem):
         from .errors import of_hidden_states, of_samples
 
         if self.plan == "dpcache":
             return of_hidden_states(problem, self.samples)
-        if self.error not in ERRORS:
-            raise ValueError(f"error: unknown {self.error!r}; allowed: {', '.join(ERRORS)}")
+        among("error", self.error, ERRORS)
         gap = self.gap or problem.spec.num_evaluations
         return of_samples(problem, self.samples, gap, self.kept(), self.error)
 
@@ -87,6 +85,5 @@ def plans(content, shape, dtype, dpcache, gap, criterion, lead, last):
     gap = gap or shape[0]
     if dpcache:
         return {count: steps for count, (_, steps) in by_pairs(errors, lead, gap, last).items()}
-    if criterion not in CRITERIA:
-        raise ValueError(f"criterion: unknown {criterion!r}; allowed: {', '.join(CRITERIA)}")
+    among("criterion", criterion, CRITERIA)
     return by_edges(errors, gap, criterion)

@@ -7,7 +7,7 @@ import torch
 
 from cachebench.engine import doors, trajectory
 from cachebench.plugin.loader import plugin
-from helpers import Outputs, relative, sample
+from helpers import Outputs, decides_by_sample, relative, sample
 
 KEYS = ["scaled_a_block0", "scaled_a_block2", "scaled_a_block2_pair", "scaled_b_block2", "step100_block2"]
 VECTORS = [*(f"ddim20/{key}" for key in KEYS), "ddim10/scaled_b_block2"]
@@ -71,17 +71,8 @@ def test_the_change_is_over_the_pause_before_and_what_is_no_number_computes(smal
 
 def test_samples_decide_for_themselves(backbone):
     model, spec = backbone
-    for scale in (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0):
-        made = plugin("adacache")(scale=scale, pauses="released")
-        watched = Outputs(made.session(model, spec))
-        together = sample(model, spec, watched, n=6)
-        if any(count not in (0, spec.arch.blocks) for count in watched.blocks):
-            break
-    else:
-        raise AssertionError("at no scale did some samples compute where others reused")
-    for image in (0, 5):
-        alone = sample(model, spec, made.session(model, spec), n=1, first_seed=image)
-        assert relative(alone, together[image : image + 1]) < 1e-4
+    scales = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
+    decides_by_sample(model, spec, (plugin("adacache")(scale=scale, pauses="released") for scale in scales), {0})
 
 
 def test_tables_are_scaled_to_the_steps_and_wrong_ones_are_named(small_spec):

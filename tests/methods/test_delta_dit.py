@@ -10,7 +10,7 @@ from cachebench.engine import cost
 from cachebench.engine.spec import Spec
 from cachebench.plugin.loader import plugin
 from cachebench.plugin.stack import StackSession
-from helpers import Notes, Spy, Watched, relative, sample
+from helpers import Notes, Outputs, Spy, relative, sample
 
 
 def delta(**params):
@@ -77,7 +77,7 @@ def test_what_the_range_added_is_added_again(model, spec, late):
     session = made.session(model, spec)
     seen = {}
 
-    class Streams(Watched):
+    class Streams(Outputs):
         def block(self, i, h, run):
             seen[self.evaluation, i] = h, super().block(i, h, run)
             return seen[self.evaluation, i][1]

@@ -6,7 +6,7 @@ import torch
 from cachebench.engine import cost, doors, trajectory
 from cachebench.plugin.loader import plugin
 from cachebench.plugin.ratio import Ratio
-from helpers import Outputs, relative, sample
+from helpers import Outputs, decides_by_sample, relative, sample
 
 BATCH = {"decision": "batch", "value": "diff"}
 COMFY = BATCH | {"warmup": 1, "change": "computed", "lead": "comfyui"}
@@ -123,17 +123,9 @@ def test_the_sum_is_the_outputs_true_change_where_it_moves_with_its_input(backbo
 def test_samples_decide_for_themselves_and_what_is_no_number_computes(backbone, name):
     model, spec = backbone
     window = {"start": 0.0, "end": 1.0} if name == "lazycache" else {}
-    for threshold in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
-        made = plugin(name)(threshold=threshold, **window)
-        watched = Outputs(made.session(model, spec))
-        together = sample(model, spec, watched, n=6)
-        if any(count not in (0, spec.arch.blocks) for count in watched.blocks):
-            break
-    else:
-        raise AssertionError("at no threshold did some samples compute where others reused")
-    for image in (0, 5):
-        alone = sample(model, spec, made.session(model, spec), n=1, first_seed=image)
-        assert relative(alone, together[image : image + 1]) < 1e-4
+    thresholds = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    settings = (plugin(name)(threshold=threshold, **window) for threshold in thresholds)
+    made = decides_by_sample(model, spec, settings, {0})
     rule = Ratio(made, halves=1)
     same, other = torch.ones(2, 2, 8, 8), torch.rand(2, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     for value in (same, other):

@@ -5,7 +5,7 @@ import torch
 
 from cachebench.engine import doors, trajectory
 from cachebench.plugin.loader import plugin
-from helpers import Watched, relative, sample
+from helpers import Outputs, decides_by_sample, relative, sample
 
 BATCH = {"decision": "batch"}
 VECTORS = [(f"diffusers_thr{t}", BATCH | {"threshold": t}) for t in (0.05, 0.98, 1.01, 1.2)]
@@ -24,7 +24,7 @@ VECTORS += [
 def test_agrees_with_the_libraries(vectors, golden, model, spec, key, params):
     """And the full run does not, so that the comparison can fail."""
     spec, of = spec.with_steps(20), vectors("fbcache", f"ddim20/{key}")
-    watched = Watched(plugin("fbcache")(**params).session(model, spec))
+    watched = Outputs(plugin("fbcache")(**params).session(model, spec))
     found = trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"])
     blocks = of["blocks_run"] if "blocks_run" in of else torch.where(of["compute"].bool(), 4, 1)
     assert watched.blocks == blocks.tolist()
@@ -44,7 +44,7 @@ def test_a_threshold_of_zero_is_the_full_run_and_a_large_one_computes_the_first_
     model, spec = backbone
     never = plugin("fbcache")(threshold=0.0, decision=decision).session(model, spec)
     assert torch.equal(sample(model, spec, never), sample(model, spec))
-    watched = Watched(plugin("fbcache")(threshold=1e9, decision=decision).session(model, spec))
+    watched = Outputs(plugin("fbcache")(threshold=1e9, decision=decision).session(model, spec))
     sample(model, spec, watched)
     assert watched.blocks == [spec.arch.blocks, *[1] * (spec.num_evaluations - 1)]
 
@@ -52,17 +52,8 @@ def test_a_threshold_of_zero_is_the_full_run_and_a_large_one_computes_the_first_
 def test_samples_decide_for_themselves(backbone):
     """In a batch as alone, in any order; some rows compute where others reuse."""
     model, spec = backbone
-    for threshold in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7):
-        made = plugin("fbcache")(threshold=threshold)
-        watched = Watched(made.session(model, spec))
-        together = sample(model, spec, watched, n=6)
-        if any(count not in (1, spec.arch.blocks) for count in watched.blocks):
-            break
-    else:
-        raise AssertionError("at no threshold did some samples compute where others reused")
-    for image in (0, 5):
-        alone = sample(model, spec, made.session(model, spec), n=1, first_seed=image)
-        assert relative(alone, together[image : image + 1]) < 1e-4
+    settings = (plugin("fbcache")(threshold=threshold) for threshold in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7))
+    decides_by_sample(model, spec, settings, {1})
 
 
 def test_what_leaves_nothing_to_reuse_or_lacks_its_skips_is_refused(small_spec, uvit_spec):

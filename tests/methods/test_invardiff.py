@@ -132,10 +132,10 @@ def test_runs_what_the_plan_says_on_both_backbones(problem):
 
 
 def test_on_uvit_a_skipped_evaluation_predicts_the_same_noise(small_uvit, small_uvit_spec):
-    from helpers import Watched
+    from helpers import Outputs
 
     skipped = np.arange(8) == 3
-    watched = Watched(plan.PlanSession(plan.Plan(skipped, np.zeros(small_uvit_spec.mask_shape, bool))))
+    watched = Outputs(plan.PlanSession(plan.Plan(skipped, np.zeros(small_uvit_spec.mask_shape, bool))))
     sample(small_uvit, small_uvit_spec, watched)
     assert torch.equal(watched.outs[3], watched.outs[2]) and not torch.equal(watched.outs[4], watched.outs[3])
     assert watched.blocks[3] == 0

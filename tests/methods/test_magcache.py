@@ -10,7 +10,7 @@ import torch
 from cachebench.engine import doors, trajectory
 from cachebench.fit.residuals import Magnitudes, magnitude_ratios
 from cachebench.plugin.loader import plugin
-from helpers import Watched, relative, sample
+from helpers import Outputs, relative, sample
 
 # Threshold, reuses in a row and retention of the vectors.
 VECTORS = [(0.06, 3, 0.2), (0.24, 5, 0.1), (0.5, 3, 0.2), (2.0, 2, 0.0)]
@@ -25,7 +25,7 @@ def ratios(vectors):
 def test_agrees_with_diffusers(vectors, ratios, golden, model, spec, threshold, skips, retention):
     spec, of = spec.with_steps(20), vectors("magcache", f"thr{threshold}_k{skips}_ret{retention}")
     made = plugin("magcache")(threshold=threshold, max_skips=skips, retention=retention)
-    watched = Watched(made.session(model, spec, {"ratios": ratios}))
+    watched = Outputs(made.session(model, spec, {"ratios": ratios}))
     found = trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"])
     assert [blocks > 0 for blocks in watched.blocks] == of["compute"].bool().tolist()
     assert relative(found, of["ddim20"]) < 1e-5

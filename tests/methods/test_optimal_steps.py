@@ -12,7 +12,7 @@ from cachebench.engine import trajectory
 from cachebench.plugin.forecast import Taylor
 from cachebench.plugin.loader import ids, plugin
 from cachebench.plugin.stack import StackSession
-from helpers import Watched, part_of, relative, sample
+from helpers import Outputs, part_of, relative, sample
 
 paths, errors = (part_of("optimal_steps", part) for part in ("paths", "errors"))
 PLAYED = ["ddim20/K7_gapNone_last0", "ddim20/K7_gapNone_last1", "ddim20/K10_gap4_last0"]
@@ -32,14 +32,14 @@ def test_agrees_with_the_vectors(vectors, golden, model, spec, key):
     count, gap, last = (re.search(rf"{name}(\w+?)(_|$)", key) for name in ("K" if plan == "dpcache" else "B", "gap", "last"))
     params = {"computed": int(count[1]), "gap": 8 if plan == "lemica" else int(gap[1].replace("None", "0"))}
     made = plugin(f"optimal_steps.{plan}")(**params, last=int(last[1]) if last else 0)
-    watched = Watched(made.session(model, spec, state(vectors, plan)))
+    watched = Outputs(made.session(model, spec, state(vectors, plan)))
     found = trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"])
     assert [e for e, blocks in enumerate(watched.blocks) if blocks] == of["full_steps"].tolist()
     assert relative(torch.stack(watched.outs)[:, :, :4], of["eps"]) < 1e-5
     assert relative(found, of["latents"]) < 1e-5
     other = "dpcache" if plan == "lemica" else "lemica"  # the same evaluations with the other's stand-in
     kept = plugin(f"optimal_steps.{other}")().kept()
-    watched = Watched(StackSession([e in of["full_steps"] for e in range(20)], range(4), *kept))
+    watched = Outputs(StackSession([e in of["full_steps"] for e in range(20)], range(4), *kept))
     trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"])
     assert relative(torch.stack(watched.outs)[:, :, :4], of["eps"]) > 1e-3
 
@@ -143,7 +143,7 @@ def test_fitted_on_both_backbones_it_plays_its_list(problem, tmp_path, plan):
     fitted = {"errors": fitted["errors"].numpy()}
     assert curve and np.isfinite(fitted["errors"]).any()
     for count in cls.grid(problem.spec)["computed"]:
-        watched = Watched(cls(computed=count).session(problem.model, problem.spec, fitted))
+        watched = Outputs(cls(computed=count).session(problem.model, problem.spec, fitted))
         sample(problem.model, problem.spec, watched)
         assert sum(blocks > 0 for blocks in watched.blocks) == count
     if plan != "dpcache":

@@ -8,7 +8,7 @@ import torch
 from cachebench.engine import doors, trajectory
 from cachebench.engine.spec import Spec
 from cachebench.plugin.loader import plugin
-from helpers import Watched, part_of, relative, sample
+from helpers import Outputs, part_of, relative, sample
 
 PRESETS = ("slow", "medium", "fast", "ultra")
 VECTORS = [
@@ -46,12 +46,12 @@ def test_masks_of_every_length_fall_in_cost_from_preset_to_preset(evaluations):
 def test_agrees_with_the_library(vectors, golden, model, spec, key, policy, params):
     spec, of = spec.with_steps(20), vectors("scm", f"ddim20/{key}")
     made = scm(policy, **params)
-    watched = Watched(made.session(model, spec))
+    watched = Outputs(made.session(model, spec))
     found = trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"])
     assert watched.blocks == of["blocks_run"].tolist()
     assert relative(torch.stack(watched.outs)[:, :, :4], of["eps"]) < 1e-5
     assert relative(found, of["latents"]) < 1e-5
-    full = Watched(doors.BARE)
+    full = Outputs(doors.BARE)
     trajectory.run(model, spec, full, golden["sample/z"], golden["sample/y"])
     assert relative(torch.stack(full.outs)[:, :, :4], of["eps"]) > 1e-3  # so that the comparison can fail
 
@@ -75,7 +75,7 @@ def test_a_threshold_of_zero_is_the_full_run_and_a_large_one_the_static_mask(bac
 def test_without_outer_blocks_it_is_a_plain_mask_of_evaluations(backbone):
     model, spec = backbone
     made = scm(preset="ultra", front=0)
-    watched = Watched(made.session(model, spec))
+    watched = Outputs(made.session(model, spec))
     sample(model, spec, watched)
     assert [blocks > 0 for blocks in watched.blocks] == [True, True, False, False, True, False, False, True]
     assert made.schedule(spec).compute.all(axis=(1, 2)).tolist() == [blocks > 0 for blocks in watched.blocks]

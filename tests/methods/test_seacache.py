@@ -7,7 +7,7 @@ import torch
 
 from cachebench.engine import doors, trajectory
 from cachebench.plugin.loader import plugin
-from helpers import Outputs, relative, sample
+from helpers import Outputs, decides_by_sample, relative, sample
 
 LATENT = {"indicator": "latent", "decision": "batch"}
 WAN = {"decision": "stream", "beta": 3.0}
@@ -80,17 +80,9 @@ def backbone(request):
 
 def test_samples_decide_for_themselves(backbone):
     model, spec = backbone
-    for threshold in (0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0):
-        made = plugin("seacache")(threshold=threshold, order=1, quirk="left out")
-        watched = Outputs(made.session(model, spec))
-        together = sample(model, spec, watched, n=6)
-        if any(count not in (0, spec.arch.blocks) for count in watched.blocks):
-            break
-    else:
-        raise AssertionError("at no threshold did some samples compute where others reused")
-    for image in (0, 5):
-        alone = sample(model, spec, made.session(model, spec), n=1, first_seed=image)
-        assert relative(alone, together[image : image + 1]) < 1e-4
+    thresholds = (0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0)
+    settings = (plugin("seacache")(threshold=threshold, order=1, quirk="left out") for threshold in thresholds)
+    decides_by_sample(model, spec, settings, {0})
 
 
 @pytest.mark.parametrize("decision", ["sample", "half", "batch", "stream"])

@@ -8,7 +8,7 @@ import torch
 
 from cachebench.engine import cost, doors, trajectory
 from cachebench.plugin.loader import plugin
-from helpers import Outputs, relative, sample
+from helpers import Outputs, decides_by_sample, relative, sample
 
 VECTORS = [
     ("ddim20", "identity", "identity", 0.5),
@@ -63,17 +63,9 @@ def test_a_large_threshold_computes_only_what_it_must_and_the_input_is_counted(b
 
 def test_samples_decide_for_themselves_in_any_order(backbone):
     model, spec = backbone
-    for threshold in (0.05, 0.1, 0.2, 0.3, 0.5, 0.8):
-        made = plugin("teacache.identity")(threshold=threshold)
-        watched = Outputs(made.session(model, spec))
-        together = sample(model, spec, watched, n=6)
-        if any(count not in (0, spec.arch.blocks) for count in watched.blocks):
-            break
-    else:
-        raise AssertionError("at no threshold did some samples compute where others reused")
-    for image in (0, 5):
-        alone = sample(model, spec, made.session(model, spec), n=1, first_seed=image)
-        assert relative(alone, together[image : image + 1]) < 1e-4
+    thresholds = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
+    settings = (plugin("teacache.identity")(threshold=threshold) for threshold in thresholds)
+    decides_by_sample(model, spec, settings, {0})
 
 
 def test_what_is_no_number_computes_and_what_is_negative_lowers_the_sum_unless_clamped(backbone):

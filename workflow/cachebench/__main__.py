@@ -3,7 +3,6 @@
 import argparse
 import sys
 
-from cachebench.files import atomic
 from cachebench.plugin.loader import FAILURES
 
 
@@ -48,27 +47,21 @@ def main(words=None):
 def list_methods(args):
     from cachebench.desk import shown
 
-    print("\n".join(shown.listed(one_run(shown.runs(args.config), args.run) if args.run else shown.runs(args.config))))
+    runs = shown.runs(args.config)
+    print("\n".join(shown.listed({run: runs[run] for run in ([shown.one(runs, args.run)] if args.run else runs)})))
 
 
 def show(args):
     from cachebench.desk import shown
 
-    ((run, spec),) = one_run(shown.runs(args.config), args.run).items()
+    runs = shown.runs(args.config)
+    run = shown.one(runs, args.run)
     if wrong := [word for word in args.parameters if "=" not in word]:
         raise ValueError(f"{wrong[0]!r}: a parameter is given as name=value")
     try:
-        print("\n".join(shown.shown(args.method, run, spec, dict(word.split("=", 1) for word in args.parameters))))
+        print("\n".join(shown.shown(args.method, run, runs[run], dict(word.split("=", 1) for word in args.parameters))))
     except FAILURES as error:
         raise ValueError(str(error)) from error
-
-
-def one_run(found, wanted):
-    """{run: value} of the wanted run, or of the first. ValueError names those that there are."""
-    run = wanted or next(iter(found))
-    if run not in found:
-        raise ValueError(f"--run: unknown {run!r}; allowed: {', '.join(found)}")
-    return {run: found[run]}
 
 
 def new(args):
@@ -82,7 +75,7 @@ def new(args):
 def try_out(args):
     from cachebench.desk import trial
 
-    return trial.run(args.method, args.budget, args.images, args.config or atomic.placed("config/config.yaml"), args.run)
+    return trial.run(args.method, args.budget, args.images, args.config, args.run)
 
 
 def check(args):

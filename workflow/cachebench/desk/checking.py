@@ -5,10 +5,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cachebench.desk import contract, small
 from cachebench.files import closure
 from cachebench.plugin import loader
 
-NETWORKS = ("dit", "uvit", "uvit-2m")  # of desk.small
+NETWORKS = tuple(small.SPECS)
 
 
 def run(name):
@@ -18,7 +19,7 @@ def run(name):
         print(f"on {network}")
         for sentence, said in held(name, network, files):
             count += said.startswith("broken")
-            print(f"  {said:12} {sentence}" if said in ("holds",) else f"  {sentence}\n      {said}")
+            print(f"  {said:12} {sentence}" if said == "holds" else f"  {sentence}\n      {said}")
     own = Path("tests/methods") / f"test_{loader.stem(name)}.py"
     if own.exists():
         print(f"{own}", flush=True)
@@ -42,8 +43,6 @@ def broken(name, network):
 
 def held(name, network, files):
     """Yields (sentence of a rule, "holds", "exempt: why" or "broken: how, where")."""
-    from cachebench.desk import contract, small
-
     spec = small.SPECS[network]
     try:
         cls = loader.plugin(name)

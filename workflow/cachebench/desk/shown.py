@@ -32,6 +32,14 @@ def runs(path=None):
     return {run: matrix.spec(cfg, run) for run in cfg["runs"]}
 
 
+def one(found, wanted):
+    """The key of the wanted run in `found`, or of the first. ValueError names those that there are."""
+    run = wanted or next(iter(found))
+    if run not in found:
+        raise ValueError(f"--run: unknown {run!r}; allowed: {', '.join(found)}")
+    return run
+
+
 def listed(specs):
     """Lines of all methods: id, kind, when it decides, knob with its ends, the backbones that it runs on, its sentence, its
     reference. A file that does not load has its reason in the place of these."""

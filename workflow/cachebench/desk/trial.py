@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cachebench.desk import checking
+from cachebench.desk import checking, shown
 from cachebench.engine import cost, device, doors, trajectory
 from cachebench.engine.pixels import to_pixels
 from cachebench.files import atomic, closure
@@ -22,14 +22,16 @@ TRAJECTORIES = 8  # on which a method that decides while running is matched here
 BARS = " ▁▂▃▄▅▆▇█"
 
 
+class Refused(ValueError):
+    """A method does not run here; the message says why."""
+
+
 class Trial:
     """A run of a config on which methods are tried; `seconds` says where the time went."""
 
     def __init__(self, path, run, count):
-        self.cfg = config.load(path)
-        self.run = run or next(iter(self.cfg["runs"]))
-        if self.run not in self.cfg["runs"]:
-            raise ValueError(f"--run: unknown {run!r}; allowed: {', '.join(self.cfg['runs'])}")
+        self.cfg = config.load(path or atomic.placed(shown.DEFAULT))
+        self.run = shown.one(self.cfg["runs"], run)
         self.spec, self.count, self.seconds = matrix.spec(self.cfg, self.run), count, {}
         with self.timed("network"):
             self.model = opening.run_model(self.cfg, self.run, device.pick())
@@ -59,13 +61,13 @@ class Trial:
         return found
 
     def matched(self, name, budget):
-        """(entry of what the matcher chose, fitted state, all candidates [(params, counts)]). ValueError with the sentence of
+        """(entry of what the matcher chose, fitted state, all candidates [(params, counts)]). Refused with the sentence of
         `supports` where the method does not run here."""
         cls = loader.plugin(name)
         grid = cls.sweep(self.spec, matrix.overrides(self.cfg, name, self.run))
         refusals = [cls(**params).supports(self.spec) for params in method.settings(grid)]
         if all(refusals):
-            raise ValueError(f"{name} does not run on {self.run}: {refusals[0]}")
+            raise Refused(f"{name} does not run on {self.run}: {refusals[0]}")
         with self.timed("fit"):
             states = self.states(cls) if cls.has_fit() else {}
         with self.timed("match"):
@@ -123,10 +125,8 @@ def attempt(name, work):
     """What `work` gives. ValueError in one line, with the place in the method's file, where the method fails."""
     try:
         return work()
-    except ValueError as error:
-        if str(error).startswith(f"{name} does not run"):
-            raise
-        raise ValueError(f"{name}: {checking.said(error, closure.files_of(loader.file_of(name)))}") from error
+    except Refused:
+        raise
     except loader.FAILURES as error:
         raise ValueError(f"{name}: {checking.said(error, closure.files_of(loader.file_of(name)))}") from error
 
@@ -189,8 +189,8 @@ def draw(trial, name, entry, full, drawn):
     from cachebench.report.figures import schedules
 
     decode = opening.decoder(trial.cfg, trial.run, device.pick())
-    shown = min(10, trial.count)
-    rows = [to_pixels(decode(torch.from_numpy(of["latents"][:shown]))).numpy().astype(int) for of in (full, drawn)]
+    first = slice(min(10, trial.count))
+    rows = [to_pixels(decode(torch.from_numpy(of["latents"][first]))).numpy().astype(int) for of in (full, drawn)]
     rows.append(np.abs(rows[1] - rows[0]))
     figure, axes = pyplot.subplots(2, 1, figsize=(9, 6), layout="constrained", height_ratios=[3, 2])
     side = rows[0].shape[-1]

@@ -54,12 +54,13 @@ def comparisons(frame, scored):
     for run, rows in frame.groupby("run", sort=False):
         check_comparable(rows[rows.status == "ok"], f"run {run}")
         control, curve = equivalents.step_reduction(rows), equivalents.Curve.of(rows)
+        of_run = {"fd_ranks": validity.fd_ranks(rows)[0]}
         for budget, group in rows[rows.method != "full"].groupby("budget", sort=False):
             scores = {m: scored[run, m][budget] for m in group.method[group.status == "ok"]}
             parts = [by_fd(having(scores, "fd"), control), by_image(scores, control), by_metric(scores, control)]
             for _, row in group.iterrows():
                 found = {key: value for part in parts for key, value in part.get(row.method, {}).items()}
-                out.append(line(rows, row, found, curve))
+                out.append(line(rows, row, found, curve, of_run))
     return out
 
 
@@ -72,14 +73,14 @@ def check_comparable(rows, where):
             raise Incomparable(f"{where}: rows with {column} {shown} cannot stand in one comparison; give each its own config.")
 
 
-def line(rows, row, found, curve):
-    """A row of the comparisons; `found` is what the budget's FDs and images say of it."""
+def line(rows, row, found, curve, of_run):
+    """A row of the comparisons; `found` is what the budget's FDs and images say of it, `of_run` the columns of all rows."""
     out = {key: row[key] for key in ("run", "budget", "method", "name", "status", *SAME)}
     if row.status != "ok":
         return out | {"reason": row.reason}
     worth, no_worth = equivalents.of_row(row, curve)
     mean, no_area = equivalents.area(rows, row.method)
-    out |= {"below_full": validity.below_full(row), "fd_ranks": validity.fd_ranks(rows)[0]}
+    out |= {"below_full": validity.below_full(row)} | of_run
     found = {key: clean(value) for key, value in (found | worth | {"fd": row.fd, "area": mean}).items()}
     return out | found | {"reason": "; ".join(filter(None, [row.reason, no_worth, no_area]))}
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cachebench.plugin.first_block import refusal
 from cachebench.plugin.method import AMOUNT, COUNT
 from cachebench.plugin.refresh import after_warmup, warmups
 from cachebench.plugin.stack import StackMethod, StackSession
@@ -24,11 +25,7 @@ class CalibratedMethod(StackMethod):
         return cls.params | {"warmup": warmups(spec, cls.params["warmup"][0])}
 
     def supports(self, spec):
-        blocks = spec.arch.blocks
-        if self.front + self.back >= blocks:
-            return f"Its front and back blocks, {self.front} and {self.back}, leave none of {blocks} to forecast."
-        if self.back > self.front and spec.arch.kind == "uvit":
-            return "The last out-blocks need the outputs of the first in-blocks, so it needs as many front blocks as back ones."
+        return refusal(spec, self.front, self.back, "forecast")
 
     def chosen(self, spec, state):
         if not self.mask:
@@ -40,16 +37,12 @@ class CalibratedMethod(StackMethod):
     def kept(self):
         return "increment", self.forecaster
 
-    def full_ones(self, spec, state):
-        """Whether each evaluation computes all."""
-        return self.schedule(spec, state).compute.all(axis=(1, 2)).tolist()
-
     def store_values(self, spec, state=None):
-        computed = np.array(self.full_ones(spec, state))
+        computed = np.array(self.computes(spec, state))
         return int(self.forecaster.held(computed.cumsum())[:-1][~computed[1:]].max(initial=0))
 
     def session(self, model, spec, state=None):
-        return CalibratedSession(self.full_ones(spec, state), self.span(spec, 0), *self.kept())
+        return CalibratedSession(self.computes(spec, state), self.span(spec, 0), *self.kept())
 
 
 class CalibratedSession(StackSession):

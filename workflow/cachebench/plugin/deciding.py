@@ -1,7 +1,8 @@
 """What methods share that decide while running: who decides together, and a trunk that runs for the rows that compute."""
 
 from cachebench.engine.doors import Session
-from cachebench.plugin.values import allowed
+from cachebench.plugin.method import Method
+from cachebench.plugin.values import among
 
 
 def of_sample(values):
@@ -25,9 +26,17 @@ DECISIONS = {  # who decides together, of values [halves, images]
 BATCH_DEPENDENT = ("batch", "stream")
 
 
+class Deciding(Method):
+    """A method with a parameter `decision`, one of DECISIONS."""
+
+    @property
+    def batch_dependent(self):
+        return self.decision in BATCH_DEPENDENT
+
+
 def check(method):
     """ValueError for a `decision` that there is not."""
-    allowed("decision", method.decision, DECISIONS)
+    among("decision", method.decision, DECISIONS)
 
 
 def together(values, decision, halves):

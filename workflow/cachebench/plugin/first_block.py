@@ -1,23 +1,18 @@
 """Sessions that let the first blocks' change decide whether the middle blocks are reused (First-Block-Cache, DBCache)."""
 
 from cachebench.engine.doors import Session
+from cachebench.plugin.deciding import change
+from cachebench.plugin.values import among
 
 FORMS = ("diffusers", "cache-dit")
 DECISIONS = ("sample", "half", "batch")
 
 
-def check(method):
-    """ValueError for a form or a decision that there is not."""
-    for name, allowed in (("form", FORMS), ("decision", DECISIONS)):
-        if getattr(method, name) not in allowed:
-            raise ValueError(f"{name}: unknown {getattr(method, name)!r}; allowed: {', '.join(allowed)}")
-
-
-def refusal(spec, front, back):
+def refusal(spec, front, back, what="reuse"):
     """None, or the sentence that says why so many blocks at either end cannot run alone."""
     blocks = spec.arch.blocks
     if front + back >= blocks:
-        return f"Its front and back blocks, {front} and {back}, leave none of {blocks} to reuse."
+        return f"Its front and back blocks, {front} and {back}, leave none of {blocks} to {what}."
     if back > front and spec.arch.kind == "uvit":
         return "The last out-blocks need the outputs of the first in-blocks, so it needs as many front blocks as back ones."
 
@@ -27,7 +22,8 @@ class FirstBlockSession(Session):
     them. `computed` is the share of rows that computed everything, of each evaluation so far, on the device."""
 
     def __init__(self, method, spec):
-        check(method)
+        among("form", method.form, FORMS)
+        among("decision", method.decision, DECISIONS)
         self.method, self.halves = method, spec.rows
         self.middle = range(method.front, spec.arch.blocks - method.back)
         self.reset()
@@ -78,13 +74,7 @@ class FirstBlockSession(Session):
 
     def difference(self):
         """Relative L1 distance of what the front blocks added to what they added when all was computed last: [rows]."""
-        apart, size = (self.added - self.front).abs().mean((1, 2)), self.front.abs().mean((1, 2))
-        if self.method.decision == "half":
-            return apart / size
-        if self.method.decision == "batch":
-            return (apart.mean() / size.mean()).expand(len(apart))
-        apart, size = (values.unflatten(0, (self.halves, -1)).mean(0) for values in (apart, size))
-        return (apart / size).repeat(self.halves)
+        return change(self.added, self.front, self.method.decision, self.halves)
 
     def close(self, h):
         """The stream after the middle blocks; what was computed is kept."""

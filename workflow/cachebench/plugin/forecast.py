@@ -9,6 +9,7 @@ from math import factorial
 import numpy as np
 
 from cachebench.engine.noise import half_log_snr
+from cachebench.plugin.values import among
 
 DOORS = ("branch", "trunk", "output")  # where a forecaster stands in: for a branch, the final hidden state, the guided output
 DISTANCES = ("index", "t", "logsnr")  # what the distance of two evaluations is measured in
@@ -197,8 +198,7 @@ def positions(spec, distance):
     """Where each evaluation stands, so that distances are in evaluations, in model time, or in log(a / b) of the plan; the
     whole trajectory is as long in all of them. ValueError for another `distance`."""
     plan, last = spec.plan, spec.num_evaluations - 1
-    if distance not in DISTANCES:
-        raise ValueError(f"distance: unknown {distance!r}; allowed: {', '.join(DISTANCES)}")
+    among("distance", distance, DISTANCES)
     if distance == "index" or not last:
         return list(range(last + 1))
     times = -np.array(plan.timesteps) if distance == "t" else half_log_snr(np.array(plan.alphas[: last + 1]))

@@ -37,9 +37,7 @@ class Method:
     remember = "computed"  # what enters the history of `predict`; "all": stand-ins too
     batch_dependent = False  # True, with a comment that says why, if the result depends on what else is in the batch
     across_samples = False  # True if samples depend on those before them: they are drawn in one shard, and the order counts
-    waits = (
-        False  # True, with a comment that says why, if a static schedule waits for the device all the same: no graph holds it
-    )
+    waits = False  # True, with a comment that says why, if a static schedule waits for the device: no graph holds it
     training = False  # True if `fit` asks for `problem.training()`
 
     def __init__(self, **values):

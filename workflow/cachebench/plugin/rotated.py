@@ -3,6 +3,7 @@
 from cachebench.engine import cost
 from cachebench.engine.doors import ScheduledSession
 from cachebench.plugin.method import AMOUNT, COUNT, Method
+from cachebench.plugin.values import among
 
 FORMS = ("rotation", "scale_shift", "shift")
 
@@ -29,11 +30,10 @@ class Rotated(Method):
         return 0
 
     def measured(self, problem, hosts):
-        for name, known in (("form", FORMS), ("line", ("corrected", "host"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}: unknown {getattr(self, name)!r}; allowed: {', '.join(known)}")
         from cachebench.plugin import rotation
 
+        among("form", self.form, FORMS)
+        among("line", self.line, ("corrected", "host"))
         return rotation.fit(problem, hosts, self.form, self.strength, self.samples, self.line == "corrected")
 
     def rows(self, spec, state=None):

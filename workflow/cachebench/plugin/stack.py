@@ -9,6 +9,7 @@ from cachebench.engine.doors import Session
 from cachebench.engine.schedule import Schedule
 from cachebench.plugin.forecast import Taylor
 from cachebench.plugin.spans import SpanMethod
+from cachebench.plugin.values import allowed
 
 VALUES = {  # what of the blocks is kept, as `SpanMethod.keeps` says it, and the order of its forecast
     "residual": ("increment", 0),
@@ -39,9 +40,7 @@ class StackMethod(SpanMethod):
 
     def kept(self):
         """(what is kept, its forecaster). ValueError names the values that there are."""
-        if self.value not in VALUES:
-            raise ValueError(f"value: unknown {self.value!r}; allowed: {', '.join(VALUES)}")
-        what, order = VALUES[self.value]
+        what, order = allowed("value", self.value, VALUES)
         return what, Taylor(order)
 
     def keeps(self, spec):

@@ -41,8 +41,13 @@ def meant(cls, name, given):
     return value if whole else float(value)
 
 
-def allowed(name, value, known):
-    """What the value of a parameter stands for in the mapping `known`. ValueError names those that there are."""
+def among(name, value, known):
+    """ValueError that names the values that there are, `known`, if that of a parameter is none of them."""
     if value not in known:
         raise ValueError(f"{name}: unknown {value!r}; allowed: {', '.join(map(str, known))}")
+
+
+def allowed(name, value, known):
+    """What the value of a parameter stands for in the mapping `known`. ValueError as `among`."""
+    among(name, value, known)
     return known[value]
