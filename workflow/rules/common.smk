@@ -84,7 +84,7 @@ shell.prefix(f"set -euo pipefail; export PYTHONUTF8=1; PYTHON={python}; SCRIPTS=
 def begin(log):
     """When a run begins: its results folder is its own, and it prints a line for each job."""
     folder.claim()
-    if Quietness.RULES in workflow.output_settings.quiet:
+    if Quietness.RULES in (workflow.output_settings.quiet or ()):
         logger.addFilter(progress.Progress())
 
 
