@@ -64,6 +64,6 @@ def _start(queue, name, model):
     except ValueError as error:
         before = [stage for stage in queue["stages"] if stage.startswith(f"{network}-")]
         before = before[: before.index(name)]
-        made = f"make stage STAGE={before[-1]}" if before else "a file named by its `init`"
+        made = f"make stage STAGE={before[-1]}" if before else f"snakemake {init}"
         raise ValueError(f"stages.{name}: its start {path}: {error}; it comes from {made}") from None
     return {key: value.float() if torch.is_floating_point(value) else value for key, value in tensors.items()}
