@@ -14,6 +14,7 @@ class Released(Method):
     params = {"threshold": Routed.params["threshold"], "path": [""]}  # a path from the project's folder
     ranges = {"threshold": SHARE}
     knob = "threshold"
+    trained = True
 
     def supports(self, spec):
         if not self.path or not Path(placed(self.path)).is_file():

@@ -274,3 +274,22 @@ def test_the_script_writes_every_column_and_refuses_in_one_line(tmp_path):
     frame.assign(count=np.arange(len(frame)) + 1.0).to_csv(tmp_path / "results.csv", index=False)
     refused = subprocess.run(words, capture_output=True, text=True)
     assert refused.returncode == 1 and "cannot stand in one comparison" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_beside_fewer_steps_at_exactly_its_cost():
+    """Halfway between two uncached runs stands their mean, replicate by replicate and image by image."""
+    cheap, dear, own = scores(6.0, seed=1, errors=3.0), scores(5.2, seed=2, errors=1.0), scores(5.3, seed=3, errors=1.5)
+    points = [(0.5, cheap), (0.8, dear)]
+    found = pairs.beside_steps(own, 0.65, points)
+    middle = [(a["fd"] + b["fd"]) / 2 for a, b in zip(cheap["replicates"], dear["replicates"], strict=True)]
+    expected = difference(own, cheap | {"fd": 5.6, "replicates": [{"fd": fd} for fd in middle]}, catalog.metric("fd"))
+    assert found["fd_minus_steps"] == pytest.approx(-0.3) and found["fd_minus_steps_low"] == pytest.approx(expected["low"])
+    mse = [np.mean(s["errors"]["latent_mse"]) for s in (own, cheap, dear)]
+    assert found["latent_mse_over_steps"] == pytest.approx(2 * mse[0] / (mse[1] + mse[2]))
+    at_end = pairs.beside_steps(own, 0.5, points)
+    assert at_end["fd_minus_steps"] == pytest.approx(difference(own, cheap, catalog.metric("fd"))["value"])
+    assert pairs.beside_steps(own, 0.4, points) == {} == pairs.beside_steps(own, 0.5, points[:1])
+    frame, scored = example(good=5.7)
+    row_of = compared(frame, scored)
+    assert row_of["good"]["fd_minus_steps"] == pytest.approx(row_of["good"]["fd_minus_control"])  # it met the control's cost
+    assert row_of["good"]["latent_mse_over_steps"] == pytest.approx(row_of["good"]["latent_mse_over_control"])

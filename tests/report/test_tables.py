@@ -16,6 +16,7 @@ def row(method, budget, kind="cache", **values):
     """A results row that ran; each metric m gets m ± 0.1 unless told otherwise by `m=(value, half)`."""
     out = {"run": "r_1", "backbone": "dit_x", "sampler": "ddim", "num_steps": 20, "cfg_scale": 1.5, "status": "ok"}
     out |= {"method": method, "name": method.upper(), "kind": kind, "budget": budget, "achieved": budget - 0.003}
+    out |= {"family": "fixed interval" if kind == "cache" else "control", "effort": "no fit"}
     out |= {"setting": "knob=2,other=1", "nfe": 20, "macs_per_image": 1.2e9 * budget, "speed_up": 1 / budget, "count": 500}
     out |= {"latency_ms_median": 800 * budget, "latency_ms_q25": 790 * budget, "latency_ms_q75": 820 * budget}
     out |= {"latency_batch_size": 8, "latency_device": "CPU", "device": "CPU", "extractor": "tiny_cnn", "fit_s": 0}

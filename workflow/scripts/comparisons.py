@@ -7,6 +7,7 @@ from cachebench.files import atomic
 from cachebench.judge import pairs
 from cachebench.report import tables
 from cachebench.run.folder import Folder
+from cachebench.setup import config
 
 args = arguments(__doc__, "config?", "results", "folder", "out")
 
@@ -16,7 +17,7 @@ paths = {pair: Path(Folder(args.folder).scores(*pair)) for pair in methods}
 files = {pair: atomic.read_json(path) for pair, path in paths.items() if path.exists()}
 scored = {pair: {float(budget): row for budget, row in rows.items()} for pair, rows in files.items()}
 try:
-    rows = pairs.comparisons(frame, scored)
+    rows = pairs.comparisons(frame, scored, config.load(args.config).get("quality"))
 except pairs.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
 atomic.write_csv(args.out, rows, pairs.columns())

@@ -6,7 +6,6 @@ import sys
 from cachebench.engine.spec import facts
 from cachebench.files import atomic
 from cachebench.plugin import loader, method
-from cachebench.plugin.method import Method
 from cachebench.plugin.values import meant
 from cachebench.run import match
 from cachebench.setup import config, matrix
@@ -23,7 +22,7 @@ def sentence(cls):
 
 def decides(cls):
     """When the method decides what is computed."""
-    return "beforehand" if cls.by_mask() or cls.rows is not Method.rows else "while running"
+    return "beforehand" if cls.decides_beforehand() else "while running"
 
 
 def runs(path=None):

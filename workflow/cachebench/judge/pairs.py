@@ -10,13 +10,14 @@ rank (Mogstad et al., doi:10.1093/restud/rdad006). A bootstrap of ranks does not
 twice. Metrics that are biased are compared less their bias, which differs between methods: the best has the lowest such FD.
 """
 
+import itertools
 import math
 
 import numpy as np
 from scipy import stats
 
-from cachebench.judge import equivalents, validity
-from cachebench.judge.equivalents import RANDOM
+from cachebench.judge import equivalents, margin, validity
+from cachebench.judge.equivalents import RANDOM, step_reduction
 from cachebench.metrics import catalog
 from cachebench.metrics.intervals import comparable, corrected, difference, mean_difference, ratio
 
@@ -26,7 +27,8 @@ BY_FD = ("fd", "control", "fd_minus_control", "fd_minus_control_low", "fd_minus_
 BY_FD += ("best", "fd_minus_best", "fd_minus_best_low", "fd_minus_best_high", "p_holm_best", "rank", "rank_first", "rank_last")
 DOUBT = ("below_full", "fd_ranks")  # what validity says: of this row's FD, and of FD in this run
 WILCOXON = ("latent_mse_minus_control", "wilcoxon_p", "wilcoxon_p_holm", "wilcoxon_verdict")
-OVER_RANDOM = ("latent_mse_over_random", "latent_mse_over_random_low", "latent_mse_over_random_high")
+STEPS = tuple(catalog.columns(["fd_minus_steps", "latent_mse_over_steps"]))
+OVER = {other: tuple(catalog.columns([f"latent_mse_over_{other}"])) for other in ("control", "random")}
 READOUTS = ("equivalent_steps_bound", "equivalent_steps", "effective_speed_up", "efficiency", "area")
 
 
@@ -37,8 +39,8 @@ def others():
 
 def columns():
     """The columns of comparisons.csv in their order."""
-    by_others = catalog.columns(f"{key}_minus_control" for key in others())
-    start = ("run", "budget", "method", "name", "status", *BY_FD, *DOUBT, *WILCOXON, *OVER_RANDOM, *READOUTS)
+    by_others, over = catalog.columns(f"{key}_minus_control" for key in others()), (*OVER["control"], *OVER["random"])
+    start = ("run", "budget", "method", "name", "status", *BY_FD, *DOUBT, *WILCOXON, *over, *STEPS, *READOUTS, *margin.COLUMNS)
     return (*start, *by_others, "first_in", *SAME, "reason")
 
 
@@ -46,20 +48,25 @@ class Incomparable(ValueError):
     """Rows of different counts, extractors or statistics would meet; the message is a sentence."""
 
 
-def comparisons(frame, scored):
+def comparisons(frame, scored, quality=None):
     """Rows (mappings over `columns`): one per run, budget and method but full, from `tables.read` and the methods' scores.
 
-    `scored` is {(run, method): {budget: its part of scores.json}}. Incomparable as `check_comparable` has it."""
+    `scored` is {(run, method): {budget: its part of scores.json}}, `quality` the config's. Incomparable as `check_comparable`
+    has it."""
     out = []
     for run, rows in frame.groupby("run", sort=False):
         check_comparable(rows[rows.status == "ok"], f"run {run}")
-        control, curve = equivalents.step_reduction(rows), equivalents.Curve.of(rows)
-        of_run = {"fd_ranks": validity.fd_ranks(rows)[0]}
+        control, curve = step_reduction(rows), equivalents.Curve.of(rows)
+        of_run, uncached = {"fd_ranks": validity.fd_ranks(rows)[0]}, points(rows, scored, run)
         for budget, group in rows[rows.method != "full"].groupby("budget", sort=False):
             scores = {m: scored[run, m][budget] for m in group.method[group.status == "ok"]}
             parts = [by_fd(having(scores, "fd"), control), by_image(scores, control), by_metric(scores, control)]
             for _, row in group.iterrows():
                 found = {key: value for part in parts for key, value in part.get(row.method, {}).items()}
+                if row.method in scores:
+                    found |= beside_steps(scores[row.method], row.achieved, uncached)
+                    full = scored.get((run, "full"), {}).get(1.0)
+                    found |= margin.of_row(scores[row.method], full, quality) if quality and full else {}
                 out.append(line(rows, row, found, curve, of_run))
     return out
 
@@ -164,6 +171,35 @@ def ends(name, d):
     return {name: d["value"], f"{name}_low": d["low"], f"{name}_high": d["high"]}
 
 
+def points(rows, scored, run):
+    """[(cost, row of scores.json)] of a run's uncached trajectories by ascending cost: fewer steps, and the full run."""
+    ran = rows[rows.method.isin(["full", step_reduction(rows)]) & (rows.status == "ok")].drop_duplicates("achieved")
+    return [(row.achieved, scored[run, row.method][row.budget]) for _, row in ran.sort_values("achieved").iterrows()]
+
+
+def beside_steps(own, cost, uncached):
+    """Columns STEPS: a row of scores.json beside fewer steps at exactly its cost, on the line between the two nearest of the
+    `points`. Paired image by image and replicate by replicate; {} where the cost is beyond them."""
+    pair = next(((a, b) for a, b in itertools.pairwise(uncached) if a[0] <= cost <= b[0]), None)
+    if not pair:
+        return {}
+    (low, cheaper), (high, dearer) = pair
+    share, out = (cost - low) / (high - low), {}
+    if len(having(dict(enumerate((own, cheaper, dearer))), "fd")) == 3:
+        out |= ends("fd_minus_steps", difference(own, between(cheaper, dearer, share), catalog.metric("fd")))
+    errors = [np.array(row["errors"].get("latent_mse", ())) for row in (own, cheaper, dearer)]
+    if len(errors[0]) and len(errors[1]):
+        of_steps = (1 - share) * errors[1] + share * (errors[2] if len(errors[2]) else 0.0)  # the full run has none to itself
+        out |= dict(zip(STEPS[3:], ratio(errors[0], of_steps), strict=True))
+    return out
+
+
+def between(a, b, share):
+    """What a row of scores.json says of FD, on the line from a to b."""
+    mixed = [{"fd": (1 - share) * x["fd"] + share * y["fd"]} for x, y in zip(a["replicates"], b["replicates"], strict=True)]
+    return a | {"fd": (1 - share) * a["fd"] + share * b["fd"], "replicates": mixed}
+
+
 def verdict(p, value):
     """What may be said of a difference in something of which less is better."""
     if p >= LEVEL:
@@ -180,8 +216,8 @@ def holm(p):
 
 
 def by_image(scores, control):
-    """{method: columns WILCOXON and OVER_RANDOM} of a budget's {method: scores.json row}, from per-image latent MSE: the
-    signed-rank test against the control, and the ratio of the mean to a random choice's, with its paired interval."""
+    """{method: columns WILCOXON and OVER} of a budget's {method: scores.json row}, from per-image latent MSE: the signed-rank
+    test against the control, and the ratios of the mean to the control's and to a random choice's, with paired intervals."""
     errors = {m: np.array(s["errors"]["latent_mse"]) for m, s in having(scores, "latent_mse").items()}
     out = {m: {} for m in errors}
     rivals = [m for m in errors if m != control] if control in errors else []
@@ -191,6 +227,7 @@ def by_image(scores, control):
         side = np.sum(stats.rankdata(np.abs(moved[m])) * np.sign(moved[m]))  # the median may be 0 where the ranks are not
         found = (float(np.median(moved[m])), raw, adjusted, verdict(adjusted, side))
         out[m] |= dict(zip(WILCOXON, found, strict=True))
-    for m in errors.keys() - {RANDOM} if RANDOM in errors else ():
-        out[m] |= dict(zip(OVER_RANDOM, ratio(errors[m], errors[RANDOM]), strict=True))
+    for other, name in (("control", control), ("random", RANDOM)):
+        for m in errors.keys() - {name} if name in errors else ():
+            out[m] |= dict(zip(OVER[other], ratio(errors[m], errors[name]), strict=True))
     return out

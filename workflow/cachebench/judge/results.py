@@ -12,7 +12,7 @@ from cachebench.run.folder import Folder
 from cachebench.setup import matrix, sources, stamps
 
 BITS = {"float32": 32, "tf32": 32, "bfloat16": 16}  # of what is read and written; TF32 rounds inside its products
-IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "reference")
+IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "family", "effort", "reference")
 OUTCOME = ("budget", "achieved", "setting", "status", "reason")
 COSTS = (
     "planned",
@@ -123,7 +123,13 @@ def describe(cfg, run, name):
         printed = cls.printed(matrix.spec(cfg, run))
     except loader.FAILURES:  # the row's reason says why
         return about | {"name": name}
-    return about | {"name": printed or name, "kind": cls.kind, "reference": cls.reference}
+    return about | {
+        "name": printed or name,
+        "kind": cls.kind,
+        "family": cls.family(),
+        "effort": cls.effort(),
+        "reference": cls.reference,
+    }
 
 
 def costs(cfg, run, name, entry):

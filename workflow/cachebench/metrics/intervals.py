@@ -54,8 +54,9 @@ def corrected(row, name):
     return float(row[name] - (groups - 1) * blocks * (np.mean(replicates) - row[name]))
 
 
-def difference(a, b, metric):
-    """{value, low, high, p} of a metric's paired difference a - b between two rows of scores.json; p is of its being zero.
+def difference(a, b, metric, level=0.95):
+    """{value, low, high, p} of a metric's paired difference a - b between two rows of scores.json; p is of its being zero, low
+    and high are the ends of the two-sided interval of a `level`.
 
     Values of a metric of the catalog that is `biased` are `corrected`: their bias does not cancel between methods of unequal
     variance, and an interval around the plain difference would miss the truth. Of others the correction would only add noise
@@ -63,17 +64,17 @@ def difference(a, b, metric):
     value = corrected(a, metric.key) - corrected(b, metric.key) if metric.biased else a[metric.key] - b[metric.key]
     apart = [x[metric.key] - y[metric.key] for x, y in zip(a["replicates"], b["replicates"], strict=True)]
     error, freedom = spread(apart, a["seed_blocks"])
-    half = stats.t.ppf(0.975, freedom) * error
+    half = stats.t.ppf((1 + level) / 2, freedom) * error
     p = 2 * stats.t.sf(abs(value) / error, freedom) if error else value == 0
     return {"value": value, "low": value - half, "high": value + half, "p": float(p)}
 
 
-def interval(values, ratio=False):
-    """(mean, low, high): 95 % Student-t interval of the mean of independent values.
+def interval(values, ratio=False, level=0.95):
+    """(mean, low, high): Student-t interval of the mean of independent values, two-sided, of a `level`.
 
     `ratio`: of its logarithm (delta method), for positive values of which few large ones make up the mean: it stays above 0."""
     mean, error = values.mean(), stats.sem(values)
-    half = stats.t.ppf(0.975, len(values) - 1) * error
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * error
     if ratio and mean > 0:
         return float(mean), float(mean * np.exp(-half / mean)), float(mean * np.exp(half / mean))
     return float(mean), float(mean - half), float(mean + half)

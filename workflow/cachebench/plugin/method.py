@@ -7,6 +7,8 @@ from cachebench.engine import cost
 from cachebench.engine.schedule import Schedule
 
 COUNT, AMOUNT, SHARE = (1, math.inf), (0, math.inf), (0, 1)  # ranges of numbers
+EFFORTS = ("no fit", "calibrated", "trained")  # what a method needs before it can be used, each more than the one before
+FAMILIES = ("fixed interval", "calibrated plan", "forecast", "run-time", "tokens", "trained", "control")
 
 
 class Method:
@@ -39,6 +41,8 @@ class Method:
     across_samples = False  # True if samples depend on those before them: they are drawn in one shard, and the order counts
     waits = False  # True, with a comment that says why, if a static schedule waits for the device: no graph holds it
     training = False  # True if `fit` asks for `problem.training()`
+    trained = False  # True if it takes gradient steps, here or by its authors, to make what it needs
+    tokens = False  # True if it computes some tokens of a branch
 
     def __init__(self, **values):
         for name in self.params:
@@ -160,6 +164,23 @@ class Method:
     @classmethod
     def has_fit(cls):
         return cls.fit is not Method.fit
+
+    @classmethod
+    def effort(cls):
+        """One of EFFORTS."""
+        return "trained" if cls.trained else "calibrated" if cls.has_fit() else "no fit"
+
+    @classmethod
+    def decides_beforehand(cls):
+        """Whether what is computed is known before the first step."""
+        return cls.by_mask() or cls.rows is not Method.rows
+
+    @classmethod
+    def family(cls):
+        """One of FAMILIES: what a reader compares it with first."""
+        told = {"control": cls.kind == "control", "trained": cls.trained, "tokens": cls.tokens}
+        told |= {"run-time": not cls.decides_beforehand(), "forecast": cls.forecaster or cls.forecast}
+        return next((name for name, holds in told.items() if holds), "calibrated plan" if cls.has_fit() else "fixed interval")
 
 
 def listed(name, values):

@@ -31,6 +31,7 @@ class Routed(Method):
     ranges = {"threshold": SHARE, "lambda": AMOUNT, "iterations": COUNT, "lr": AMOUNT, "batch_size": COUNT}
     knob = "threshold"
     fit_params = ("lambda", "iterations", "lr", "batch_size", "pairing")
+    trained = True
     drops = False  # True: a skipped branch contributes nothing, in training too
 
     @classmethod

@@ -34,6 +34,11 @@ def ranks(row):
     return f"{row['rank']:.0f}{apart}"
 
 
+def address(row):
+    """What the page calls a row after the # of its address."""
+    return f"{row.run}/{row.method}/{row.budget:g}"
+
+
 def below(row):
     """Whether a row is marked BELOW."""
     return row.below_full == validity.YES

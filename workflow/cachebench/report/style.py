@@ -12,10 +12,12 @@ from matplotlib import colors, pyplot
 
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
+from cachebench.plugin import method
 
 # Seaborn's colour-blind palette without its yellow and pale pink, which are lost on white, and two dark ones.
 COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#ca9161", "#949494", "#332288", "#882255")
 MARKERS = "osD^vPX"
+FAMILIES = dict(zip(method.FAMILIES[:-1], COLOURS, strict=False))  # of caching methods
 INK, PALE = "#222222", "#d9d9d9"
 EMPTY = "nothing-to-show"  # what marks such a figure in its svg file
 

@@ -12,9 +12,20 @@ from cachebench.report import marks
 from cachebench.report.marks import DASH
 from cachebench.setup import matrix
 
-TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "reference", "setting", "status", "reason")
+TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "family", "effort", "reference")
+TEXT += ("setting", "status", "reason")
 TEXT += ("latency_device", "fd_label", "extractor", "lpips_net", "reference_stats", "precision_dtype", "device")
-TEXT += ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "first_in", "compared", *pairs.DOUBT)
+TEXT += (
+    "control",
+    "best",
+    "verdict",
+    "wilcoxon_verdict",
+    "equivalent_steps_bound",
+    "first_in",
+    "compared",
+    "within",
+    *pairs.DOUBT,
+)
 TEXT += provenance.COLUMNS[1:]
 
 

@@ -18,6 +18,7 @@ def check(config, source="config", evaluating=False):
     `evaluating` given images, only the extractor and the statistics."""
     config = fill(config, source)
     of_runs = () if evaluating else (_check_runs, _check_methods, _check_weights)
+    of_runs += (_check_quality,) if of_runs and "quality" in config else ()
     for step in (*of_runs, _check_extractor, _check_reference):
         try:
             step(config)
@@ -89,6 +90,17 @@ def _check_methods(config):
                 except ValueError as error:
                     raise ValueError(f"{where}.{name}.{error}") from None
     number_rows(config)
+
+
+def _check_quality(config):
+    """ValueError if the margin is in a metric that the run has not, or the gate names a method that no run has."""
+    from cachebench.judge import margin  # scipy, which a config without a margin does not wait for
+
+    asked, allowed = config["quality"], margin.metrics(config)
+    if asked["metric"] not in allowed:
+        raise ValueError(f"quality.metric: unknown {asked['metric']!r}; allowed: {', '.join(allowed)}")
+    if unknown := [name for name in asked["gate"] if name not in method_ids(config)]:
+        raise ValueError(f"quality.gate: {unknown[0]!r} runs nowhere; allowed: {', '.join(method_ids(config))}")
 
 
 def _check_weights(config):

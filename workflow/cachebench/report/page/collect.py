@@ -12,7 +12,7 @@ from cachebench.engine.spec import BRANCHES
 from cachebench.judge import pairs
 from cachebench.plugin import loader
 from cachebench.plugin.loader import reason
-from cachebench.report import against_cost, files_of_run, marks, style, tables
+from cachebench.report import files_of_run, marks, style, tables
 
 COSTS = (
     tables.column("achieved"),
@@ -20,8 +20,14 @@ COSTS = (
     tables.Column("peak_memory_mb", "Peak memory", "MB"),
     tables.Column("cache_bytes_per_image", "Feature store", "kB/image", scale=1e-3),
 )
+BESIDE = (  # fewer steps at the same cost
+    tables.Column("fd_minus_steps", "FD − fewer steps", "at the same cost", -1, interval="bounds", paired=True),
+    tables.Column("latent_mse_over_steps", "Latent MSE / fewer steps", "at the same cost", -1, interval="bounds", paired=True),
+)
 QUALITY = (tables.column("fd"), tables.column("sfid"), tables.column("latent_mse"))
-COLUMNS = (*QUALITY[:2], tables.column("fd_minus_full"), QUALITY[2], *COSTS[:2], tables.column("speed_up"), *COSTS[2:])
+PERCEIVED = tuple(tables.column(key) for key in ("ssim", "lpips", "class_accuracy"))
+COLUMNS = (*QUALITY[:2], tables.column("fd_minus_full"), *BESIDE, QUALITY[2], *PERCEIVED)
+COLUMNS += (*COSTS[:2], tables.column("speed_up"), *COSTS[2:])
 COLUMNS += (tables.Column("hit_rate", "Hit rate", "% of branches", scale=100), tables.Column("fit_s", "Fit", "s"))
 COLUMNS += (tables.Column("images_to_repay_fit", "Fit repaid", "after images", digits=0),)
 SYMBOLS = dict(
@@ -36,14 +42,14 @@ def collect(cfg, frame, folder):
     """The JSON of the page of a results folder: `columns`, `runs` and `settings`, the latter in the order of the tables.
     pairs.Incomparable if rows of different counts, extractors or statistics would meet in them."""
     pairs.check_comparable(frame[frame.status == "ok"], "the leaderboard")
-    frame = frame.assign(id=[f"{row.run}/{row.method}/{row.budget:g}" for row in frame.itertuples()])
+    frame = frame.assign(id=[marks.address(row) for row in frame.itertuples()])
     styles = style.palette(frame.method)
-    runs, settings, shown, quality = [], [], tables.carried(COLUMNS, frame), tables.carried(QUALITY, frame)
+    runs, settings, shown, quality = [], [], tables.carried(COLUMNS, frame), tables.carried((*BESIDE, *QUALITY), frame)
     for run in (run for run in cfg["runs"] if (frame.run == run).any()):
         rows = frame[frame.run == run]
         files = files_of_run.Files(cfg, run, folder)
         full = images(files, "full", 1.0)
-        about = {"name": run, "backbone": rows.backbone.iloc[0], "about": tables.about(rows), "fronts": fronts(rows, quality)}
+        about = {"name": run, "backbone": rows.backbone.iloc[0], "about": tables.about(rows)}
         runs.append(about | {"images": None if full is None else strip(full)})
         labels, _ = tables.settings(rows[rows.status == "ok"])
         for _, group in tables.grouped(rows):
@@ -52,7 +58,14 @@ def collect(cfg, frame, folder):
                 settings.append(describe(row, shown, marked, labels, styles[row.method]) | panel(files, row, full))
     columns = {c.key: {"title": c.title, "unit": c.unit, "better": tables.direction(c)} for c in titled(frame, shown)}
     axes = {"x": [c.key for c in COSTS], "y": [c.key for c in quality]}
-    return {"columns": columns, "axes": axes, "branches": BRANCHES, "gain": GAIN, "runs": runs, "settings": settings}
+    drawn = {"symmetric": [BESIDE[0].key], "ratios": [BESIDE[1].key], "families": families(frame)}
+    return drawn | {"columns": columns, "axes": axes, "branches": BRANCHES, "gain": GAIN, "runs": runs, "settings": settings}
+
+
+def families(frame):
+    """[{"name", "colour"}] of the families of the caching methods in a frame, each always with the same colour."""
+    there = set(frame.family)
+    return [{"name": name, "colour": colour} for name, colour in style.FAMILIES.items() if name in there]
 
 
 def titled(frame, shown):
@@ -68,7 +81,9 @@ def titled(frame, shown):
 def describe(row, shown, marked, labels, style):
     """A row of the results: who it is, how it is drawn, and {column: value} of `shown`; no values where nothing ran."""
     colour, marker = style
-    about = {key: row[key] for key in ("id", "run", "method", "name", "kind", "backbone", "status", "reason")}
+    about = {
+        key: row[key] for key in ("id", "run", "method", "name", "kind", "family", "effort", "backbone", "status", "reason")
+    }
     about |= {"budget": row.budget, "colour": colour, "symbol": SYMBOLS[marker], "label": labels.get(row.name, "")}
     about["mark"] = marks.BELOW if marks.below(row) else ""
     about["params"] = [part.partition("=")[::2] for part in row.setting.split(",") if "=" in part]
@@ -89,17 +104,6 @@ def value(row, column):
     number = row[column.key] * column.scale
     text = {"text": tables.number(number, column.digits), "spread": tables.spread(row, column), "why": why}
     return {"value": number} | text | ends
-
-
-def fronts(rows, quality):
-    """{"cost quality": ids on the Pareto front, by ascending cost} of these measures of quality."""
-    good, out = rows[rows.status == "ok"], {}
-    for x in COSTS:
-        for y in quality:
-            known = good[~(y.paired & (good.method == "full"))]
-            front = against_cost.pareto_front(known[x.key].to_numpy(), known[y.key].to_numpy())
-            out[f"{x.key} {y.key}"] = known.id.iloc[front].tolist()
-    return out
 
 
 def attempt(action, *arguments):

@@ -40,7 +40,7 @@ function sortTable(table, heads, index) {
   }
 }
 
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("table:not(.matrix)")) {
   const heads = [...table.querySelectorAll("thead th")];
   heads.forEach((head, index) => head.querySelector("button").addEventListener("click", () => sortTable(table, heads, index)));
 }
@@ -56,12 +56,12 @@ function filter() {
     row.hidden = (scope && row.dataset[scope] !== where)
       || (!reference && budget && row.dataset.budget !== budget)
       || (!reference && kind && row.dataset.kind !== kind)
-      || (at("filter-measured").checked && row.classList.contains("off"));
+      || (!at("filter-empty").checked && row.classList.contains("off"));
   }
   at("shown").value = `${rows.filter(row => !row.hidden).length} of ${rows.length} rows`;
 }
 
-for (const name of ["where", "budget", "kind", "measured"]) at(`filter-${name}`).addEventListener("change", filter);
+for (const name of ["where", "budget", "kind", "empty"]) at(`filter-${name}`).addEventListener("change", filter);
 at("filter-where").addEventListener("change", () => {
   const [scope, ...words] = at("filter-where").value.split(" ");
   const first = data.runs.find(run => scope === "run" ? run.name === words.join(" ") : run.backbone === words.join(" "));
@@ -91,60 +91,6 @@ function layout(extra) {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("soft"), activecolor: colour("mark") }, ...extra,
   };
 }
-
-// Error bars of a column's intervals, null where none of the points has one.
-function bars(points, key, shade) {
-  const cells = points.map(point => point.values[key]);
-  if (!cells.some(cell => "low" in cell)) return null;
-  const side = (end, sign) => cells.map(cell => end in cell ? Math.max(0, sign * (cell[end] - cell.value)) : 0);
-  return { type: "data", symmetric: false, array: side("high", 1), arrayminus: side("low", -1), color: shade, thickness: 1, width: 3 };
-}
-
-function hover(point, x, y) {
-  const line = key => `${escaped(title(key))}: ${escaped([point.values[key].text, point.values[key].spread].filter(Boolean).join(" "))}`;
-  return `<b>${escaped(point.name)}</b>, budget ${[point.budget, point.mark].filter(Boolean).join(", ")}<br>${escaped(point.label)}<br>${line(x)}<br>${line(y)}`;
-}
-
-function methodTrace(points, front, x, y) {
-  const first = points[0], full = first.method === "full", ink = full ? colour("ink") : first.colour;
-  const opacity = points.map(point => full || front.includes(point.id) ? 1 : 0.4);
-  return {
-    name: first.name, ids: points.map(point => point.id), mode: full ? "markers" : "lines+markers", type: "scatter",
-    x: points.map(point => point.values[x].value), y: points.map(point => point.values[y].value),
-    error_x: bars(points, x, `${ink}70`), error_y: bars(points, y, `${ink}70`),
-    line: { color: `${ink}60`, width: 1.5, dash: first.kind === "control" ? "dash" : "solid" },
-    marker: { color: ink, symbol: first.symbol, size: full ? 15 : 10, opacity, line: { width: 0 } },
-    text: points.map(point => hover(point, x, y)), hovertemplate: "%{text}<extra></extra>",
-  };
-}
-
-function draw() {
-  const run = at("chart-run").value, x = at("chart-x").value, y = at("chart-y").value;
-  const points = data.settings.filter(one => one.run === run && one.values[x]?.value != null && one.values[y]?.value != null);
-  const values = points.map(point => point.values[y].value);
-  const log = Math.min(...values) > 0 && Math.max(...values) > 4 * Math.min(...values);
-  const front = (runs.get(run)?.fronts[`${x} ${y}`] ?? []).map(id => settings.get(id)).filter(Boolean);
-  const groups = Map.groupBy(points, point => point.method);
-  const traces = [...groups.values()].map(of => methodTrace(of.toSorted((a, b) => a.values[x].value - b.values[x].value), front.map(p => p.id), x, y));
-  const line = { color: colour("soft"), width: 7, shape: "hv" };
-  if (front.length > 1) traces.unshift({
-    name: "Pareto front", mode: "lines", line, opacity: 0.3, hoverinfo: "skip",
-    x: front.map(point => point.values[x].value), y: front.map(point => point.values[y].value),
-  });
-  const full = data.settings.find(one => one.run === run && one.method === "full")?.values ?? {};
-  const dotted = { type: "line", layer: "below", line: { color: colour("soft"), width: 1, dash: "dot" } };
-  const shapes = []; // the full run's quality, and its cost
-  if (full[y]?.value != null) shapes.push({ ...dotted, xref: "paper", x0: 0, x1: 1, y0: full[y].value, y1: full[y].value });
-  if (full[x]?.value != null) shapes.push({ ...dotted, yref: "paper", y0: 0, y1: 1, x0: full[x].value, x1: full[x].value });
-  const nothing = { text: `No setting of ${escaped(run)} has both numbers.`, showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 };
-  Plotly.react("chart", traces, layout({
-    xaxis: axis(x), yaxis: axis(y, log ? logarithmic(values) : {}), shapes,
-    annotations: points.length ? [] : [nothing], legend: { orientation: "h", y: -0.2, yanchor: "top", font: { size: 11 } },
-  }), QUIET);
-}
-
-for (const name of ["run", "x", "y"]) at(`chart-${name}`).addEventListener("change", draw);
-for (const option of at("chart-x").options) option.disabled = !data.settings.some(one => one.values[option.value]?.value != null);
 
 // Panel: the address after # names the setting, so that a link opens it and "back" closes it.
 
@@ -237,9 +183,3 @@ function follow() {
 at("panel").addEventListener("close", () => { if (settings.has(decodeURIComponent(location.hash.slice(1)))) history.replaceState(null, "", "#"); });
 at("panel").addEventListener("click", event => { if (event.target === at("panel")) at("panel").close(); });
 addEventListener("hashchange", follow);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); follow(); });
-
-filter();
-draw();
-at("chart").on("plotly_click", event => { location.hash = event.points[0].id; });
-follow();

@@ -12,12 +12,14 @@ import jinja2
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from cachebench.judge import answers as judged
 from cachebench.judge import published
 from cachebench.judge.validity import NO
-from cachebench.report import figures, marks, tables, validity
+from cachebench.plugin.method import EFFORTS
+from cachebench.report import answers, figures, marks, tables, validity
 from cachebench.report.files_of_run import Files
 from cachebench.report.marks import NO_RANKS
-from cachebench.report.page import compared
+from cachebench.report.page import compared, league
 from cachebench.report.style import EMPTY
 from cachebench.setup import matrix
 
@@ -174,11 +176,18 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=()):
     environment.globals |= {
         "direction": tables.direction,
         "DASH": marks.DASH,
+        "UNREACHABLE": league.UNREACHABLE,
+        "FAILED": league.FAILED,
+        "EFFORTS": answers.ALLOWED,
+        "MEANINGS": {by: answers.MEANINGS[by].format(fd=tables.short(tables.called(frame))) for by in answers.meanings(cfg)},
         "COMPARED": compared.headings(tables.called(frame)),
     }
-    scripts = [script(get_plotlyjs()), script((HERE / "page.js").read_text("utf-8"))]
+    scripts = [script(get_plotlyjs()), *(script((HERE / name).read_text("utf-8")) for name in ("page.js", "chart.js"))]
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
     context = {"facts": facts(cfg, frame, results), "runs": runs, "figures": of_all, "scripts": scripts}
     context |= {"printed": printed, "margin": published.MARGIN}
+    ways = ((by, effort) for by in answers.meanings(cfg) for effort in EFFORTS)
+    context["answers"] = [{"by": by, "effort": effort} | answers.matrix(cfg, frame, by, effort) for by, effort in ways]
+    context["leagues"] = [league.table(cfg, frame, by) for by in judged.MEASURES]
     context["measures"] = [(line["run"], validity.words(line)) for line in measures]
     return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, **context)

@@ -1,0 +1,179 @@
+"""The answer of a results folder in words and numbers: which method to use at which budget of which run. No torch here."""
+
+import math
+
+from cachebench.engine.spec import facts
+from cachebench.judge import answers
+from cachebench.metrics import catalog
+from cachebench.plugin.method import EFFORTS
+from cachebench.report import marks, tables
+
+MEANINGS = {"fd": "lowest {fd}", "closeness": "closest to the full run", answers.MARGIN: "fastest within the margin"}
+ALLOWED = dict(zip(EFFORTS, ("without a fit", "calibrated too", "trained too"), strict=True))
+PLACES = {"fd": "{fd} − fewer steps", "closeness": "latent MSE / fewer steps", answers.MARGIN: "loss to the full run"}
+WORDS = {"better": "better", "tie": "a tie", "worse": "worse", "within": "within"}
+
+
+def meanings(cfg):
+    """Those of MEANINGS that a config can have: no margin without one."""
+    return [by for by in MEANINGS if by != answers.MARGIN or "quality" in cfg]
+
+
+def network(cfg, run):
+    """The network of a run as it is called in a sentence, with the sampler and its steps."""
+    entry = cfg["runs"][run]
+    name = facts(cfg["backbones"][entry["backbone"]]["arch"]["kind"]).NAME
+    return f"{name} ({entry['sampler']}, {entry['num_steps']} steps)"
+
+
+def fastest(cfg, rows, run, effort=EFFORTS[-1]):
+    """The fastest setting of a run that is within the margin, in a sentence."""
+    asked, found = cfg["quality"], answers.fastest(rows, effort)
+    margin = (
+        f"{asked['margin']:g} of the full run's {catalog.metric(asked['metric']).title.format(fd='FD', brief='FD', lpips='')}"
+    )
+    if found.row is None:
+        return f"On {network(cfg, run)} no setting is within {margin}."
+    speed = f", {found.row.speed_up:.2f} times as fast" if math.isfinite(found.row.speed_up) else ""
+    at = f"{called(found)} at {share(found.row.budget)} of the compute"
+    return f"Within {margin} on {network(cfg, run)} the fastest is {at}{speed}."
+
+
+def sentence(cfg, rows, run, by="fd", effort=EFFORTS[-1]):
+    """What to use on a run, in one sentence that can be repeated. `rows` are the run's."""
+    if by == answers.MARGIN:
+        return fastest(cfg, rows, run, effort)
+    told = {budget: answers.answer(rows[rows.budget == budget], by, effort) for budget in answers.budgets(rows)}
+    named = {budget: found for budget, found in told.items() if found.row is not None}
+    if not named:
+        return f"On {network(cfg, run)} no method could be compared with fewer steps."
+    better = {budget: found for budget, found in named.items() if found.word == "better"}
+    others = [share(budget) for budget in named if budget not in better]
+    if not better:
+        text = f"On {network(cfg, run)} nothing that was tried is better than fewer steps, at {listed(others)} of the compute"
+        return f"{text}{nearer(rows, by, effort)}."
+    least = min(better)
+    text = f"At {share(least)} of the compute use {called(better[least])} on {network(cfg, run)}: {praise(rows, better[least])}"
+    more = [f"{called(better[budget])} at {share(budget)}" for budget in sorted(better) if budget != least]
+    text += f"; {listed(more)}" if more else ""
+    return f"{text}; at {listed(others)} nothing that was tried is better than fewer steps." if others else f"{text}."
+
+
+def nearer(rows, by, effort):
+    """What is still to be said where no FD is lower: who is closer to the full run than fewer steps, at the least cost."""
+    told = (
+        {}
+        if by == "closeness"
+        else {b: answers.answer(rows[rows.budget == b], "closeness", effort) for b in answers.budgets(rows)}
+    )
+    better = {budget: found for budget, found in told.items() if found.word == "better"}
+    if not better:
+        return ""
+    fd, least = tables.short(tables.called(rows)), min(better)
+    return f" by {fd}; but {called(better[least])} at {share(least)} is {praise(rows, better[least])}"
+
+
+def praise(rows, found):
+    """What is good about the best of a budget: in what it is better than fewer steps, and how many steps are no closer."""
+    most, steps = answers.steps_beaten(rows, found.row.latent_mse)
+    unit = "steps" if steps == found.row.num_steps else "evaluations"
+    near = "" if most is None else f"closer to the full run than {most:.0f} of its {steps:.0f} {unit}"
+    if found.by == "closeness":
+        return near or "closer to the full run than fewer steps"
+    fd = tables.short(tables.called(rows))
+    return f"its {fd} is lower than that of fewer steps" + (f", and it is {near}" if near else "")
+
+
+def called(found):
+    return marks.named(found.row)
+
+
+def share(budget):
+    return f"{100 * budget:g} %"
+
+
+def listed(texts):
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
+
+
+def matrix(cfg, frame, by, effort):
+    """{"columns": budgets, "rows": [{"run", "about", "sentence", "cells": [cell or None]}], "axis": what the places mean} of a
+    results frame; a cell has the best, its words, and its place on the axis that all cells share."""
+    runs = {run: frame[frame.run == run] for run in cfg["runs"] if (frame.run == run).any()}
+    budgets = sorted({budget for rows in runs.values() for budget in answers.budgets(rows)}, reverse=True)
+    found = {}
+    for run, rows in runs.items():
+        for budget in answers.budgets(rows):
+            of_budget = rows[rows.budget == budget]
+            found[run, budget] = answers.answer(of_budget, by, effort), answers.answer(of_budget, by, EFFORTS[0]), of_budget
+    place = None if by == answers.MARGIN else axis([best for best, _, _ in found.values() if best.by == by], by)
+    lines = []
+    for run, rows in runs.items():
+        cells = [cell(*found[run, b], by, place) if (run, b) in found else None for b in budgets]
+        said = sentence(cfg, rows, run, by, effort)
+        lines.append({"run": run, "about": tables.about(rows), "sentence": said, "cells": cells})
+    fd = tables.short(tables.called(frame))
+    return {
+        "columns": [share(b) for b in budgets],
+        "rows": lines,
+        "axis": PLACES[by].format(fd=fd),
+        "ends": place and place.ends,
+    }
+
+
+def cell(best, simple, rows, by, place):
+    """What a cell shows: the best, the best without a fit where that is another, the difference, and how many tie."""
+    if best.row is None:
+        return {"text": "none is within the margin" if by == answers.MARGIN else "none could be compared", "word": ""}
+    key = {"closeness": "latent_mse"}.get(best.by, best.by)
+    tied = sum(marks.is_first(row, key) for _, row in rows[rows.kind == "cache"].iterrows()) - 1 if by != answers.MARGIN else 0
+    out = {
+        "id": marks.address(best.row),
+        "text": called(best),
+        "word": best.word,
+        "said": WORDS.get(best.word, ""),
+        "tied": max(tied, 0),
+    }
+    out |= {"difference": difference(best), "by": "" if best.by == by else f"by closeness, since {marks.NO_RANKS}"}
+    if best.by == by and place:
+        out["place"] = [round(place(value), 1) for value in (best.low, best.value, best.high)]
+    if simple.row is not None and simple.row.name != best.row.name:
+        out["simple"] = {"id": marks.address(simple.row), "text": called(simple), "said": WORDS.get(simple.word, "")}
+    return out
+
+
+def difference(found):
+    """The difference to fewer steps with its interval, as text."""
+    if found.by == answers.MARGIN:
+        return f"{tables.number(found.value, 2)}, at most {tables.number(found.high, 2)}"
+    ends = f"[{tables.number(found.low, 2)}, {tables.number(found.high, 2)}]"
+    if found.by == "closeness":
+        return f"{tables.number(found.value, 2)} {ends} times the latent MSE"
+    return f"{'+' if found.value > 0 else ''}{tables.number(found.value, 2)} {ends}"
+
+
+class axis:
+    """Where a difference stands, 0 to 100 with "the same as fewer steps" at 50: of FD on a symmetric logarithm that is linear
+    for what cannot be seen, of a ratio on its logarithm. Called with a value; `ends` are the values at 0 and 100."""
+
+    def __new__(cls, found, by):
+        found = [one for one in found if one.row is not None and math.isfinite(one.low + one.high)]
+        return super().__new__(cls) if found else None
+
+    def __init__(self, found, by):
+        found = [one for one in found if one.row is not None and math.isfinite(one.low + one.high)]
+        self.ratio = by == "closeness"
+        halves = sorted((one.high - one.low) / 2 for one in found)
+        self.linear = halves[len(halves) // 2] or 1.0
+        self.most = max(abs(self.bend(value)) for one in found for value in (one.low, one.value, one.high)) or 1.0
+        self.ends = [self.back(-self.most), self.back(self.most)]
+
+    def bend(self, value):
+        return math.log(value) if self.ratio else math.asinh(value / self.linear)
+
+    def back(self, bent):
+        return math.exp(bent) if self.ratio else self.linear * math.sinh(bent)
+
+    def __call__(self, value):
+        return 50 + 48 * self.bend(value) / self.most

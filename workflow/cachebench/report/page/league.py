@@ -1,0 +1,57 @@
+"""The page's league table: every method beside fewer steps at every budget of every run. No torch here."""
+
+import math
+
+from cachebench.judge import answers as judged
+from cachebench.report import answers, marks, tables
+
+UNREACHABLE, FAILED = "·", "×"
+
+
+def table(cfg, frame, by):
+    """{"by", "axis", "columns": [{"run", "share"}], "rows": [{"name", "family", "place", "cells"}]} of a frame, the rows by
+    their mean place among the methods of a column."""
+    measure = judged.MEASURES[by]
+    columns = [(run, budget) for run in cfg["runs"] for budget in judged.budgets(frame[frame.run == run])]
+    rows = frame[[key in columns for key in zip(frame.run, frame.budget, strict=True)]]  # the full run is at none of them
+    place = answers.axis([found_in(row, by, measure) for _, row in rows.iterrows()], by)
+    known = rows[rows[measure.key].notna()]
+    ranks = known.groupby(["run", "budget"])[measure.key].rank().sub(1)
+    shares = ranks / (known.groupby(["run", "budget"])[measure.key].transform("count") - 1).clip(lower=1)
+    lines = []
+    for method, of in rows.groupby("method", sort=False):
+        by_column = {(row.run, row.budget): row for _, row in of.iterrows()}
+        own = shares[known.method == method]
+        about = {"name": of.name.iloc[0], "family": of.family.iloc[0], "place": float(own.mean()) if len(own) else None}
+        lines.append(about | {"cells": [cell(by_column.get(column), by, measure, place) for column in columns]})
+    lines.sort(key=lambda line: math.inf if line["place"] is None else line["place"])
+    fd = tables.short(tables.called(frame))
+    heads = [{"run": run, "share": answers.share(budget)} for run, budget in columns]
+    return {"by": by, "axis": answers.PLACES[by].format(fd=fd), "columns": heads, "rows": lines}
+
+
+def found_in(row, by, measure):
+    return judged.Answer(by, row, *(row[f"{measure.key}{end}"] for end in ("", "_low", "_high")), row[measure.verdict])
+
+
+def cell(row, by, measure, place):
+    """A method's cell of a column; `row` is None where it was not asked for."""
+    if row is None:
+        return {"text": "", "value": None, "shade": ""}
+    value = row[measure.key]
+    if not math.isfinite(value):
+        mark = {"ok": marks.DASH, "failed": FAILED}.get(row.status, UNREACHABLE)
+        why = f"{row.status}: {row.reason}" if row.reason else ""
+        return {"text": mark, "value": None, "shade": "", "why": why, "id": marks.address(row)}
+    found = found_in(row, by, measure)
+    told = {"text": tables.number(value, 2), "why": f"{found.word}: {answers.difference(found)}", "id": marks.address(row)}
+    return told | {"value": value, "shade": shade(row, by, found, place)}
+
+
+def shade(row, by, found, place):
+    """The class of a cell's colour: "lost" where FD does not rank, else the side and how far it is on the common axis."""
+    if by == "fd" and marks.doubt(row, "fd"):
+        return "lost"
+    if found.word not in ("better", "worse") or not place:
+        return ""
+    return f"{found.word} deep-{min(3, 1 + int(abs(place(found.value) - 50) // 16))}"
