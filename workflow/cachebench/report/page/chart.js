@@ -104,6 +104,7 @@ for (const name of ["run", "x", "y"]) at(`chart-${name}`).addEventListener("chan
 at("chart-find").addEventListener("input", draw);
 for (const axisOf of ["x", "y"]) for (const option of at(`chart-${axisOf}`).options) option.disabled = !data.settings.some(one => one.values[option.value]?.value != null);
 at("chart-y").value = [...at("chart-y").options].find(option => !option.disabled)?.value ?? at("chart-y").value;
+initial.set("chart-y", at("chart-y").value);
 
 // The answer: what "best" means, and which methods count, are two switches.
 
@@ -116,8 +117,16 @@ function answer() {
 for (const input of document.querySelectorAll("#answer input")) input.addEventListener("change", answer);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); follow(); });
 
-answer();
-filter();
-draw();
+function show() {
+  recall();
+  answer();
+  filter();
+  draw();
+}
+
+show();
+addEventListener("hashchange", () => { show(); follow(); });
+addEventListener("change", () => remember());
+addEventListener("input", () => remember());
 for (const place of ["chart", "families"]) if (at(place).on) at(place).on("plotly_click", event => { location.hash = event.points[0].id; });
 follow();

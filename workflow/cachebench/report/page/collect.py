@@ -2,13 +2,17 @@
 
 import base64
 import io
+import itertools
 import math
 import shlex
 
 import numpy as np
+import yaml
 from PIL import Image
 
+from cachebench.engine import cost
 from cachebench.engine.spec import BRANCHES
+from cachebench.files import atomic
 from cachebench.judge import pairs
 from cachebench.plugin import loader
 from cachebench.plugin.loader import reason
@@ -115,8 +119,8 @@ def attempt(action, *arguments):
 
 
 def panel(files, row, full):
-    """What only the panel of a setting shows: schedule, samples beside `full`, fit curve, command."""
-    here = f"results/{files.cfg['name']}"
+    """What only the panel of a setting shows: schedule, samples beside `full`, fit, where the cost comes from."""
+    here, entry = f"results/{files.cfg['name']}", attempt(entry_of, files, row)
     targets = [f"{here}/{row.run}/{row.method}/{name}.json" for name in ("scores", "latency")]
     command = shlex.join(["snakemake", *targets, "--cores", "all", "--configfile", f"{here}/config.yaml"])
     shares = attempt(computed, files, row)
@@ -124,8 +128,55 @@ def panel(files, row, full):
     own = images(files, row.method, row.budget) if row.method != "full" else None
     if own is not None:
         found["images"] = samples(own, full)
-    curve = attempt(fit_curve, files, row)
-    return found | ({"fit": curve} if isinstance(curve, dict) else {})
+    parts = {"fit": attempt(fit_curve, files, row), "times": attempt(times, files, row, entry)}
+    parts |= {"cost": attempt(cost_parts, files, row, entry), "seeds": row.status == "ok" and attempt(seeds, files, row)}
+    found |= {key: part for key, part in parts.items() if part and not isinstance(part, str)}
+    if row.status == "unreachable" and "params" in entry:
+        found["lines"] = lines_for(row, entry)
+    return found | {"cite": cite(row.reference)}
+
+
+def lines_for(row, entry):
+    """The lines of config that give a row of the nearest setting, whatever it costs."""
+    setting = {"budget": round(entry["achieved"], 3), row.method: entry["params"]}
+    return yaml.safe_dump({"runs": {row.run: {"settings": [setting]}}}, sort_keys=False)
+
+
+def cite(reference):
+    """BibTeX of an arXiv paper; "" for any other source."""
+    number = reference.removeprefix("arXiv:")
+    url = f"https://arxiv.org/abs/{number}"
+    return (
+        f"@misc{{arxiv{number}, eprint = {{{number}}}, archivePrefix = {{arXiv}}, url = {{{url}}}}}"
+        if number != reference
+        else ""
+    )
+
+
+def times(files, row, entry):
+    """The network's time at each evaluation of a setting's trajectory; None where two are the same."""
+    spec = loader.plugin(row.method)(**entry["params"]).sampler(files.spec)
+    found = [float(time) for time in spec.plan.timesteps]
+    return found if all(a > b for a, b in itertools.pairwise(found)) else None
+
+
+def cost_parts(files, row, entry):
+    """{part: percent of the setting's MACs}: the network's, and the products that the method makes itself."""
+    arch, rows = files.spec.arch, entry["rows"]
+    whole, branches = cost.total(arch, rows), {site: n for site, n in rows.items() if site.partition("@")[0] in BRANCHES}
+    told = {"attention and MLP": cost.total(arch, branches), "the method's own": rows.get("spent", 0)}
+    told = {"the network's rest": whole - sum(told.values())} | told
+    return {part: round(100 * macs / whole, 1) for part, macs in told.items()}
+
+
+def seeds(files, row):
+    """{"nearest", "middle", "farthest": [seed, latent MSE]} of the images that are shown, to those of the full run."""
+    scored = atomic.read_json(files.tree.scores(row.run, row.method))
+    scored = scored[str(row.budget)] if isinstance(scored, dict) else scored[0]
+    errors = np.array(scored["errors"]["latent_mse"][: files_of_run.IMAGES])
+    order, first = errors.argsort(), files.cfg["samples"]["first_seed"]
+    chosen = {"nearest": order[0], "middle": order[len(order) // 2], "farthest": order[-1]}
+    return {word: [first + int(i), tables.number(errors[i])] for word, i in chosen.items()}
 
 
 def entry_of(files, row):

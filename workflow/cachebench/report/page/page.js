@@ -97,15 +97,17 @@ function layout(extra) {
 function heatmap(place, setting) {
   const z = setting.computed, gap = z[0].length <= 60 ? 1 : 0, branches = data.branches.length;
   const names = z.map((_, i) => `${Math.floor(i / branches)} ${data.branches[i % branches]}`);
-  const words = z.map(site => site.map(value => ({ 0: "skipped", 100: "computed" }[value] ?? `computed by ${value} % of the images`)));
-  const scale = [[0, colour("reused")], [1, colour("computed")]];
+  const when = z[0].map((_, e) => `evaluation ${e}${setting.times ? `, t = ${+setting.times[e].toFixed(1)}` : ""}`);
+  const said = value => ({ 0: "skipped", 100: "computed" }[value] ?? `computed by ${value} % of the images`);
+  const words = z.map((site, i) => site.map((value, e) => `${when[e]}, block ${names[i]}: ${said(value)}`));
+  const scale = [[0, colour("reused")], [1, colour("computed")]], timed = setting.times?.length === z[0].length;
   place.style.height = `${Math.min(560, 90 + 15 * names.length)}px`;
   Plotly.newPlot(place, [{
     type: "heatmap", z, y: names, text: words, colorscale: scale, zmin: 0, zmax: 100, showscale: false, xgap: gap, ygap: gap,
-    hovertemplate: "evaluation %{x}, block %{y}: %{text}<extra></extra>",
+    ...(timed ? { x: setting.times } : {}), hovertemplate: "%{text}<extra></extra>",
   }], layout({
-    xaxis: axis(null, { title: { text: "evaluation (0 = noisiest)" }, showgrid: false }), margin: { l: 60, r: 10, t: 8, b: 45 },
-    yaxis: axis(null, { autorange: "reversed", showgrid: false, type: "category" }),
+    xaxis: axis(null, { title: { text: timed ? "the network's time (noisiest first)" : "evaluation (0 = noisiest)" }, showgrid: false, ...(timed ? { autorange: "reversed" } : {}) }),
+    margin: { l: 60, r: 10, t: 8, b: 45 }, yaxis: axis(null, { autorange: "reversed", showgrid: false, type: "category" }),
   }), { ...QUIET, displayModeBar: false });
 }
 
@@ -138,10 +140,25 @@ function strips(setting) {
   return grid;
 }
 
-function command(setting) {
+// A heading and a text that a button copies.
+function copied(heading, text) {
   const copy = element("button", { type: "button" }, "Copy");
-  copy.addEventListener("click", () => navigator.clipboard.writeText(setting.command).then(() => { copy.textContent = "Copied"; }));
-  return [element("pre", {}, setting.command), element("div", { className: "buttons" }, copy)];
+  copy.addEventListener("click", () => navigator.clipboard.writeText(text).then(() => { copy.textContent = "Copied"; }));
+  return [element("h3", {}, heading), element("pre", {}, text), element("div", { className: "buttons" }, copy)];
+}
+
+function sentence(words) {
+  return element("p", { className: "about" }, words);
+}
+
+function costs(setting) {
+  const parts = Object.entries(setting.cost ?? {}).filter(([, share]) => share > 0);
+  return parts.length ? [sentence(`Where the MACs go: ${parts.map(([part, share]) => `${part} ${share} %`).join(", ")}.`)] : [];
+}
+
+function seeds(setting) {
+  const told = Object.entries(setting.seeds ?? {}).map(([word, [seed, error]]) => `${word}: seed ${seed} (latent MSE ${error})`);
+  return told.length && setting.images ? [sentence(`Of these, to the full run, ${told.join(", ")}.`)] : [];
 }
 
 function open(setting) {
@@ -162,10 +179,11 @@ function open(setting) {
     element("div", { className: "pair" },
       element("div", {}, element("h3", {}, "Result"), facts(setting)),
       element("div", {}, element("h3", {}, "Parameters"), setting.params.length ? parameters : element("p", { className: "about" }, "None."))),
-    element("h3", {}, "Schedule: what is computed"), setting.computed ? schedule : element("p", { className: "about" }, setting.note),
-    element("h3", {}, "Samples of the same seeds"), strips(setting),
+    element("h3", {}, "Schedule: what is computed"), setting.computed ? schedule : sentence(setting.note), ...costs(setting),
+    element("h3", {}, "Samples of the same seeds"), strips(setting), ...seeds(setting),
     ...(curves.length ? [element("h3", {}, "Fit"), element("p", { className: "about" }, setting.fit.label.replaceAll("+", ", ") + every), ...curves.map(([place]) => place)] : []),
-    element("h3", {}, "Reproduce this row"), ...command(setting),
+    ...(setting.lines ? copied("Lines of config that give the nearest setting a row", setting.lines) : []),
+    ...copied("Reproduce this row", setting.command), ...(setting.cite ? copied("Cite", setting.cite) : []),
   );
   if (!at("panel").open) at("panel").showModal();
   at("panel").scrollTop = 0;
@@ -173,13 +191,33 @@ function open(setting) {
   for (const [place, name] of curves) curve(place, setting, name);
 }
 
-function follow() {
-  const setting = settings.get(decodeURIComponent(location.hash.slice(1)));
-  for (const row of at("board").tBodies[0].rows) row.classList.toggle("opened", row.dataset.id === setting?.id);
-  if (setting) open(setting);
-  else if (at("panel").open) at("panel").close();
+// The address after # has the row that is open, and after ? what was switched, so that a link shows what its sender saw.
+
+const SWITCHES = ["chart-run", "chart-x", "chart-y", "chart-find", "filter-where", "filter-budget", "filter-kind"];
+const value = name => at(name)?.value ?? document.querySelector(`input[name=${name}]:checked`).value;
+const initial = new Map([...SWITCHES, "by", "effort"].map(name => [name, value(name)]));
+const row = () => decodeURIComponent(location.hash.slice(1).split("?")[0]);
+
+function remember(opened = row()) {
+  const changed = [...initial].filter(([name, first]) => value(name) !== first).map(([name]) => [name, value(name)]);
+  history.replaceState(null, "", `#${opened}${changed.length ? `?${new URLSearchParams(changed)}` : ""}`);
 }
 
-at("panel").addEventListener("close", () => { if (settings.has(decodeURIComponent(location.hash.slice(1)))) history.replaceState(null, "", "#"); });
+function recall() {
+  for (const [name, text] of new URLSearchParams(location.hash.split("?")[1] ?? "")) {
+    const radio = [...document.querySelectorAll(`input[name=${CSS.escape(name)}]`)].find(input => input.value === text);
+    if (radio) radio.checked = true;
+    else if (SWITCHES.includes(name)) at(name).value = text;
+  }
+}
+
+function follow() {
+  const setting = settings.get(row());
+  for (const line of at("board").tBodies[0].rows) line.classList.toggle("opened", line.dataset.id === setting?.id);
+  if (setting) open(setting);
+  else if (at("panel").open) at("panel").close();
+  remember();
+}
+
+at("panel").addEventListener("close", () => { if (settings.has(row())) remember(""); });
 at("panel").addEventListener("click", event => { if (event.target === at("panel")) at("panel").close(); });
-addEventListener("hashchange", follow);

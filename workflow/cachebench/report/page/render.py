@@ -160,9 +160,10 @@ def script(text):
     return {"text": text, "digest": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
 
 
-def render(cfg, frame, results, paths, folder, data, printed=(), measures=()):
+def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), flaws=()):
     """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv;
-    `data` is what collect.collect returned; `printed` are rows of published.csv, `measures` those of validity.csv."""
+    `data` is what collect.collect returned; `printed` are rows of published.csv, `measures` those of validity.csv,
+    `flaws` what flaws.flaws says."""
     runs = []
     for run in (run["name"] for run in data["runs"]):
         lead, budgets = summary(frame, run)
@@ -189,5 +190,6 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=()):
     ways = ((by, effort) for by in answers.meanings(cfg) for effort in EFFORTS)
     context["answers"] = [{"by": by, "effort": effort} | answers.matrix(cfg, frame, by, effort) for by, effort in ways]
     context["leagues"] = [league.table(cfg, frame, by) for by in judged.MEASURES]
+    context["flaws"] = flaws
     context["measures"] = [(line["run"], validity.words(line)) for line in measures]
     return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, **context)
