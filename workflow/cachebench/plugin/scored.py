@@ -1,7 +1,7 @@
 """ToCa's rules: when a block is computed in full, and for which tokens its MLP is computed in between (arXiv:2410.05317).
 
-Everything but the choice of the tokens is known beforehand: a `Plan`. Only patches are scored. The tokens that come before them,
-U-ViT's label and time, have no place in the image: wherever tokens are computed, these are."""
+Everything but the choice of the tokens is known beforehand: a `Plan`. Only patches are scored. The tokens before them, U-ViT's
+label and time, have no place in the image: wherever tokens are computed, these are."""
 
 from collections import Counter
 from dataclasses import dataclass
