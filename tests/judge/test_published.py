@@ -196,7 +196,7 @@ def test_macs_of_every_published_row_whose_mask_is_known():
 
 
 def test_ratios_of_macs_are_those_of_our_formulas():
-    """To the printed digits without weights. A guide's is not, which another paper contradicts, nor are ToCa's and DuCa's, where
+    """To the printed digits without weights. A guide's is not, which another paper contradicts, nor are ToCa's and DuCa's:
     ours counts the scores too."""
     cfg, off = config.load(PAPER_DIT), {}
     rows = [row for row in published.of_config(published.read(), cfg) if row["macs_ratio"]]
