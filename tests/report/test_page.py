@@ -186,7 +186,8 @@ def visit(browser, path):
 
 def choose(browser, name, value):
     browser.execute_script(
-        "const one = document.getElementById(arguments[0]); one.value = arguments[1]; one.dispatchEvent(new Event('change', {bubbles: true}))",
+        "const one = document.getElementById(arguments[0]); one.value = arguments[1];"
+        "one.dispatchEvent(new Event('change', {bubbles: true}))",
         name,
         value,
     )

@@ -46,6 +46,7 @@ class ScoredTokens(Method):
     An `interval` of 0 computes everything. With 1, and a `ratio` above 0, the released rule still pauses where the interval
     rounds to two. The knob takes the intervals that save more than all shorter ones."""
 
+    tokens = True
     knob = "interval"
     ranges = dict.fromkeys(("interval", "ratio", "weight", "last_layer"), AMOUNT) | {"bonus": COUNT}
     preset = "ddim50"
