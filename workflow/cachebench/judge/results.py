@@ -27,7 +27,7 @@ COSTS = (
 )
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
 COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "images_to_repay_fit", "latency_device")
-COSTS += ("reused_attn", "reused_mlp", "hit_rate", "bit_operations")
+COSTS += ("reused_attn", "reused_mlp", "hit_rate", "bit_operations", "batch_dependent")
 PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "lpips_net", "reference_stats", "reference_count")
 PROVENANCE += ("precision_dtype", "batch_size_used", "device", *provenance.COLUMNS)
 
@@ -134,8 +134,10 @@ def describe(cfg, run, name):
 
 def costs(cfg, run, name, entry):
     """Cost columns that are known before anything runs."""
-    spec = loader.plugin(name)(**entry["params"]).sampler(matrix.spec(cfg, run))
+    chosen = loader.plugin(name)(**entry["params"])
+    spec = chosen.sampler(matrix.spec(cfg, run))
     return {
+        "batch_dependent": "yes" if chosen.batch_dependent else "no",
         "setting": method.label(entry["params"]),
         "nfe": spec.num_evaluations,
         "macs_per_image": entry["macs"],

@@ -7,9 +7,10 @@ from matplotlib.patches import Patch
 from scipy.optimize import isotonic_regression
 
 from cachebench.report import tables
-from cachebench.report.style import INK, dark, empty, palette
+from cachebench.report.style import INK, PALE, dark, empty, palette
 
 LABEL_GAP = 0.075  # least distance of two direct labels, as a share of the axis
+NAMED = 10  # methods that are all drawn in colour; of more only the best of each family is, and the controls
 COSTS = (("share", "MACs per image, % of full"), ("latency_ms", "measured time, ms per image"))
 
 
@@ -22,8 +23,19 @@ def pareto_front(cost, value):
     return front
 
 
+def leading(rows, key, few=NAMED):
+    """The methods of a run's rows that are drawn in colour: the best of each family, at its least value of `key`, and the
+    controls; all, where they are few."""
+    rivals = rows[rows.method != "full"]
+    if rivals.method.nunique() <= few:
+        return set(rivals.method)
+    caches = rivals[rivals.kind == "cache"].sort_values(key).drop_duplicates("family")
+    return {*rivals.method[rivals.kind == "control"], *caches.method}
+
+
 def draw(files, key, ylabel, log=False):
-    """Two panels that share the axis of `key`; methods are lines through their budgets, full is a band."""
+    """Two panels that share the axis of `key`; methods are lines through their budgets, full is a band. Those that are not
+    `leading` are thin and grey."""
     frame, run, styles = files.frame, files.run, palette(files.frame.method)
     rows = frame[(frame.run == run) & (frame.status == "ok") & frame[key].notna()].assign(share=lambda r: 100 * r.achieved)
     rows = rows[rows[key] > 0] if log else rows
@@ -32,10 +44,14 @@ def draw(files, key, ylabel, log=False):
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.8), sharey=True, width_ratios=(1.35, 1), layout="constrained")
     if log:
         axes[0].set_yscale("log", nonpositive="clip")
+    named = leading(rows, key)
     for axis, (cost, xlabel) in zip(axes, COSTS, strict=True):
         draw_full(axis, rows[rows.method == "full"], cost, key)
         front = rows.iloc[pareto_front(rows[cost].to_numpy(), rows[key].to_numpy())]
         for name, of_method in rows[rows.method != "full"].sort_values("budget").groupby("method", sort=True):
+            if name not in named:
+                axis.plot(of_method[cost], of_method[key], color=PALE, lw=0.8, zorder=1)
+                continue
             draw_method(axis, of_method, cost, key, styles[name], of_method.index.isin(front.index))
         axis.plot(front[cost], front[key], drawstyle="steps-post", color="#999999", lw=5, alpha=0.35, zorder=1)
         axis.set_xlabel(xlabel)
@@ -44,7 +60,8 @@ def draw(files, key, ylabel, log=False):
     axes[0].set_ylabel(ylabel.format(fd=tables.called(rows), extractor=first.extractor, count=f"{first['count']:.0f}"))
     figure.suptitle(f"{run}: {'closeness to the full run' if log else 'quality'} against cost", fontsize=12)
     limits(axes[0], rows, key, log)
-    legend(figure, rows, styles, label_lines(figure, axes[0], rows[rows.method != "full"], key, styles))
+    shown = rows[rows.method.isin({"full", *named})]
+    legend(figure, shown, styles, label_lines(figure, axes[0], shown[shown.method != "full"], key, styles))
     return figure
 
 

@@ -7,6 +7,7 @@ from cachebench.metrics import catalog
 
 DASH = "–"
 BELOW = "below full"  # a row of which FD does not measure how close it is to the full run
+BATCH = "depends on its batch"  # a row whose samples depend on what else is in their batch
 NO_RANKS = "FD does not rank here"  # a run in which fewer steps do not cost FD, so that no verdict by it holds
 
 
@@ -42,6 +43,11 @@ def address(row):
 def below(row):
     """Whether a row is marked BELOW."""
     return row.below_full == validity.YES
+
+
+def of_row(row):
+    """What a row is marked with on the page."""
+    return [mark for mark, holds in ((BELOW, below(row)), (BATCH, row.batch_dependent == "yes")) if holds]
 
 
 def named(row):

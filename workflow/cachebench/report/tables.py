@@ -14,7 +14,16 @@ from cachebench.setup import matrix
 
 TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "family", "effort", "reference")
 TEXT += ("setting", "status", "reason")
-TEXT += ("latency_device", "fd_label", "extractor", "lpips_net", "reference_stats", "precision_dtype", "device")
+TEXT += (
+    "latency_device",
+    "fd_label",
+    "extractor",
+    "lpips_net",
+    "reference_stats",
+    "precision_dtype",
+    "device",
+    "batch_dependent",
+)
 TEXT += (
     "control",
     "best",
@@ -277,6 +286,8 @@ def general_remarks(rows):
         remarks.append(f"{marks.NO_RANKS}: it does not rise with fewer steps beyond doubt, so no verdict by it holds.")
     if rows.below_full.eq(validity.YES).any():
         remarks.append(f"{marks.BELOW.capitalize()}: FD is lower than the full run's, and does not measure fidelity there.")
+    for name in rows.name[rows.batch_dependent == "yes"].unique():
+        remarks.append(f"{name}: a sample depends on the others of its batch.")
     remarks.append("MACs count every product of an image, both halves of a guided pair.")
     titles = [m.title for m in catalog.of_kind("image").values() if rows[m.key].notna().any()]
     remarks += [f"{', '.join(titles)}: of each image to the full run's of the same seed."] if titles else []

@@ -5,8 +5,8 @@ from cachebench.report import against_cost
 TITLE = "Quality against cost"
 CAPTION = (
     "FD with its 95 % interval against MACs (left) and against measured time per image (right; bars are quartiles). Each "
-    "line is one method through its budgets, dashed for a control. The grey steps are the Pareto front; the band is the "
-    "full run's interval."
+    "line is one method through its budgets, dashed for a control; of many methods the best of each family is in colour. The "
+    "grey steps are the Pareto front; the band is the full run's interval."
 )
 PER = "run"
 PLACE = 1

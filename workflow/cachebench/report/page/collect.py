@@ -89,7 +89,7 @@ def describe(row, shown, marked, labels, style):
         key: row[key] for key in ("id", "run", "method", "name", "kind", "family", "effort", "backbone", "status", "reason")
     }
     about |= {"budget": row.budget, "colour": colour, "symbol": SYMBOLS[marker], "label": labels.get(row.name, "")}
-    about["mark"] = marks.BELOW if marks.below(row) else ""
+    about["mark"] = ", ".join(marks.of_row(row))
     about["params"] = [part.partition("=")[::2] for part in row.setting.split(",") if "=" in part]
     values = {c.key: value(row, c) for c in shown} if row.status == "ok" else {}
     return about | {"values": values, "ties": {key: mark[row.name] for key, mark in marked.items() if row.name in mark}}
