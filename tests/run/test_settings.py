@@ -73,3 +73,11 @@ def test_a_mistake_is_one_line(settings, message):
     with pytest.raises(config.ConfigError, match=message) as caught:
         checked(settings=settings)
     assert "\n" not in str(caught.value)
+
+
+def test_also_matches_methods_to_one_budget_alone():
+    cfg = checked(methods=["fora"], budgets=[0.8, 0.6], also=[{"budget": 0.5, "methods": ["l2c", "fora", "deepcache"]}])
+    budgets = {name: matrix.budgets(cfg, "tiny-ddim20", name) for name in matrix.method_ids(cfg)}
+    assert budgets["fora"] == [0.8, 0.6, 0.5] and budgets["l2c"] == budgets["deepcache.uniform"] == [0.5]
+    with pytest.raises(config.ConfigError, match="unknown 'fro'"):
+        checked(also=[{"budget": 0.5, "methods": ["fro"]}])

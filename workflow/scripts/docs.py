@@ -4,6 +4,7 @@ A table stands between a line `<!-- generated: NAME -->` and a line `<!-- end --
 
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -15,10 +16,11 @@ from cachebench.desk import shown, template
 from cachebench.files import atomic
 from cachebench.judge import equivalents, pairs, published
 from cachebench.plugin import loader
-from cachebench.plugin.method import Method
+from cachebench.plugin.method import FAMILIES
+from cachebench.report import answers, marks, printed, tables, transfer, typeset, validity
 from cachebench.report import markdown as md
-from cachebench.report import marks, printed, tables, transfer, typeset, validity
 from cachebench.report.page import compared
+from cachebench.setup import config
 
 RESOURCES = atomic.ROOT / "resources"
 RESULTS, COMPARISONS = RESOURCES / "fmnist/results.csv", RESOURCES / "fmnist/comparisons.csv"
@@ -31,6 +33,14 @@ SHOWN = ("achieved", "speed_up", "fd", "fd_minus_full", "latent_mse")  # of the 
 LEFT_OUT = ("FD − best", "Latent MSE − fewer steps", "Efficiency", "Area")  # of the comparisons; so is p to the best
 NOT_METHODS = {"plain": "The network without doors", "bare": "The network with doors, no method"}
 MACS_NAMES = {"full": "Full", "l2c": "L2C"}  # of the methods in resources/published
+FAMILY_WORDS = {
+    "fixed interval": "{n} compute at fixed intervals",
+    "calibrated plan": "{n} follow a plan that is calibrated",
+    "forecast": "{n} forecast what they skip",
+    "run-time": "{n} decide while they run",
+    "tokens": "{n} compute some tokens",
+    "trained": "{n} are trained",
+}
 MEASURED = tables.Column("measured", "measured", interval="bounds")
 TIME = tables.Column("time_ratio", "time", interval="bounds")
 
@@ -180,28 +190,36 @@ def lowered(text, levels):
 
 
 def methods():
-    """Every file in methods/, as its class and the first line of its docstring describe it; caches first."""
+    """Every file in methods/, as its class and the first line of its docstring describe it; caches first, by family."""
     lines = []
     for stem in loader.available():
         cls = loader.load(loader.file_of(stem))
         variants = f", {', '.join(cls.params[cls.variants])}" if cls.variants else ""
-        kind = "" if cls.kind == "cache" else f" ({cls.kind})"
-        cells = [f"`{stem}`{variants}{kind}", md.escape(shown.sentence(cls)), shown.decides(cls)]
-        lines.append((cls.kind, [*cells, "yes" if cls.fit is not Method.fit else "", cls.reference]))
+        cells = [f"`{stem}`{variants}", md.escape(shown.sentence(cls)), cls.family(), cls.effort(), cls.reference]
+        lines.append((FAMILIES.index(cls.family()), cells))
     lines.sort(key=lambda line: line[0])
-    return md.table(["Name", "What it does", "Decides", "Fit", "Source"], [line for _, line in lines])
+    return md.table(["Name", "What it does", "Family", "Needs", "Source"], [line for _, line in lines])
 
 
 def families():
-    """How many methods there are of which kind, in a sentence."""
+    """How many methods there are of which family, in a sentence."""
     classes = [loader.load(path) for path in loader.available().values()]
-    caches = [cls for cls in classes if cls.kind == "cache"]
-    running = [cls for cls in caches if shown.decides(cls) != "beforehand"]
-    fitted = [cls for cls in caches if cls not in running and cls.fit is not Method.fit]
-    fixed = len(caches) - len(running) - len(fitted)
-    kinds = [f"{fixed} follow a fixed plan or a forecast", f"{len(fitted)} are calibrated or trained first"]
-    told = f"There are {len(caches)} caching methods: {', '.join(kinds)}, and {len(running)} decide while they run."
-    return f"{told} {len(classes) - len(caches)} controls stand beside them ([methods](docs/methods.md#the-methods))."
+    counts = Counter(cls.family() for cls in classes)
+    told = [FAMILY_WORDS[name].format(n=counts[name]) for name in FAMILIES[:-1] if counts[name]]
+    return (
+        f"There are {counts.total() - counts[FAMILIES[-1]]} caching methods: {', '.join(told[:-1])}, and {told[-1]}.\n"
+        f"{counts[FAMILIES[-1]]} controls stand beside them ([methods](docs/methods.md#the-methods))."
+    )
+
+
+def answer():
+    """What to use on each run of the committed demo, in its page's sentences; nothing where that is not committed."""
+    there = [RESOURCES / f"demo/{name}.csv" for name in ("results", "comparisons")]
+    if not all(path.exists() for path in there):
+        return ""
+    cfg, frame = config.load(atomic.ROOT / "config/config.yaml"), tables.read(*there)
+    said = (answers.sentence(cfg, frame[frame.run == run], run) for run in cfg["runs"] if (frame.run == run).any())
+    return "\n".join(f"* {sentence}" for sentence in said)
 
 
 def card(backbone):
@@ -230,6 +248,7 @@ def shown_method():
 
 
 BLOCKS = {
+    "answer": answer,
     "families": families,
     "new-method": new_method,
     "show-method": shown_method,

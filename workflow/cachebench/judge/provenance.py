@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cachebench.files import atomic, downloads
 from cachebench.plugin import loader
-from cachebench.setup import matrix, sources
+from cachebench.setup import matrix, sources, stamps
 
 LIBRARIES = ("torch", "numpy", "scipy")
 HERE = ("code_version", "python_version", *(f"{name}_version" for name in LIBRARIES))  # written by the job that samples
@@ -63,7 +63,7 @@ def config_digest(cfg, run, name):
     """Digest of what the config says about this row: its run, network and grid, and the parts that hold for every row.
 
     Other runs, methods and budgets do not change it, and neither does the order of keys."""
-    own = {key: value for key, value in cfg["runs"][run].items() if key not in ("methods", "params", "budgets", "settings")}
+    own = {key: value for key, value in cfg["runs"][run].items() if key not in stamps.OF_METHODS}
     backbone = cfg["backbones"][own["backbone"]]
     said = [
         own,

@@ -17,14 +17,16 @@ def method_ids(config, run=None):
 
 
 def swept_ids(config, run):
-    """Ids of the methods that are matched to the budgets of a run: its own `methods`, or those of all runs."""
-    return [id for name in _listed(config, run) for id in _ids(name)]
+    """Ids of the methods that are matched to budgets of a run: its own `methods` or those of all runs, and those of `also`."""
+    return list(dict.fromkeys(id for name, _ in _asked(config, run) for id in _ids(name)))
 
 
-def _listed(config, run):
-    """The names in a run's list of methods; `all` are those of all files."""
-    wanted = config["runs"][run].get("methods", config.get("methods"))
-    return list(loader.available()) if wanted == "all" else wanted
+def _asked(config, run):
+    """[(name, budgets)] of a run's methods: those of its list, `all` being those of all files, and those of `also`."""
+    entry = config["runs"][run]
+    wanted, own = entry.get("methods", config.get("methods")), entry.get("budgets") or config["budgets"]
+    listed = [(name, own) for name in (loader.available() if wanted == "all" else wanted)]
+    return listed + [(name, [more["budget"]]) for more in entry.get("also", []) for name in more["methods"]]
 
 
 def _ids(name):
@@ -78,12 +80,12 @@ def budgets(config, run, name=None):
 
 
 def swept_budgets(config, run, name):
-    """The budgets that a method is matched to: the run's own, or those of all runs; none if only its settings are fixed."""
-    own = config["runs"][run].get("budgets") or config["budgets"]
+    """The budgets that a method is matched to: the run's own or those of all runs, or those of `also`; none if it only has fixed
+    settings."""
     if name == "full":
         return [1.0]
-    files = [listed for listed in _listed(config, run) if loader.stem(listed) == loader.stem(name)]
-    return own if any(name in _ids(listed) for listed in files) else []
+    files = [asked for asked in _asked(config, run) if loader.stem(asked[0]) == loader.stem(name)]
+    return list(dict.fromkeys(budget for listed, own in files if name in _ids(listed) for budget in own))
 
 
 def fixed(config, run, name):

@@ -8,7 +8,13 @@ import os
 from cachebench.files import atomic, downloads
 from cachebench.setup import matrix, sources
 
-OF_METHODS = ("budgets", "methods", "params", "settings")  # keys of a run that say nothing of its network and trajectory
+OF_METHODS = (
+    "also",
+    "budgets",
+    "methods",
+    "params",
+    "settings",
+)  # keys of a run that say nothing of its network and trajectory
 
 
 def network(cfg, run):

@@ -56,7 +56,10 @@ def folder_of(cfg, given=None):
 
 def only(cfg, methods):
     """The config with these methods alone on every run."""
-    own = {run: {key: entry[key] for key in entry if key not in ("methods", "settings")} for run, entry in cfg["runs"].items()}
+    own = {
+        run: {key: entry[key] for key in entry if key not in ("also", "methods", "settings")}
+        for run, entry in cfg["runs"].items()
+    }
     return cfg | {"methods": methods, "runs": own}
 
 

@@ -12,8 +12,8 @@ from cachebench.report.style import INK, PALE, empty
 TITLE = "At a glance"
 CAPTION = (
     "Left: how far the Fréchet distance stands above the full run's, against cost; fewer steps are dashed, and of the others "
-    "the best of each family is in colour. Right: the same seeds in the full run, with fewer steps, and with the method that is "
-    "closest to the full run, at the least budget."
+    "the best of each family is in colour. Right: the same seeds in the full run, with fewer steps, and with the method that "
+    "is closest to the full run, at the least budget."
 )
 PER = "run"
 PLACE = 0
