@@ -6,9 +6,9 @@ import pytest
 from cachebench.engine import cost
 from cachebench.engine.schedule import Schedule
 from cachebench.engine.spec import Arch, Spec
-from cachebench.plugin import loader
+from cachebench.plugin import loader, method
 from cachebench.plugin.method import Method
-from cachebench.run.match import REFINED, candidates, match, refined, share, swept
+from cachebench.run.match import REFINED, candidates, knob_curve, match, refined, share, swept, useful
 
 XL = Arch.from_config({"kind": "dit", "size": "XL/2", "input_size": 32, "channels": 4, "num_classes": 1000})
 SPEC = Spec(XL, "ddim", 20, 1.5, 3)
@@ -170,3 +170,21 @@ def test_a_value_that_fails_loses_nothing_but_itself():
     assert [params for params, _ in found] == [{"refreshes": n, "why": "none"} for n in (8, 4, 2)]
     with pytest.raises(ValueError, match="no 8"):
         candidates(Some, SPEC, {}, {"why": ["raises", "refused"]})
+
+
+def test_the_curve_of_a_knob_is_of_the_values_that_were_tried_and_names_where_it_works():
+    cls = loader.plugin("fbcache")
+    costs = {0.0: 1.0, 0.01: 0.995, 0.05: 0.8, 0.2: 0.41, 0.5: 0.4, 1.0: 0.4}
+    tried = [{**{name: values[0] for name, values in cls.params.items()}, "threshold": value} for value in costs]
+    full = cost.full_rows(SPEC)
+    found = [(params, {site: n * costs[params["threshold"]] for site, n in full.items()}) for params in tried]
+    errors = {method.label(params): 1 - costs[params["threshold"]] for params in tried}
+    curve = knob_curve(cls, SPEC, tried[2], found[::-1], errors)
+    assert [one["value"] for one in curve] == sorted(costs)[:-2] + [1.0, 0.5] or [one["value"] for one in curve] == sorted(
+        costs
+    )
+    assert [one["achieved"] for one in curve] == pytest.approx(sorted(costs.values(), reverse=True))
+    assert [one["latent_mse"] for one in curve] == pytest.approx([1 - share for share in sorted(costs.values(), reverse=True)])
+    assert useful(sorted(curve, key=lambda one: one["value"]), 0.02) == (0.01, 0.2)
+    assert knob_curve(cls, SPEC, tried[2] | {"front": 2}, found, errors) == []
+    assert knob_curve(loader.plugin("fora"), SPEC, {"interval": 2, "anchor": "descending"}, [], {}) == []

@@ -7,7 +7,7 @@ from _cli import arguments, stay_alive, tell
 from cachebench.files import atomic, closure
 from cachebench.plugin import loader, method
 from cachebench.plugin.loader import FAILURES, reason
-from cachebench.run.match import candidates, match, measured_rows
+from cachebench.run.match import candidates, knob_curve, match, measured_rows
 from cachebench.run.opening import read_states
 from cachebench.setup import config, matrix, stamps
 
@@ -25,8 +25,11 @@ def entries(grid, budgets, tolerance):
         refusals = [cls(**params).supports(spec) for params in method.settings(grid)]
         if all(refusals):
             return [{"budget": b, "status": "unsupported", "reason": refusals[0]} for b in budgets]
-        found = candidates(cls, spec, read_states(args.states), grid, budgets, measured_rows(cfg, args.run, spec))
-        return match(cls, spec, budgets, tolerance, found)
+        measure = measured_rows(cfg, args.run, spec)
+        found = candidates(cls, spec, read_states(args.states), grid, budgets, measure)
+        chosen = match(cls, spec, budgets, tolerance, found)
+        curves = ({"knob": knob_curve(cls, spec, entry["params"], found, measure.errors)} for entry in chosen)
+        return [entry | (told if told["knob"] else {}) for entry, told in zip(chosen, curves, strict=True)]
     except FAILURES as error:
         return failed(error, budgets)
 

@@ -156,7 +156,8 @@ def match(cls, spec, budgets, tolerance, found):
 
 def measured_rows(cfg, run, spec, trajectories=TRAJECTORIES):
     """measure(method, state) -> counts of one row, for methods that decide at run time: averages over so many trajectories, on
-    the run's device. The network is loaded once, when it is first needed."""
+    the run's device. The network is loaded once, when it is first needed. `measure.errors` {label of the parameters: latent MSE
+    to the full run's trajectories of the same noise}."""
 
     @cache
     def network():
@@ -164,15 +165,44 @@ def measured_rows(cfg, run, spec, trajectories=TRAJECTORIES):
 
         return run_model(cfg, run, device.pick())
 
+    @cache
+    def full(part):
+        from cachebench.engine import doors, trajectory
+
+        return trajectory.run(network(), spec, doors.BARE, *start(cfg["samples"], spec.arch, part, "match"))
+
     def measure(chosen, state):
         from cachebench.engine import doors, trajectory
 
-        own, batch = chosen.sampler(spec), cfg["samples"]["batch_size"]
+        own, batch, squared = chosen.sampler(spec), cfg["samples"]["batch_size"], 0.0
         model = chosen.prepare(network(), state)
         session = doors.Counted(chosen.session(model, own, state))
         for first in range(0, trajectories, batch):
             part = range(first, min(first + batch, trajectories))
-            trajectory.run(model, own, session, *start(cfg["samples"], own.arch, part, "match"))
+            x = trajectory.run(model, own, session, *start(cfg["samples"], own.arch, part, "match"))
+            squared += float((x - full(part)).double().square().flatten(1).mean(1).sum())
+        measure.errors[label({name: getattr(chosen, name) for name in chosen.params})] = squared / trajectories
         return {site: count / (trajectories * own.rows) for site, count in session.rows.items()}
 
+    measure.errors = {}
     return measure
+
+
+def knob_curve(cls, spec, params, found, errors):
+    """What the knob of a method that decides at run time does on a run, its other parameters as in `params`: [{"value",
+    "achieved", "latent_mse"}] by ascending cost saved, of the values that were tried. `found` as `candidates` gives it."""
+    told = []
+    for tried, rows in found:
+        if cls.knob and without_knob(cls, tried) == without_knob(cls, params) and label(tried) in errors:
+            share_of_full = share(spec, cls(**tried), rows)[1]
+            told.append({"value": tried[cls.knob], "achieved": share_of_full, "latent_mse": errors[label(tried)]})
+    return sorted(told, key=lambda one: -one["achieved"])
+
+
+def useful(curve, tolerance):
+    """The ends of the knob's useful range in its curve: the last value that saves nothing, and the first that saves all that it
+    can, both within `tolerance`."""
+    dearest, cheapest = curve[0]["achieved"], curve[-1]["achieved"]
+    idle = [one["value"] for one in curve if one["achieved"] >= dearest - tolerance]
+    spent = [one["value"] for one in curve if one["achieved"] <= cheapest + tolerance]
+    return idle[-1], spent[0]

@@ -80,8 +80,8 @@ def budgets(config, run, name=None):
 
 
 def swept_budgets(config, run, name):
-    """The budgets that a method is matched to: the run's own or those of all runs, or those of `also`; none if it only has fixed
-    settings."""
+    """The budgets that a method is matched to: the run's own or those of all runs, or those of `also`; none of fixed
+    settings alone."""
     if name == "full":
         return [1.0]
     files = [asked for asked in _asked(config, run) if loader.stem(asked[0]) == loader.stem(name)]

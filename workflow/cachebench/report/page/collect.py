@@ -17,6 +17,7 @@ from cachebench.judge import pairs
 from cachebench.plugin import loader
 from cachebench.plugin.loader import reason
 from cachebench.report import files_of_run, marks, style, tables
+from cachebench.run import match
 
 COSTS = (
     tables.column("achieved"),
@@ -131,6 +132,9 @@ def panel(files, row, full):
     parts = {"fit": attempt(fit_curve, files, row), "times": attempt(times, files, row, entry)}
     parts |= {"cost": attempt(cost_parts, files, row, entry), "seeds": row.status == "ok" and attempt(seeds, files, row)}
     found |= {key: part for key, part in parts.items() if part and not isinstance(part, str)}
+    if len(entry.get("knob", [])) > 1:
+        ends = match.useful(entry["knob"], files.cfg["tolerance"])
+        found["knob"] = [loader.plugin(row.method).knob, *(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)]
     if row.status == "unreachable" and "params" in entry:
         found["lines"] = lines_for(row, entry)
     return found | {"cite": cite(row.reference)}

@@ -153,7 +153,9 @@ function sentence(words) {
 
 function costs(setting) {
   const parts = Object.entries(setting.cost ?? {}).filter(([, share]) => share > 0);
-  return parts.length ? [sentence(`Where the MACs go: ${parts.map(([part, share]) => `${part} ${share} %`).join(", ")}.`)] : [];
+  const [name, low, high] = setting.knob ?? [];
+  const knob = name ? [sentence(`Here ${name} works from ${low} to ${high}: before it saves nothing, and beyond it saves no more.`)] : [];
+  return parts.length ? [...knob, sentence(`Where the MACs go: ${parts.map(([part, share]) => `${part} ${share} %`).join(", ")}.`)] : knob;
 }
 
 function seeds(setting) {
