@@ -180,6 +180,19 @@ def coverage():
     return "\n".join(out)
 
 
+def batches():
+    """How far images move with the size of their batch, in the newest measurement."""
+    path, frame = measurements("moved")[-1]
+    lines = []
+    for _, row in frame.iterrows():
+        numbers = [tables.number(100 * row.achieved), tables.number(row.moved, 2), tables.number(row.latent_mse, 2)]
+        lines.append([f"`{row.method}`", row.decision, f"{row.batch_size}", *numbers])
+    first = frame.iloc[0]
+    about = f"{first.images} images of {first.run} of the demo, {first.device} ([file]({link(path)}))."
+    head = ["Method", "Who decides together", "Batch", "MACs, % of full", "MSE to the largest batch", "MSE to the full run"]
+    return f"{about}\n\n{md.table(head, lines)}"
+
+
 def link(path):
     return f"../{path.relative_to(atomic.ROOT)}"
 
@@ -223,8 +236,11 @@ def answer():
 
 
 def card(backbone):
-    """Quality against steps of an embedded network, from the committed rows of config/steps.yaml."""
-    rows = tables.read(RESOURCES / "weights/steps.csv")
+    """Quality against steps of an embedded network, from the committed rows of config/steps.yaml; nothing where there are none."""
+    path = RESOURCES / "weights/steps.csv"
+    if not path.exists():
+        return ""
+    rows = tables.read(path)
     rows, lines = rows[(rows.backbone == backbone) & (rows.status == "ok")].sort_values("nfe", ascending=False), []
     columns = [tables.column(key) for key in ("fd", "class_accuracy", "fd_minus_full", "latent_mse")]
     for _, row in rows.iterrows():
@@ -263,6 +279,7 @@ BLOCKS = {
     "speed": speed,
     "targets": targets,
     "coverage": coverage,
+    "batches": batches,
     "card-dit-fmnist": partial(card, "dit-fmnist"),
     "card-uvit-fmnist": partial(card, "uvit-fmnist"),
 }
