@@ -236,7 +236,7 @@ def answer():
 
 
 def card(backbone):
-    """Quality against steps of an embedded network, from the committed rows of config/steps.yaml; nothing where there are none."""
+    """Quality against steps of an embedded network, from the committed rows of config/steps.yaml, if any."""
     path = RESOURCES / "weights/steps.csv"
     if not path.exists():
         return ""
