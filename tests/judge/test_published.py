@@ -116,6 +116,8 @@ def test_every_published_row_names_a_row_of_its_configuration(path):
             own = cls(**{key: grid[0] for key, grid in fitting[0].items()} | {key: int(v) for key, v in wanted.items()})
             assert own.sampler(spec).num_evaluations == int(row["nfe"]) and spec.sampler == row["sampler"]
     unknown = {"imagenet256-uvit": {("H/2", "l2c"), ("H/2", "faster_diffusion.strict")}}
+    untold = ("full", "fewer_steps", "fora", "l2c", "toca", "tokencache")  # of TokenCache's tables, without sampler or setting
+    unknown["imagenet256-dit"] = {("XL/2", name) for name in untold}
     assert {one for one in unnamed if one[0] != "L/2"} == unknown.get(path.stem, set())
     assert any(one[0] == "L/2" for one in unnamed) == (path.stem == "imagenet256-dit")
 
@@ -195,7 +197,8 @@ def test_macs_of_every_published_row_whose_mask_is_known():
 
 
 def test_ratios_of_macs_are_those_of_our_formulas():
-    """To the printed digits without weights, but for a guide's, which another paper contradicts."""
+    """To the printed digits without weights, but for a guide's, which another paper contradicts, and ClusCa's: ours counts the
+    products of K-means, and the ratio of the printed FLOPs is 0.2 % above it."""
     cfg, off = config.load(PAPER_DIT), {}
     rows = [row for row in published.of_config(published.read(), cfg) if row["macs_ratio"]]
     for row in rows:
@@ -206,7 +209,7 @@ def test_ratios_of_macs_are_those_of_our_formulas():
         (judged,) = (one for one in published.lines([measured], [row | dict.fromkeys(published.SAMPLED, "")]))
         if judged["verdict"] != "reproduced":
             off[row["macs_ratio"]] = f"{judged['measured']:.3f}"
-    assert len(rows) == 7 and off == {"3.57": "3.564"}
+    assert len(rows) == 8 and off == {"3.57": "3.564", "3.97": "3.961"}
 
 
 def test_the_macs_table_is_the_committed_one():
