@@ -31,8 +31,8 @@ class TokenCache(Method):
     reference = "arXiv:2409.18523"
     params = {
         "ratio": [round(0.01 * i, 2) for i in range(101)],
-        "early": [4, 6, 3, 2],  # interval of the first phase
-        "late": [3],  # and of the second
+        "early": [3, 4, 6, 2],  # interval of the first phase
+        "late": [2, 3, 4],  # and of the second
         "split": [0.5],  # share of the evaluations in the first phase
         "refreshes": ["two-phase"],  # or "percentiles", as many where the scores add up to equal shares
         "attention": ["queries"],  # or "cached", "kept"
@@ -41,8 +41,8 @@ class TokenCache(Method):
         "last": [0],  # blocks at the end that every token passes
         "loss": ["hidden"],  # of the last hidden state; or "output", of the network's, as the first version has it
         "lambda": [0.01],
-        "iterations": [500],
-        "lr": [1e-4],
+        "iterations": [200],
+        "lr": [1e-3],
         "batch_size": [16],
         "samples": [64],  # of the calibration set, for the counts
     }
