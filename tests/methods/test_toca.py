@@ -140,8 +140,8 @@ def test_on_uvit_the_time_and_label_are_computed_wherever_a_token_is(monkeypatch
     assert plan.full[: spec.first_counted + 1].all() and plan.full[-1].all()
     outer = [e for e in range(1, spec.num_evaluations) if spec.plan.roles[e] == "outer"]
     assert not any((plan.full[e] & ~plan.full[e + 1]).any() for e in outer)
-    renewed = tokens.renewed
-    monkeypatch.setattr(tokens, "renewed", lambda *given: seen.append(given[-1]) or renewed(*given))
+    put = tokens.put
+    monkeypatch.setattr(tokens, "put", lambda *given: seen.append(given[1]) or put(*given))
     counted = doors.Counted(made.session(uvit, spec))
     sample(uvit, spec, counted, n=1)
     assert {site: n // spec.rows for site, n in counted.rows.items() if n} == {s: n for s, n in made.rows(spec).items() if n}

@@ -235,7 +235,8 @@ class ScoredSession(Session):
             return self.values[i, "mlp"]
         if count == self.arch.tokens:
             return run(h)
-        return tokens.renewed(self.values[i, "mlp"], run, run.input(h), tokens.of_patches(chosen, self.extra))
+        some = tokens.with_extras(chosen, self.extra)
+        return tokens.put(self.values[i, "mlp"], some, run.values(run.input(h), some))
 
     def choose(self, i, count):
         """The patches [rows, count] that score highest; the others grow older."""

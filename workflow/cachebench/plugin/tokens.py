@@ -1,18 +1,29 @@
-"""Some tokens of a branch: chosen among the patches, computed, put back into the value that was kept, and counted."""
+"""Some tokens of a branch: taken out of all, put back in their places, and counted."""
 
 
-def of_patches(patches, extra):
-    """The tokens [rows, extra + k] that some patches [rows, k] are, with the `extra` ones that come before all patches."""
+def taken(values, tokens):
+    """Of values [rows, all, width] those of `tokens` [rows, k]: [rows, k, width]."""
+    return values.gather(1, spread(tokens, values))
+
+
+def put(values, tokens, some):
+    """values [rows, all, width] with `some` [rows, k, width] at `tokens` [rows, k]; another tensor."""
+    return values.scatter(1, spread(tokens, values), some)
+
+
+def spread(tokens, values):
+    return tokens.unsqueeze(-1).expand(-1, -1, values.shape[-1])
+
+
+def with_extras(patches, extras):
+    """The tokens [rows, extras + k] of `patches` [rows, k]: before them the extra ones of the backbone, as U-ViT's label and
+    time, which `patches` does not count."""
+    if not extras:
+        return patches
     import torch
 
-    first = torch.arange(extra, device=patches.device).expand(len(patches), -1)
-    return torch.cat([first, patches + extra], dim=1)
-
-
-def renewed(kept, run, z, tokens):
-    """A branch's kept value [rows, T, D] with that of some tokens [rows, k] computed from its input z [rows, T, D]."""
-    places = tokens.unsqueeze(-1).expand(-1, -1, kept.shape[-1])
-    return kept.scatter(1, places, run.values(z, tokens))
+    first = torch.arange(extras, device=patches.device).expand(len(patches), -1)
+    return torch.cat([first, patches + extras], dim=1)
 
 
 def site(name, tokens, arch):
