@@ -83,6 +83,8 @@ class SpeSession(Session):
 
     def trunk(self, h, run):
         """Rows that do the same run together."""
+        import torch
+
         modes, self.rows, out = self.judge(len(h)), None, h
         self.modes.append(modes)
         self.error = h.new_zeros(len(h)).float() if CHECKED in modes else None
@@ -90,7 +92,7 @@ class SpeSession(Session):
             if len(set(modes)) == 1:
                 out = run(h)
             else:
-                self.rows = h.new_tensor([row for row, mode in enumerate(modes) if mode == self.mode]).long()
+                self.rows = torch.tensor([row for row, mode in enumerate(modes) if mode == self.mode], device=h.device)
                 value = run.rows(self.rows)(h[self.rows])  # (rows that do the same, tokens, width)
                 out = out.index_copy(0, self.rows, value)
         if self.error is not None:
