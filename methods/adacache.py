@@ -120,5 +120,6 @@ class AdaSession(TrunkDecisions):
 
         self.thresholds, self.pauses = (values.to(moved.device) for values in (self.thresholds, self.pauses))
         place = torch.bucketize(moved, self.thresholds, right=True)
-        last = len(self.thresholds) + 1
-        return self.pauses[torch.where(moved.isfinite(), place, last)]
+        lost, last = ~moved.isfinite(), len(self.thresholds) + 1
+        self.undecided = self.undecided + lost.sum()
+        return self.pauses[place.where(~lost, last)]

@@ -175,6 +175,7 @@ class CFGSession(Session):
     def output(self, out):
         out = self.inner.output(out)
         self.spent, self.inner.spent = self.spent + self.inner.spent, 0.0
+        self.undecided, self.inner.undecided = self.undecided + self.inner.undecided, 0
         return out
 
     def keep(self, out, images):

@@ -62,7 +62,7 @@ class EasySession(Session):
         self.reset()
 
     def reset(self):
-        self.ratio = Ratio(self.method, self.halves)
+        self.ratio = Ratio(self.method, self.halves, self)
         self.kept = self.rest = None  # of the last computed output: [rows, C, H, W], and its channels of the variance
 
     def begin(self, evaluation, x=None, t=None, y=None):

@@ -55,7 +55,7 @@ class LazySession(Session):
         self.reset()
 
     def reset(self):
-        self.ratio = Ratio(self.method, 1)
+        self.ratio = Ratio(self.method, 1, self)
         self.kept = None  # the guided output of the last computed evaluation, and its noise level: [images, ...]
 
     def begin(self, evaluation, x=None, t=None, y=None):

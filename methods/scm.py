@@ -113,8 +113,8 @@ class MaskedSession(FirstBlockSession):
         super().__init__(method, spec)
         self.must = set(method.chosen(spec, None))
 
-    def judge(self, count):
-        return None if self.evaluation in self.must else super().judge(count)
+    def judge(self, h):
+        return None if self.evaluation in self.must else super().judge(h)
 
 
 def mask(preset, evaluations):

@@ -214,6 +214,32 @@ def test_a_row_whose_macs_torch_counts_otherwise_says_both(drawn, small_spec):
     assert "reason" not in drawn(Method)[1] and "reason" not in drawn(Miscounted, shard=1)[1]
 
 
+class Lost(Method):
+    """Decides by what is no number for the first network row, at all evaluations but the first."""
+
+    name = "lost"
+
+    def session(self, model, spec, state=None):
+        class Asks(doors.Session):
+            def trunk(self, h, run):
+                values = torch.zeros(len(h))
+                values[0] = torch.nan if self.evaluation else 0.0
+                assert self.reaches(values, 0.5).tolist() == [bool(self.evaluation), *[False] * (len(h) - 1)]
+                return run(h)
+
+            def begin(self, evaluation, x=None, t=None, y=None):
+                self.evaluation = evaluation
+
+        return Asks()
+
+
+def test_a_row_says_how_many_decisions_were_no_numbers(drawn, small_spec):
+    """Of all batches of a shard."""
+    count = (small_spec.num_evaluations - 1) * 2
+    _, facts = drawn(Lost, shard=1, batch_size=1)
+    assert facts["reason"] == f"Of the samples 2 to 3 {count} decisions of a network row were no number."
+
+
 class Halved(Method):
     name = "halved"
 

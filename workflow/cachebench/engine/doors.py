@@ -18,6 +18,7 @@ class Session:
     forward, never installed in a model."""
 
     spent = 0.0  # MACs that the session itself has multiplied
+    undecided = 0  # rows that computed since what decides was no number; a tensor where it was asked of one
 
     def reset(self):
         """Called by the engine before and after every trajectory: what was kept goes."""
@@ -50,6 +51,11 @@ class Session:
     def spend(self, macs):
         """Counts MACs of products that the session itself makes, of all rows together."""
         self.spent += macs
+
+    def reaches(self, values, threshold):
+        """Where what decides, values [rows], reaches a threshold: bool. So it does where it is no number, which is counted."""
+        self.undecided = self.undecided + values.isnan().sum()
+        return ~(values < threshold)
 
 
 class Behind:
@@ -146,6 +152,7 @@ class Counted(Session):
     def clear(self):
         for counts in (self.rows, self.parts, self.computed):
             counts.clear()
+        self.session.undecided = 0
 
     def begin(self, evaluation, x=None, t=None, y=None):
         self.x, self.evaluation = x, evaluation

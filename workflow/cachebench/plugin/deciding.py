@@ -66,7 +66,15 @@ def refusal(spec, first=1, last=1):
     if spec.num_steps <= (must := max(first, 1) + last):
         return (
             f"It computes {must} evaluations in any case, the first and the last, so it needs more steps than {spec.num_steps}."
+            if last
+            else f"It computes the first {must} in any case, so it needs more steps than {spec.num_steps}."
         )
+
+
+def indices(compute):
+    """The rows that compute, of bool [rows], or None: all. None where all do; the one wait for the device."""
+    rows = None if compute is None else compute.nonzero().squeeze(1)
+    return None if rows is None or len(rows) == len(compute) else rows
 
 
 class TrunkDecisions(Session):
@@ -92,8 +100,7 @@ class TrunkDecisions(Session):
 
     def trunk(self, h, run):
         compute = self.judge(h, run)
-        rows = None if compute is None else compute.nonzero().squeeze(1)  # the one wait for the device
-        self.rows = rows = None if rows is None or len(rows) == len(h) else rows
+        self.rows = rows = indices(compute)
         if rows is None:
             out = run(h)
             self.keep(out - h, None)
@@ -161,7 +168,7 @@ class Accumulated(TrunkDecisions):
         moved = self.moved(now)
         self.sum, self.before = self.sum + self.raised(moved), now
         self.changes[self.evaluation], self.sums[self.evaluation] = moved, self.sum
-        compute = ~(self.sum < self.method.threshold)  # also where it is not a number
+        compute = self.reaches(self.sum, self.method.threshold)
         self.sum = self.sum.where(~compute, 0.0)
         return compute
 

@@ -1,7 +1,7 @@
 """Sessions that let the first blocks' change decide whether the middle blocks are reused (First-Block-Cache, DBCache)."""
 
 from cachebench.engine.doors import Session
-from cachebench.plugin.deciding import change
+from cachebench.plugin.deciding import change, indices
 from cachebench.plugin.values import among
 
 FORMS = ("diffusers", "cache-dit")
@@ -17,29 +17,39 @@ def refusal(spec, front, back, what="reuse"):
         return "The last out-blocks need the outputs of the first in-blocks, so it needs as many front blocks as back ones."
 
 
-class FirstBlockSession(Session):
-    """`method` has `front`, `back`, `threshold`, `warmup`, `max_continuous`, `form` and `decision`, as First-Block-Cache has
-    them. `computed` is the share of rows that computed everything, of each evaluation so far, on the device."""
+class FrontSession(Session):
+    """The base of those whose `front` blocks run for all rows, and say then which rows run the others, but for the last `back`
+    ones, which all rows run again.
 
-    def __init__(self, method, spec):
-        among("form", method.form, FORMS)
-        among("decision", method.decision, DECISIONS)
-        self.method, self.halves = method, spec.rows
-        self.middle = range(method.front, spec.arch.blocks - method.back)
+    `judge(h)` says which rows compute, bool [rows]; None: all. `close(h)` gives the stream [rows, tokens, width] behind the
+    middle blocks, which h has passed for the rows that compute; `rows` are their indices, and None again. `entered` and
+    `before` are the stream before the first and before the middle blocks, `added` what lies between. `computed` is the share
+    of rows that computed everything, of each evaluation so far."""
+
+    def __init__(self, front, back, spec):
+        self.middle = range(front, spec.arch.blocks - back)
         self.reset()
 
     def reset(self):
-        self.front = self.increment = self.run_length = None  # of the evaluation that was computed last
-        self.computed, self.differences = [], []
+        self.computed = []
 
     def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
+
+    def judge(self, h):
+        raise NotImplementedError
+
+    def close(self, h):
+        raise NotImplementedError
 
     def block(self, i, h, run):
         if i == 0:
             self.entered = h
         if i == self.middle[0]:
-            self.decide(h)
+            self.before, self.added = h, h - self.entered
+            self.compute = self.judge(h)
+            self.rows = indices(self.compute)
+            self.computed.append(1.0 if self.rows is None else len(self.rows) / len(h))
         if i not in self.middle:
             return run(h)
         h = self.through(h, run)
@@ -51,17 +61,23 @@ class FirstBlockSession(Session):
             return run(h)
         return h.index_copy(0, self.rows, run.rows(self.rows)(h[self.rows])) if len(self.rows) else h
 
-    def decide(self, h):
-        """Which rows compute: `compute` [rows], and `rows`, their indices; None where all do."""
-        self.added, self.before = h - self.entered, h
-        self.compute, self.rows = self.judge(len(h)), None
-        if self.compute is not None:
-            rows = self.compute.nonzero().squeeze(1)  # the one wait for the device
-            self.rows = None if len(rows) == len(h) else rows
-        self.computed.append(1.0 if self.rows is None else len(self.rows) / len(h))
 
-    def judge(self, count):
-        """bool [rows], or None where nothing can be reused yet."""
+class FirstBlockSession(FrontSession):
+    """`method` has `front`, `back`, `threshold`, `warmup`, `max_continuous`, `form` and `decision`, as First-Block-Cache has
+    them."""
+
+    def __init__(self, method, spec):
+        among("form", method.form, FORMS)
+        among("decision", method.decision, DECISIONS)
+        self.method, self.halves = method, spec.rows
+        super().__init__(method.front, method.back, spec)
+
+    def reset(self):
+        super().reset()
+        self.front = self.increment = self.run_length = None  # of the evaluation that was computed last
+        self.differences = []
+
+    def judge(self, h):
         method = self.method
         if self.front is None or self.evaluation < method.warmup:
             return None
@@ -69,7 +85,7 @@ class FirstBlockSession(Session):
             compute = self.run_length < 0  # none
         else:
             self.differences.append(self.difference())
-            compute = ~(self.differences[-1] < method.threshold)  # also where it is not a number
+            compute = self.reaches(self.differences[-1], method.threshold)
         return compute | (self.run_length >= method.max_continuous) if method.max_continuous else compute
 
     def difference(self):

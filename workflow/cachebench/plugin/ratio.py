@@ -1,5 +1,6 @@
 """EasyCache's rule: an output's change is foreseen from its input's, by the ratio that the last two computed ones had."""
 
+from cachebench.engine.doors import Session
 from cachebench.plugin.deciding import size, together
 
 LEADS = ("conditional", "both", "comfyui")  # whose magnitudes count: the conditional rows', those of both halves, or, as in
@@ -11,10 +12,10 @@ class Ratio:
     """`method` has `threshold`, `decision`, `change`, `lead` and `every`, of which rows and columns changes are measured.
 
     Inputs and outputs are [rows, C, H, W], those of `halves` one after the other. `ratios` and `sums` are those of every
-    decision, for whoever looks."""
+    decision, for whoever looks. `session` is whose decisions they are."""
 
-    def __init__(self, method, halves):
-        self.method, self.halves = method, halves
+    def __init__(self, method, halves, session=None):
+        self.method, self.halves, self.session = method, halves, session or Session()
         self.ratio = self.before = self.computed = self.sum = None
         self.ratios, self.sums = [], []
 
@@ -40,7 +41,7 @@ class Ratio:
         self.before = x
         self.ratios.append(self.ratio)
         self.sums.append(self.sum)
-        compute = ~(self.sum < self.method.threshold)  # also where it is not a number
+        compute = self.session.reaches(self.sum, self.method.threshold)
         self.sum = self.sum.where(~compute, 0.0)
         return compute
 

@@ -20,7 +20,7 @@ def start(samples, arch, indices, *key):
 def sample_shard(samples, setting, decode, extractor, shard):
     """({features, latents, images, macs (of each image, as the doors counted them), computed [1, evaluations, blocks, branches]
     (how many images computed a site), and logits and spatial where the extractor has them} of a shard, {batch_size_used, and a
-    reason if a smaller batch matters or torch counts other MACs than the doors}).
+    reason if a smaller batch matters, a decision was no number, or torch counts other MACs than the doors}).
 
     Images are turned into features batch by batch; only the first `paired` samples keep latents and images. Nothing waits for
     a GPU before the last batch is under way."""
@@ -33,10 +33,11 @@ def sample_shard(samples, setting, decode, extractor, shard):
     size, batch = matrix.shard_size(samples, setting.method.across_samples), samples["batch_size"]
     indices = range(shard * size, min((shard + 1) * size, matrix.total(samples)))
     session, arch, halves = doors.Counted(setting.session()), setting.spec.arch, setting.spec.rows
-    finite = torch.ones((), dtype=torch.bool, device=next(setting.model.parameters()).device)
+    undecided, finite = 0, torch.ones((), dtype=torch.bool, device=next(setting.model.parameters()).device)
     computed = torch.zeros(setting.spec.mask_shape, dtype=torch.float64)
 
     def sample(part):
+        nonlocal undecided
         session.clear()
         noise, labels, draw = start(samples, arch, part)
         x = trajectory.run(setting.model, setting.spec, session, noise, labels, draw)
@@ -48,6 +49,7 @@ def sample_shard(samples, setting, decode, extractor, shard):
         found = extract(extractor, images)
         for name, values in (("latents", x), ("images", images)):
             found[name] = values[:kept].clone()  # a view would keep the whole batch in memory
+        undecided = undecided + session.session.undecided
         computed.add_(session.shares(computed.shape, halves * len(part)), alpha=len(part))
         found["macs"] = session.macs(arch, halves * len(part)).view(halves, -1).sum(0)  # both halves of a guided pair
         return found
@@ -58,6 +60,10 @@ def sample_shard(samples, setting, decode, extractor, shard):
     facts, reasons = {"batch_size_used": used}, []
     if used < batch and (setting.method.batch_dependent or setting.method.across_samples):
         reasons.append(f"Memory sufficed for batches of {used}, not {batch}, and this method's samples depend on the batch.")
+    if undecided:
+        reasons.append(
+            f"Of the samples {indices[0]} to {indices[-1]} {int(undecided)} decisions of a network row were no number."
+        )
     if shard == 0:
         reasons += miscounted(samples, setting)
     facts |= {"reason": " ".join(reasons)} if reasons else {}
