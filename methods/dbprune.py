@@ -1,4 +1,4 @@
-"""DBPrune: every block is skipped by itself while its input has changed little since it was computed last (cache-dit).
+"""DBPrune: every block is skipped by itself while its input has changed little since it was computed last.
 
 What the block added then is added again, or what a `calibrator` makes of it. The input may itself be made of skipped blocks, so
 that their errors enter the change. On U-ViT the input of an out-block is what its skip linear gives, which always runs."""

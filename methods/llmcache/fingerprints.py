@@ -17,8 +17,8 @@ class Tokens:
 
     def of(self, x):
         """[images, size] of x [images, C, H, W]."""
-        self.projection = self.projection.to(x.device, x.dtype)
-        return F.normalize(x.flatten(1) @ self.projection.T, dim=1)
+        self.projection = self.projection.to(x.device)
+        return F.normalize(x.float().flatten(1) @ self.projection.T, dim=1)
 
     def similar(self, of, keys):
         """[images, entries] of fingerprints [images, size] and [entries, size], and the MACs of it."""
@@ -32,7 +32,7 @@ class Pooled(Tokens):
         self.macs, self.patch = 0, arch.patch_size
 
     def of(self, x):
-        tokens = F.unfold(x, self.patch, stride=self.patch)  # (images, C * p * p, tokens)
+        tokens = F.unfold(x.float(), self.patch, stride=self.patch)  # (images, C * p * p, tokens)
         return F.normalize(tokens.mean(2), dim=1)
 
 
@@ -43,7 +43,7 @@ class Exact:
         self.macs = 0
 
     def of(self, x):
-        return x.flatten(1)
+        return x.float().flatten(1)
 
     def similar(self, of, keys):
         same = (of[:, None] == keys).all(-1)

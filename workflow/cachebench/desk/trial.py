@@ -43,11 +43,12 @@ class Trial:
         yield
         self.seconds[what] = self.seconds.get(what, 0) + time.perf_counter() - began
 
-    def states(self, cls):
-        """{label: state} of the method's fits: made once, and again where its files, its network or its parameters changed."""
+    def states(self, cls, grid):
+        """{label: state} of the fits of a grid: made once, and again where its files, its network or its parameters changed."""
         found, network = {}, stamps.fit(self.cfg, self.run)
-        for params in matrix.fits(self.cfg, cls, self.run):
-            label = cls.fit_label(params)
+        for params in method.settings({name: grid[name] for name in cls.fit_params}):
+            if (label := cls.fit_label(params)) in found:
+                continue
             path = Path("results/try") / self.run / cls.id() / f"{label}.safetensors"
             made_with = network | {"params": params, "code": closure.digest([loader.file_of(cls.id())])}
             if not path.exists() or atomic.read_metadata(path).get("made_with") != made_with:
@@ -69,7 +70,7 @@ class Trial:
         if all(refusals):
             raise Refused(f"{name} does not run on {self.run}: {refusals[0]}")
         with self.timed("fit"):
-            states = self.states(cls) if cls.has_fit() else {}
+            states = self.states(cls, grid) if cls.has_fit() else {}
         with self.timed("match"):
             found = match.candidates(cls, self.spec, states, grid, [budget], self.measure)
             (entry,) = match.match(cls, self.spec, [budget], self.cfg["tolerance"], found)
