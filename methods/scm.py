@@ -1,49 +1,21 @@
 """SCM: preset masks say which evaluations compute all blocks (cache-dit's steps computation masks).
 
 The first `front` and the last `back` blocks run at every evaluation; where the mask reuses, what the middle ones added when all
-was computed last stands in. The presets were made for 28 evaluations. For 16 to 27 the library cuts them from the end, which
-leaves one very long reuse there: of 20 evaluations 11 in a row in "fast", 15 in "ultra"."""
-
-import itertools
+was computed last stands in. `plugin.step_masks` has the presets."""
 
 import numpy as np
 
 from cachebench.engine.schedule import Schedule
 from cachebench.engine.spec import samplers
-from cachebench.plugin.first_block import DECISIONS, FirstBlockSession, refusal
+from cachebench.plugin.deciding import BATCH_DEPENDENT, DECISIONS
+from cachebench.plugin.first_block import FirstBlockSession, Gates, refusal
 from cachebench.plugin.method import AMOUNT
 from cachebench.plugin.refresh import mids_first
 from cachebench.plugin.stack import VALUES, StackMethod
-
-DESIGNED = 28  # evaluations
-PRESETS = {  # lengths of the runs that compute, and of those between them that reuse
-    "slow": ((8, 3, 3, 2, 1, 1), (1, 2, 2, 2, 3)),
-    "medium": ((6, 2, 2, 2, 2, 1), (1, 3, 3, 3, 3)),
-    "fast": ((6, 1, 1, 1, 1, 1), (1, 3, 4, 5, 4)),
-    "ultra": ((4, 1, 1, 1, 1), (2, 5, 6, 7)),
-}
-SMALL = {  # of 9 to 15 evaluations
-    "slow": ((4, 2, 2, 2, 1), (1, 1, 1, 1)),
-    "medium": ((4, 2, 1, 1, 1), (1, 1, 2, 2)),
-    "fast": ((3, 1, 1, 1, 1), (1, 2, 2, 3)),
-    "ultra": ((2, 1, 1, 1, 1), (1, 2, 3, 3)),
-}
-NINE = {
-    "slow": ((5, 2, 1), (1,)),
-    "medium": ((5, 1, 1), (1, 1)),
-    "fast": ((4, 1, 1), (1, 2)),
-    "ultra": ((3, 1, 1), (2, 2)),
-}
-EIGHT = {
-    "slow": ((5, 1, 1), (1,)),
-    "medium": ((4, 1, 1), (1, 1)),
-    "fast": ((3, 1, 1), (1, 2)),
-    "ultra": ((2, 1, 1), (2, 2)),
-}
-FEW = {9: NINE, 8: EIGHT, 6: dict.fromkeys(PRESETS, ((3, 1), (2,))), 4: dict.fromkeys(PRESETS, ((2, 1), (1,)))}
+from cachebench.plugin.step_masks import DESIGNED, FEW, PRESETS, mask
 
 
-class SCM(StackMethod):
+class SCM(Gates, StackMethod):
     """`policy`: "static" reuses where the mask does; "dynamic" only where First-Block-Cache's threshold allows it too; "even",
     a control of ours, computes as many evaluations, evenly spaced."""
 
@@ -56,14 +28,14 @@ class SCM(StackMethod):
         "back": [0],  # Bn
         "warmup": [0],  # evaluations at the start that compute whatever the mask says
         "threshold": [0.0, *np.geomspace(0.01, 1, 50).round(4).tolist()],  # of the dynamic policy; at 1 it is the static one
-        "decision": list(DECISIONS[:1]),  # of the dynamic policy, as First-Block-Cache's
+        "decision": list(DECISIONS)[:1],  # of the dynamic policy, as First-Block-Cache's
         "value": list(VALUES)[:1],  # of the others
     }
     ranges = dict.fromkeys(("front", "back", "warmup", "threshold"), AMOUNT)
     knob = "preset"
     variants = "policy"
     knobs = {"dynamic": "threshold"}
-    form, max_continuous = "cache-dit", 0  # of First-Block-Cache's decision
+    form = "cache-dit"  # of First-Block-Cache's decision
 
     @classmethod
     def grid(cls, spec):
@@ -74,7 +46,7 @@ class SCM(StackMethod):
 
     @property
     def batch_dependent(self):
-        return self.policy == "dynamic" and self.decision == "batch"
+        return self.policy == "dynamic" and self.decision in BATCH_DEPENDENT
 
     def supports(self, spec):
         evaluations = spec.num_evaluations if spec.sampler in samplers() else DESIGNED
@@ -91,6 +63,9 @@ class SCM(StackMethod):
         early = max(self.warmup, spec.first_counted + 1)
         return [e for e, one in enumerate(computed) if one or e < early]
 
+    def must(self, spec):
+        return set(self.chosen(spec, None))
+
     def schedule(self, spec, state=None):
         return Schedule.full(spec) if self.policy == "dynamic" else super().schedule(spec, state)
 
@@ -102,8 +77,9 @@ class SCM(StackMethod):
 
     def session(self, model, spec, state=None):
         if self.policy == "dynamic":
-            return MaskedSession(self, spec)
+            return FirstBlockSession(self, spec)
         return super().session(model, spec, state)
+<<<<<<< HEAD
 
 
 class MaskedSession(FirstBlockSession):
@@ -161,3 +137,5 @@ def cut(bins, evaluations):
             last[1] -= 1
         bins, turn = [one for one in bins if one[1]], not turn
     return bins
+=======
+>>>>>>> w3d

@@ -123,9 +123,9 @@ def test_a_trial_says_cost_error_and_contract(folder, capsys):
     assert not (folder / "results/smoke").exists()
 
 
-def test_a_trial_fits_once(folder, capsys):
-    words = ("try", "smoothcache", "--budget", "0.65", "--config", SMOKE, "--images", "2")
-    assert "fitting smoothcache" in command(capsys, *words)[1]
+def test_a_trial_fits_once_also_what_the_run_does_not_list(folder, capsys):
+    words = ("try", "magcache", "--budget", "0.65", "--config", SMOKE, "--images", "2")
+    assert "fitting magcache" in command(capsys, *words)[1]
     assert "fitting" not in command(capsys, *words)[1]
 
 

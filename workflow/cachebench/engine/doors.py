@@ -147,6 +147,7 @@ class Counted(Session):
     def __init__(self, session):
         self.session, self.rows, self.parts, self.computed = session, Counter(), [], Counter()
         self.members = None  # the rows that the doors are now passed with; None: all
+        self.tokens = None  # of the trunk; a branch that is passed with fewer is counted for these
         self.reset, self.computes = session.reset, session.computes
 
     def clear(self):
@@ -163,6 +164,7 @@ class Counted(Session):
         return same("network", value, (len(x), *value.shape[1:2], *x.shape[2:]))
 
     def trunk(self, h, run):
+        self.tokens = h.shape[1]
         return same("trunk", self.session.trunk(h, Seen(run, None, self)), h.shape)
 
     def block(self, i, h, run):
@@ -222,9 +224,11 @@ class Seen:
         self.members = counted.members if members is None else members
 
     def __call__(self, h):
-        if self.site:
+        if self.block is not None:
+            tokens = h.shape[1] if h.dim() == 3 else self.counted.tokens or 1  # at the network's door it is x that enters
+            self.ran(h, tokens, tokens)
+        elif self.site:
             self.counted.add(self.site, h, self.members)
-        self.ran(len(h))
         before, self.counted.members = self.counted.members, self.members
         try:
             return self.run(h)
@@ -237,9 +241,13 @@ class Seen:
         every = torch.arange(len(self.counted.x), device=self.counted.x.device) if self.members is None else self.members
         return Seen(self.run.rows(index), self.site, self.counted, every[index], self.block)
 
-    def ran(self, rows):
-        if self.block is not None:
-            self.counted.computed[self.counted.evaluation, self.block, self.site] += rows
+    def ran(self, z, queries, keys):
+        """Counts a branch of the rows of z, of so many tokens that attend to so many; unless these are all, by their number."""
+        tokens, some = self.counted.tokens or keys, ""
+        if not queries == keys == tokens:
+            some = f"@{queries}/{keys}" if self.site == "attn" else f"@{queries}"
+        self.counted.add(f"{self.site}{some}", z, self.members)
+        self.counted.computed[self.counted.evaluation, self.block, self.site] += len(z) * queries / tokens
 
     def door(self, i, name):
         return Seen(self.run.door(i, name), name, self.counted, self.members, block=i)
@@ -254,7 +262,5 @@ class Seen:
         return self.run.input(h)
 
     def values(self, z, tokens=None, **told):
-        some = "" if tokens is None else f"@{tokens.shape[1]}/{z.shape[1]}" if self.site == "attn" else f"@{tokens.shape[1]}"
-        self.counted.add(f"{self.site}{some}", z, self.members)
-        self.ran(len(z) if tokens is None else len(z) * tokens.shape[1] / z.shape[1])
+        self.ran(z, z.shape[1] if tokens is None else tokens.shape[1], z.shape[1])
         return self.run.values(z, tokens, **told)

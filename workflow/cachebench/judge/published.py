@@ -80,7 +80,7 @@ def lines(results, published, tolerance=MARGIN):
     for row in itertools.chain.from_iterable(map(ways, published)):
         measured, absent = find(row, results)
         measured = measured and measured | shares(row, measured) | timing(row, measured)
-        about = " ".join([called(row), row["sampler"], row["nfe"], row["method"]])
+        about = " ".join(filter(None, [called(row), row["sampler"], row["nfe"], row["method"]]))
         name = f"{about} {row['params'].replace(';', ', ')}".strip()
         for metric, (column, unit) in METRICS.items():
             if row[metric]:

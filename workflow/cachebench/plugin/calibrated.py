@@ -6,6 +6,7 @@ from cachebench.plugin.first_block import refusal
 from cachebench.plugin.method import AMOUNT, COUNT
 from cachebench.plugin.refresh import after_warmup, warmups
 from cachebench.plugin.stack import StackMethod, StackSession
+from cachebench.plugin.step_masks import of_text
 
 
 class CalibratedMethod(StackMethod):
@@ -17,7 +18,9 @@ class CalibratedMethod(StackMethod):
         "interval": list(range(1, 11)),  # after the warm-up; cache-dit's "max continuous", and one
         "front": [1],  # Fn
         "back": [0],  # Bn
-        "mask": [""],  # or a 1 for every evaluation that computes all, and a 0 for each of the others
+        "mask": [
+            ""
+        ],  # or a preset of `plugin.step_masks`, or a 1 for every evaluation that computes all, and a 0 for each of the others
     }
 
     @classmethod
@@ -30,9 +33,7 @@ class CalibratedMethod(StackMethod):
     def chosen(self, spec, state):
         if not self.mask:
             return after_warmup(spec, self.warmup, self.interval)
-        if len(self.mask) != spec.num_evaluations or set(self.mask) - set("01"):
-            raise ValueError(f"mask: {self.mask!r} is not {spec.num_evaluations} of 0 and 1, the run's number of evaluations")
-        return [e for e, one in enumerate(self.mask) if one == "1"]
+        return [e for e, one in enumerate(of_text(self.mask, spec.num_evaluations)) if one]
 
     def kept(self):
         return "increment", self.forecaster

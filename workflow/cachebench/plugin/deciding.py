@@ -54,6 +54,11 @@ def change(now, before, decision, halves):
     return together(size(now - before), decision, halves) / together(size(before), decision, halves)
 
 
+def at(compute, now, before):
+    """`now` where `compute` [rows] says so, else `before`: [rows, ...]."""
+    return now.where(compute.view(-1, *[1] * (now.dim() - 1)), before)
+
+
 def forced(spec, first=1, last=1):
     """Whether each evaluation computes all without a decision: the first ones, up to the first that counts (see
     `Spec.first_counted`), and the last ones."""

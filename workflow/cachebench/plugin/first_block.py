@@ -1,11 +1,15 @@
 """Sessions that let the first blocks' change decide whether the middle blocks are reused (First-Block-Cache, DBCache)."""
 
 from cachebench.engine.doors import Session
+<<<<<<< HEAD
 from cachebench.plugin.deciding import change, indices
+=======
+from cachebench.plugin.by_row import stand_ins
+from cachebench.plugin.deciding import change, check
+>>>>>>> w3d
 from cachebench.plugin.values import among
 
 FORMS = ("diffusers", "cache-dit")
-DECISIONS = ("sample", "half", "batch")
 
 
 def refusal(spec, front, back, what="reuse"):
@@ -17,6 +21,7 @@ def refusal(spec, front, back, what="reuse"):
         return "The last out-blocks need the outputs of the first in-blocks, so it needs as many front blocks as back ones."
 
 
+<<<<<<< HEAD
 class FrontSession(Session):
     """The base of those whose `front` blocks run for all rows, and say then which rows run the others, but for the last `back`
     ones, which all rows run again.
@@ -32,6 +37,39 @@ class FrontSession(Session):
 
     def reset(self):
         self.computed = []
+=======
+class Gates:
+    """What First-Block-Cache has parameters for, as it is without them: `front`, `back`, `threshold` and `decision` are a
+    method's own."""
+
+    form = "diffusers"
+    max_continuous = max_cached = max_accumulated = 0  # no limit
+    every = 1  # of which channels changes are measured
+    calibrator = ""
+    since = 0
+
+    def must(self, spec):
+        """Evaluations that compute all blocks whatever the change is."""
+        return set()
+
+
+class FirstBlockSession(Session):
+    """`method` says what `Gates` has. `computed` is the share of rows that computed everything, of each evaluation so far;
+    `differences` {evaluation: [rows]} what was compared with the threshold."""
+
+    def __init__(self, method, spec):
+        among("form", method.form, FORMS)
+        check(method)
+        self.method, self.halves, self.must = method, spec.rows, method.must(spec)
+        self.middle = range(method.front, spec.arch.blocks - method.back)
+        self.reset()
+
+    def reset(self):
+        self.front = None  # what the front blocks added when a row was computed last, [rows, tokens, width]
+        self.increment = stand_ins(self.method.calibrator, self.method.since)  # of what the middle ones added
+        self.run_length = self.reused = self.sum = None  # [rows]: evaluations in a row that reused, all of them, and of changes
+        self.computed, self.differences = [], {}
+>>>>>>> w3d
 
     def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
@@ -61,6 +99,7 @@ class FrontSession(Session):
             return run(h)
         return h.index_copy(0, self.rows, run.rows(self.rows)(h[self.rows])) if len(self.rows) else h
 
+<<<<<<< HEAD
 
 class FirstBlockSession(FrontSession):
     """`method` has `front`, `back`, `threshold`, `warmup`, `max_continuous`, `form` and `decision`, as First-Block-Cache has
@@ -78,28 +117,65 @@ class FirstBlockSession(FrontSession):
         self.differences = []
 
     def judge(self, h):
+=======
+    def decide(self, h):
+        """Which rows compute: `compute` [rows], and `rows`, their indices; None where all do."""
+        self.added, self.before = h - self.entered, h
+        self.compute, self.rows = self.judge(), None
+        if self.compute is not None:
+            rows = self.compute.nonzero().squeeze(1)  # the one wait for the device
+            self.rows = None if len(rows) == len(h) else rows
+        self.computed.append(1.0 if self.rows is None else len(self.rows) / len(h))
+
+    def judge(self):
+        """bool [rows], or None where nothing can be reused yet. The gates are in cache-dit's order."""
+>>>>>>> w3d
         method = self.method
-        if self.front is None or self.evaluation < method.warmup:
+        if self.front is None or self.evaluation in self.must:
             return None
+        limited = self.limited()
         if method.form == "cache-dit" and method.threshold >= 1:
+<<<<<<< HEAD
             compute = self.run_length < 0  # none
         else:
             self.differences.append(self.difference())
             compute = self.reaches(self.differences[-1], method.threshold)
         return compute | (self.run_length >= method.max_continuous) if method.max_continuous else compute
+=======
+            return limited
+        self.differences[self.evaluation] = moved = self.difference()
+        self.sum = self.sum + moved.where(~limited & (moved > 0), 0.0)
+        return limited | ~(moved < method.threshold)  # also where it is not a number
+
+    def limited(self):
+        """Whether a row has reached one of its limits: bool [rows]."""
+        found = self.run_length < 0  # none
+        for limit, reached in (
+            (self.method.max_cached, self.reused),
+            (self.method.max_continuous, self.run_length),
+            (self.method.max_accumulated, self.sum),
+        ):
+            if limit:
+                found = found | (reached >= limit)
+        return found
+>>>>>>> w3d
 
     def difference(self):
         """Relative L1 distance of what the front blocks added to what they added when all was computed last: [rows]."""
-        return change(self.added, self.front, self.method.decision, self.halves)
+        now, before = (value[..., :: self.method.every] for value in (self.added, self.front))
+        return change(now, before, self.method.decision, self.halves)
 
     def close(self, h):
         """The stream after the middle blocks; what was computed is kept."""
-        if self.rows is None:
-            self.front, self.increment, self.run_length = self.added, h - self.before, h.new_zeros(len(h))
+        compute = None if self.rows is None else self.compute
+        added = self.increment.settle(h - self.before, self.evaluation, compute)  # (rows, tokens, width)
+        self.spend(self.increment.spent())
+        if self.front is None:
+            self.run_length = self.reused = self.sum = h.new_zeros(len(h))
+        if compute is None:
+            self.front, self.run_length = self.added, h.new_zeros(len(h))
             return h
-        compute = self.compute[:, None, None]
-        h = h.where(compute, self.before + self.increment)
-        self.front = self.added.where(compute, self.front)
-        self.increment = h.sub(self.before).where(compute, self.increment)
-        self.run_length = (self.run_length + 1) * ~self.compute
-        return h
+        wide = compute[:, None, None]
+        self.front = self.added.where(wide, self.front)
+        self.run_length, self.reused = (self.run_length + 1) * ~compute, self.reused + ~compute
+        return h.where(wide, self.before + added)

@@ -1,7 +1,11 @@
 """EasyCache's rule: an output's change is foreseen from its input's, by the ratio that the last two computed ones had."""
 
+<<<<<<< HEAD
 from cachebench.engine.doors import Session
 from cachebench.plugin.deciding import size, together
+=======
+from cachebench.plugin.deciding import at, size, together
+>>>>>>> w3d
 
 LEADS = ("conditional", "both", "comfyui")  # whose magnitudes count: the conditional rows', those of both halves, or, as in
 # ComfyUI, changes of the conditional ones over the size of both
@@ -54,11 +58,6 @@ class Ratio:
         self.computed = (
             (x, value) if compute is None else (at(compute, x, self.computed[0]), at(compute, value, self.computed[1]))
         )
-
-
-def at(compute, now, before):
-    """`now` where `compute` [rows] says so, else `before`: [rows, ...]."""
-    return now.where(compute.view(-1, *[1] * (now.dim() - 1)), before)
 
 
 def window(spec, start, end):
