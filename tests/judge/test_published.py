@@ -116,13 +116,9 @@ def test_every_published_row_names_a_row_of_its_configuration(path):
         if row["id"] in ("full", "fewer_steps"):
             own = cls(**{key: grid[0] for key, grid in fitting[0].items()} | {key: int(v) for key, v in wanted.items()})
             assert own.sampler(spec).num_evaluations == int(row["nfe"]) and spec.sampler == row["sampler"]
-<<<<<<< HEAD
     unknown = {"imagenet256-uvit": {("H/2", "l2c"), ("H/2", "faster_diffusion.strict")}}
-    untold = ("full", "fewer_steps", "fora", "l2c", "toca", "tokencache")  # of TokenCache's tables, without sampler or setting
+    untold = ("full", "fewer_steps", "fora", "l2c", "toca", "tokencache", "speca")  # without sampler or setting
     unknown["imagenet256-dit"] = {("XL/2", name) for name in untold}
-=======
-    unknown = {"imagenet256-uvit": {("H/2", "l2c"), ("H/2", "faster_diffusion.strict")}, "imagenet256-dit": {("XL/2", "speca")}}
->>>>>>> w3c
     assert {one for one in unnamed if one[0] != "L/2"} == unknown.get(path.stem, set())
     assert any(one[0] == "L/2" for one in unnamed) == (path.stem == "imagenet256-dit")
 

@@ -44,19 +44,11 @@ class Trial:
         self.seconds[what] = self.seconds.get(what, 0) + time.perf_counter() - began
 
     def states(self, cls, grid):
-<<<<<<< HEAD
         """{label: state} of the fits of a grid, whether the run has the method or not: made once, and again where the method's
         files, its network or its parameters changed."""
         found, network = {}, stamps.fit(self.cfg, self.run)
         for params in method.settings({key: grid[key] for key in cls.fit_params}):
             label = cls.fit_label(params)
-=======
-        """{label: state} of the fits of a grid: made once, and again where its files, its network or its parameters changed."""
-        found, network = {}, stamps.fit(self.cfg, self.run)
-        for params in method.settings({name: grid[name] for name in cls.fit_params}):
-            if (label := cls.fit_label(params)) in found:
-                continue
->>>>>>> w3d
             path = Path("results/try") / self.run / cls.id() / f"{label}.safetensors"
             made_with = network | {"params": params, "code": closure.digest([loader.file_of(cls.id())])}
             if not path.exists() or atomic.read_metadata(path).get("made_with") != made_with:

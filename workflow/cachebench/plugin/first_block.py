@@ -1,12 +1,8 @@
 """Sessions that let the first blocks' change decide whether the middle blocks are reused (First-Block-Cache, DBCache)."""
 
 from cachebench.engine.doors import Session
-<<<<<<< HEAD
-from cachebench.plugin.deciding import change, indices
-=======
 from cachebench.plugin.by_row import stand_ins
-from cachebench.plugin.deciding import change, check
->>>>>>> w3d
+from cachebench.plugin.deciding import change, check, indices
 from cachebench.plugin.values import among
 
 FORMS = ("diffusers", "cache-dit")
@@ -21,7 +17,6 @@ def refusal(spec, front, back, what="reuse"):
         return "The last out-blocks need the outputs of the first in-blocks, so it needs as many front blocks as back ones."
 
 
-<<<<<<< HEAD
 class FrontSession(Session):
     """The base of those whose `front` blocks run for all rows, and say then which rows run the others, but for the last `back`
     ones, which all rows run again.
@@ -37,39 +32,6 @@ class FrontSession(Session):
 
     def reset(self):
         self.computed = []
-=======
-class Gates:
-    """What First-Block-Cache has parameters for, as it is without them: `front`, `back`, `threshold` and `decision` are a
-    method's own."""
-
-    form = "diffusers"
-    max_continuous = max_cached = max_accumulated = 0  # no limit
-    every = 1  # of which channels changes are measured
-    calibrator = ""
-    since = 0
-
-    def must(self, spec):
-        """Evaluations that compute all blocks whatever the change is."""
-        return set()
-
-
-class FirstBlockSession(Session):
-    """`method` says what `Gates` has. `computed` is the share of rows that computed everything, of each evaluation so far;
-    `differences` {evaluation: [rows]} what was compared with the threshold."""
-
-    def __init__(self, method, spec):
-        among("form", method.form, FORMS)
-        check(method)
-        self.method, self.halves, self.must = method, spec.rows, method.must(spec)
-        self.middle = range(method.front, spec.arch.blocks - method.back)
-        self.reset()
-
-    def reset(self):
-        self.front = None  # what the front blocks added when a row was computed last, [rows, tokens, width]
-        self.increment = stand_ins(self.method.calibrator, self.method.since)  # of what the middle ones added
-        self.run_length = self.reused = self.sum = None  # [rows]: evaluations in a row that reused, all of them, and of changes
-        self.computed, self.differences = [], {}
->>>>>>> w3d
 
     def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
@@ -99,53 +61,49 @@ class FirstBlockSession(Session):
             return run(h)
         return h.index_copy(0, self.rows, run.rows(self.rows)(h[self.rows])) if len(self.rows) else h
 
-<<<<<<< HEAD
+
+class Gates:
+    """What First-Block-Cache has parameters for, as it is without them: `front`, `back`, `threshold` and `decision` are a
+    method's own."""
+
+    form = "diffusers"
+    max_continuous = max_cached = max_accumulated = 0  # no limit
+    every = 1  # of which channels changes are measured
+    calibrator = ""
+    since = 0
+
+    def must(self, spec):
+        """Evaluations that compute all blocks whatever the change is."""
+        return set()
+
 
 class FirstBlockSession(FrontSession):
-    """`method` has `front`, `back`, `threshold`, `warmup`, `max_continuous`, `form` and `decision`, as First-Block-Cache has
-    them."""
+    """`method` says what `Gates` has. `differences` {evaluation: [rows]} is what was compared with the threshold."""
 
     def __init__(self, method, spec):
         among("form", method.form, FORMS)
-        among("decision", method.decision, DECISIONS)
-        self.method, self.halves = method, spec.rows
+        check(method)
+        self.method, self.halves, self.must = method, spec.rows, method.must(spec)
         super().__init__(method.front, method.back, spec)
 
     def reset(self):
         super().reset()
-        self.front = self.increment = self.run_length = None  # of the evaluation that was computed last
-        self.differences = []
+        self.front = None  # what the front blocks added when a row was computed last, [rows, tokens, width]
+        self.increment = stand_ins(self.method.calibrator, self.method.since)  # of what the middle ones added
+        self.run_length = self.reused = self.sum = None  # [rows]: evaluations in a row that reused, all of them, and of changes
+        self.differences = {}
 
     def judge(self, h):
-=======
-    def decide(self, h):
-        """Which rows compute: `compute` [rows], and `rows`, their indices; None where all do."""
-        self.added, self.before = h - self.entered, h
-        self.compute, self.rows = self.judge(), None
-        if self.compute is not None:
-            rows = self.compute.nonzero().squeeze(1)  # the one wait for the device
-            self.rows = None if len(rows) == len(h) else rows
-        self.computed.append(1.0 if self.rows is None else len(self.rows) / len(h))
-
-    def judge(self):
         """bool [rows], or None where nothing can be reused yet. The gates are in cache-dit's order."""
->>>>>>> w3d
         method = self.method
         if self.front is None or self.evaluation in self.must:
             return None
         limited = self.limited()
         if method.form == "cache-dit" and method.threshold >= 1:
-<<<<<<< HEAD
-            compute = self.run_length < 0  # none
-        else:
-            self.differences.append(self.difference())
-            compute = self.reaches(self.differences[-1], method.threshold)
-        return compute | (self.run_length >= method.max_continuous) if method.max_continuous else compute
-=======
             return limited
         self.differences[self.evaluation] = moved = self.difference()
         self.sum = self.sum + moved.where(~limited & (moved > 0), 0.0)
-        return limited | ~(moved < method.threshold)  # also where it is not a number
+        return limited | self.reaches(moved, method.threshold)
 
     def limited(self):
         """Whether a row has reached one of its limits: bool [rows]."""
@@ -158,7 +116,6 @@ class FirstBlockSession(FrontSession):
             if limit:
                 found = found | (reached >= limit)
         return found
->>>>>>> w3d
 
     def difference(self):
         """Relative L1 distance of what the front blocks added to what they added when all was computed last: [rows]."""

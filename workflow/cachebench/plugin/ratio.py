@@ -1,11 +1,7 @@
 """EasyCache's rule: an output's change is foreseen from its input's, by the ratio that the last two computed ones had."""
 
-<<<<<<< HEAD
 from cachebench.engine.doors import Session
-from cachebench.plugin.deciding import size, together
-=======
 from cachebench.plugin.deciding import at, size, together
->>>>>>> w3d
 
 LEADS = ("conditional", "both", "comfyui")  # whose magnitudes count: the conditional rows', those of both halves, or, as in
 # ComfyUI, changes of the conditional ones over the size of both
