@@ -46,6 +46,6 @@ class HarmoniCa(Routed):
         return train_routers(problem, self.beta, self.iterations, self.lr, self.batch_size, self.pairing, way=way)
 
     def breakpoints(self, spec, state):
-        """The scores: at a threshold as high a branch is reused."""
+        """The scores, at which a branch is reused; a little more, since the threshold's logit is rounded."""
         rows = state["routers"][list(router_keys(spec.plan.roles, self.pairing).values())].astype(np.float64)
-        return (1 / (1 + np.exp(-rows))).ravel().tolist()
+        return (1 / (1 + np.exp(-rows)) + 1e-12).ravel().tolist()
