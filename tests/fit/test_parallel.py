@@ -49,6 +49,7 @@ def test_the_fit_rule_starts_a_process_for_each_gpu(tmp_path):
     """Pretended GPUs: the processes find none and use the CPU."""
     folder = copy_checkout(tmp_path)
     fit = "results/smoke/tiny-ddim20/l2c/fit/lambda=0.001+iterations=20+lr=0.1+batch_size=8+pairing=shifted"
+    fit += "+trained_on=images+guidance=none+objective=plain"
     several = ["--cores", "1", "--resources", "gpu=2", "--set-resources", "fit:gpu=2"]
     run = snakemake(folder, f"{fit}.json", "--configfile", "config/smoke.yaml", *several)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]

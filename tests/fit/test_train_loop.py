@@ -58,6 +58,19 @@ def test_curve_has_a_row_each_log_every_and_the_last(tmp_path):
     assert curve[-1]["loss"] < curve[0]["loss"]
 
 
+@pytest.mark.parametrize(("bad", "named"), [(3, 3), (8, 8), (22, 22)])
+def test_a_divergence_names_its_first_iteration_and_is_not_saved(tmp_path, bad, named):
+    weight = torch.nn.Linear(1, 1)
+
+    def step(i):
+        return {"loss": torch.tensor(float("inf") if i + 1 >= bad else 1.0)}
+
+    with pytest.raises(ValueError, match=f"fit: training diverges: loss is inf at iteration {named}$"):
+        optimizer = torch.optim.AdamW(weight.parameters())
+        loop.optimise(step, 23, {"model": weight}, optimizer, tmp_path / "partial", save_every=5, log_every=1, desc="fit")
+    assert (tmp_path / "partial").exists() == (bad > 5)
+
+
 def test_killed_while_writing_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         training(tmp_path / "checkpoint", killed_at=7)

@@ -8,7 +8,9 @@ import torch
 
 from cachebench.engine.doors import ScheduledSession
 from cachebench.engine.schedule import Schedule, router_keys
+from cachebench.engine.seeds import generator
 from cachebench.engine.spec import Arch, Spec
+from cachebench.fit.router import Way
 from cachebench.plugin import loader
 from helpers import relative, sample
 
@@ -35,10 +37,63 @@ def test_lambda_follows_the_backbone_and_thresholds_hold_the_published_ones(smal
 
 
 def test_only_the_shifted_pairing_is_swept_unless_the_config_asks(small_uvit_spec):
-    assert L2C.params["pairing"] == ["shifted", "unshifted"]
+    assert L2C.params["pairing"] == ["shifted", "unshifted", "all"]
     assert L2C.sweep(small_uvit_spec)["pairing"] == ["shifted"]
     assert L2C.sweep(small_uvit_spec, {"pairing": ["unshifted"]})["pairing"] == ["unshifted"]
-    assert L2C.fit_label({name: values[0] for name, values in L2C.params.items()}).endswith("pairing=shifted")
+    assert "+pairing=shifted+" in L2C.fit_label({name: values[0] for name, values in L2C.params.items()})
+
+
+def test_only_its_own_way_is_swept_unless_the_config_asks(small_spec):
+    """The values of `train_routers`' own defaults, so that l2c is what it was."""
+    own = {"trained_on": ["images"], "guidance": ["none"], "objective": ["plain"]}
+    grid = L2C.sweep(small_spec)
+    assert {name: grid[name] for name in own} == own
+    way = Way()
+    assert own == {name: [getattr(way, name)] for name in own}
+    with pytest.raises(ValueError, match="objective: unknown 'best'; allowed: plain, cumulative, leave_one_out"):
+        L2C(objective="best").fit(None)
+
+
+WAYS = [
+    {"trained_on": trained_on, "guidance": guidance, "objective": objective, "pairing": pairing}
+    for trained_on in ("images", "trajectories")
+    for guidance in ("none", "run")
+    for objective in ("plain", "cumulative")
+    for pairing in ("shifted", "all")
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(way.values()))
+def test_what_harmonica_changes_can_be_combined(problem, way):
+    """Each way trains the routers of its evaluations and no others, and ends with logits of its own."""
+    own = L2C(iterations=2, lr=0.5, batch_size=2, pairing=way["pairing"]).fit(problem)[0]["routers"]
+    made = L2C(iterations=6, lr=0.5, batch_size=2, **way)
+    state, curve = made.fit(replace(problem, checkpoint=problem.checkpoint.with_name("other")))
+    start = torch.randn(own.shape, generator=generator("routers", 0))
+    keys = router_keys(problem.spec.plan.roles, way["pairing"])
+    moved = (state["routers"] != start).any(1).nonzero().flatten().tolist()
+    assert set(moved) <= set(keys.values()) and (way["trained_on"] == "images" or len(moved) == len(keys))
+    assert not torch.equal(state["routers"], own) and len(curve) == 6
+    mask = made.schedule(problem.spec, {"routers": state["routers"].numpy()}).compute
+    assert np.delete(mask, list(keys), axis=0).all()
+
+
+def test_unguided_pairs_of_a_weighted_objective_have_the_plain_errors(problem):
+    """The weights change what is followed, not what the curve tells; the first pair is the same."""
+    plain, weighted = (L2C(iterations=1, batch_size=2, objective=o).fit(problem)[1] for o in ("plain", "cumulative"))
+    assert plain == weighted
+
+
+def test_by_lambda_zero_is_the_full_run_and_needs_no_training(problem):
+    cls = loader.plugin("l2c_lambda")
+    grid = cls.grid(problem.spec)
+    assert grid["lambda"][0] == 0 and grid["lambda"] == sorted(grid["lambda"]) and len(grid["threshold"]) == 1
+    assert grid["threshold"] == [0.1 if problem.spec.arch.kind == "dit" else 0.9]
+    state, curve = cls(**{"lambda": 0.0}).fit(problem)
+    assert state["routers"].shape == (problem.spec.num_evaluations, 2 * problem.spec.arch.blocks) and len(curve) == 1
+    none, some = ({"routers": np.full(state["routers"].shape, -9.0)} for _ in range(2))
+    assert cls(**{"lambda": 0.0}).schedule(problem.spec, none).compute.all()
+    assert not cls(**{"lambda": grid["lambda"][1]}).schedule(problem.spec, some).compute.all()
 
 
 @pytest.mark.parametrize("cls", [L2C, LEARNING, RANDOM])

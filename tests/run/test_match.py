@@ -43,7 +43,7 @@ def test_whole_intervals_of_fora_miss_most_budgets_and_say_so():
 
 
 def test_l2c_cannot_go_below_one_half():
-    fit = "lambda=5e-06+iterations=1+lr=0.001+batch_size=1+pairing=shifted"
+    fit = "lambda=5e-06+iterations=1+lr=0.001+batch_size=1+pairing=shifted+trained_on=images+guidance=none+objective=plain"
     states = {fit: {"routers": np.random.default_rng(0).normal(size=(20, 56))}}
     grid = {"lambda": [5e-6], "iterations": [1], "batch_size": [1]}
     low, high = matched("l2c", [0.4, 0.8], states=states, **grid)

@@ -52,7 +52,7 @@ def reduced(name, folder):
         params.get("l2c", {})["iterations"] = [2]
         if "l2c_released" in params:
             routers(folder, run, PAPER[name] + (kind == "uvit"))
-    values["params"] = dict.fromkeys(["l2c", "learning_to_drop"], {"iterations": [2], "batch_size": [2]})
+    values["params"] = dict.fromkeys(["l2c", "learning_to_drop", "harmonica"], {"iterations": [2], "batch_size": [2]})
     values["params"]["goc"] = {"samples": [8]}
     values["samples"] |= {"count": 16, "batch_size": 16, "shard_size": 16, "paired": 16}
     values["metrics"], values["latency"] = {"groups": 4, "reference_subset": 10}, {"batch_size": 1, "repeats": 3}

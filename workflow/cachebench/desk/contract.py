@@ -18,7 +18,7 @@ from cachebench.plugin import loader, method
 from cachebench.plugin.problem import Problem
 
 # For methods that train: few steps, and so violent that L2C's scores reach the ends of their range.
-QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "samples": 4, "rounds": 2}
+QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "rho": 1000.0, "samples": 4, "rounds": 2}
 RULES = []
 
 

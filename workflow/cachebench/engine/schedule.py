@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cachebench.engine.samplers import END
 from cachebench.engine.spec import BRANCHES
 
 REMEMBERED = ("computed", "all")  # which values enter the history that stand-ins are made from
-PAIRINGS = ("shifted", "unshifted")  # which evaluation of a DPM-Solver-2 step L2C caches: the outer, or the mid one
+# Which evaluation of a DPM-Solver-2 step L2C caches, the outer or the mid one; or, of any solver, all but the first.
+PAIRINGS = ("shifted", "unshifted", "all")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +124,14 @@ def router_keys(roles, pairing=PAIRINGS[0]):
     """{cached evaluation: router key} of L2C (arXiv:2406.01733, appendix B.1); what it reuses comes from the one before it.
 
     One evaluation a step: the odd ones, key = steps that follow. DPM-Solver-2, key = step: "shifted" caches the outer
-    evaluations from the second step on, "unshifted" the mid ones. ValueError for an odd number, or another pairing."""
+    evaluations from the second step on, "unshifted" the mid ones. ValueError for an odd number, or another pairing.
+    "all" (HarmoniCa, arXiv:2410.01723): every evaluation but the first, with midpoints the first two, key = evaluations that
+    follow; what it reuses is as old as it is."""
     if pairing not in PAIRINGS:
         raise ValueError(f"pairing: {pairing!r}; allowed: {', '.join(PAIRINGS)}")
+    if pairing == "all":
+        number = len(roles) - roles.count(END)
+        return {e: number - 1 - e for e in range(2 if "mid" in roles else 1, number)}
     if "step" in roles:
         if (steps := roles.count("step")) % 2:
             raise ValueError(f"num_steps: L2C pairs evaluations, so it needs an even number of steps, not {steps}")

@@ -19,7 +19,8 @@ def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=2
     `modules` ({name: Module}) and the optimiser are saved to `checkpoint` each `save_every` steps. If that file exists and
     was written under the same `key` (settings, as JSON values), training goes on from there. `step` must draw its
     randomness from i alone, so that a resumed run is the same run. Of processes that train together the first one saves.
-    Where `stop()` becomes true, which is asked whenever the curve is read, training ends early, as if it had its steps."""
+    Where `stop()` becomes true, which is asked whenever the curve is read, training ends early, as if it had its steps.
+    ValueError names the first of the curve's iterations with a value that is not finite: nothing is saved after it."""
     checkpoint = Path(checkpoint)
     start, curve, fresh, first = 0, [], [], parallel.place()[0] == 0
     if checkpoint.exists() and read_metadata(checkpoint)["key"] == key:
@@ -30,12 +31,21 @@ def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=2
             fresh.append((i + 1, row))
         if (i + 1) % READ == 0 or (i + 1) % save_every == 0 or i + 1 == steps:
             curve += [{"step": number} | {key: float(value) for key, value in row.items()} for number, row in fresh]
+            check(curve[len(curve) - len(fresh) :], desc)
             fresh.clear()
             if stop and stop():
                 break
         if (i + 1) % save_every == 0 and i + 1 < steps and first:
             _save(checkpoint, modules, optimizer, {"step": i + 1, "curve": curve, "key": key})
     return curve
+
+
+def check(rows, name):
+    """ValueError if a value of these rows of a curve is not finite."""
+    for row in rows:
+        for key, value in row.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name}: training diverges: {key} is {value} at iteration {row['step']}")
 
 
 def batch_rows(count, size, seed, i):

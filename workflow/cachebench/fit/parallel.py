@@ -23,3 +23,11 @@ def share(module):
     """`module` with gradients averaged over the processes. A parameter that none of them used keeps the gradient None, so that
     an optimiser passes over it."""
     return DistributedDataParallel(module, find_unused_parameters=True) if distributed.is_initialized() else module
+
+
+def average(values):
+    """The mean over the processes of a tensor that each has."""
+    if distributed.is_initialized():
+        distributed.all_reduce(values)
+        values /= distributed.get_world_size()
+    return values

@@ -2,19 +2,31 @@
 
 from cachebench.engine.schedule import PAIRINGS, Schedule
 from cachebench.plugin.method import AMOUNT, COUNT, SHARE, Method
+from cachebench.plugin.values import among
 
 PAIRED = ("ddim", "dpm_solver_2m", "dpm_solver2")
 TAIL = [10.0**-k for k in (6, 5, 4, 3, 2)]  # U-ViT's logits are not clamped: many scores crowd at the ends
 
 
 def refusal(spec, pairing=PAIRINGS[0]):
-    """None, or the sentence that says why L2C's pairs of evaluations are not defined on `spec`."""
+    """None, or the sentence that says why L2C's pairs of evaluations are not defined on `spec`, or why routers of all
+    evaluations would have nothing to reuse."""
     if spec.sampler not in PAIRED:
         return f"L2C pairs the evaluations of {', '.join(PAIRED[:-1])} or {PAIRED[-1]}; the run's sampler is {spec.sampler}."
+    if pairing == "all":
+        return None if spec.num_steps > 1 else "The first step computes everything, so one step is too few."
     if spec.sampler != "dpm_solver2" and spec.num_steps % 2:
         return f"L2C pairs evaluations, so it needs an even num_steps, not {spec.num_steps}."
     if spec.sampler == "dpm_solver2" and pairing == "shifted" and spec.num_steps == 1:
         return "L2C reuses what the step before has computed, so one step of dpm_solver2 is too few."
+
+
+# What L2C offers beside its own way, which the first values are (see `cachebench.fit.router.Way`).
+WAYS = {
+    "trained_on": ["images", "trajectories"],  # pairs from noised images; from noise, each iteration a whole trajectory
+    "guidance": ["none", "run"],  # guided outputs are compared, on guided states
+    "objective": ["plain", "cumulative", "leave_one_out"],  # what weights the error of an evaluation (HarmoniCa's lambda)
+}
 
 
 class Routed(Method):
@@ -54,3 +66,23 @@ class Routed(Method):
         if state["routers"].shape != (expected := (spec.num_evaluations, 2 * spec.arch.blocks)):
             raise ValueError(f"routers have shape {state['routers'].shape}, the run needs {expected}")
         return Schedule.from_routers(dict(enumerate(state["routers"])), self.threshold, spec.plan.roles, self.pairing)
+
+
+class Optional(Routed):
+    """L2C with the options of WAYS: what HarmoniCa changes, each by itself and in any combination (arXiv:2410.01723)."""
+
+    params = Routed.params | WAYS
+    fit_params = (*Routed.fit_params, *WAYS)
+
+    @classmethod
+    def grid(cls, spec):
+        """L2C's own way, unless the config asks for another."""
+        return cls.params | super().grid(spec) | {name: values[:1] for name, values in WAYS.items()}
+
+    def fit(self, problem):
+        from cachebench.fit.router import Way, train_routers
+
+        for name, known in WAYS.items():
+            among(name, getattr(self, name), known)
+        way, lambda_ = Way(self.trained_on, self.guidance, self.objective), getattr(self, "lambda")
+        return train_routers(problem, lambda_, self.iterations, self.lr, self.batch_size, self.pairing, way=way)
