@@ -19,23 +19,32 @@ def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=2
     `modules` ({name: Module}) and the optimiser are saved to `checkpoint` each `save_every` steps. If that file exists and
     was written under the same `key` (settings, as JSON values), training goes on from there. `step` must draw its
     randomness from i alone, so that a resumed run is the same run. Of processes that train together the first one saves.
-    Where `stop()` becomes true, which is asked whenever the curve is read, training ends early, as if it had its steps."""
+    Where `stop()` becomes true, which is asked whenever the curve is read, training ends early, as if it had its steps.
+    ValueError names the first step of which a number is not finite."""
     checkpoint = Path(checkpoint)
     start, curve, fresh, first = 0, [], [], parallel.place()[0] == 0
     if checkpoint.exists() and read_metadata(checkpoint)["key"] == key:
         start, curve = _restore(checkpoint, modules, optimizer)
     for i in tqdm(range(start, steps), desc=desc, initial=start, total=steps, mininterval=2):
         row = step(i)
-        if (i + 1) % log_every == 0 or i + 1 == steps:
-            fresh.append((i + 1, row))
+        fresh.append((i + 1, row))
         if (i + 1) % READ == 0 or (i + 1) % save_every == 0 or i + 1 == steps:
-            curve += [{"step": number} | {key: float(value) for key, value in row.items()} for number, row in fresh]
+            rows = [{"step": number} | finite(number, row, desc) for number, row in fresh]
+            curve += [row for row in rows if row["step"] % log_every == 0 or row["step"] == steps]
             fresh.clear()
             if stop and stop():
                 break
         if (i + 1) % save_every == 0 and i + 1 < steps and first:
             _save(checkpoint, modules, optimizer, {"step": i + 1, "curve": curve, "key": key})
     return curve
+
+
+def finite(number, row, desc):
+    """The row's values as numbers. ValueError names the first that is not finite, and the step."""
+    found = {key: float(value) for key, value in row.items()}
+    if wrong := [key for key, value in found.items() if not math.isfinite(value)]:
+        raise ValueError(f"{desc} diverges at step {number}: {wrong[0]} is {found[wrong[0]]}")
+    return found
 
 
 def batch_rows(count, size, seed, i):
