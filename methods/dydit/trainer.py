@@ -16,7 +16,7 @@ from .switched import Recorded
 
 WEIGHT = 2.0  # of the share's loss, as released; the paper writes 1
 HELD = 100  # iterations at most in which the wanted share stays 1
-ROUNDS = 8  # of the search for the shift
+ROUNDS = 6  # of the search for the shift
 NEAR = 0.002  # of the wanted share: no further search
 
 
@@ -108,13 +108,15 @@ def matched_shift(problem, network, state, share, samples):
         return cost.image_macs(problem.spec, rows) / full, inner.logits()
 
     found, logits = tried(0.0)
-    logits, best, low, high = np.sort(logits), (abs(found - share), 0.0), 0, len(logits)
-    for _ in range(ROUNDS):  # over how many are off
+    logits, best, ends = np.sort(logits), (abs(found - share), 0.0), [(0, 1.0), (len(logits), 0.0)]
+    for turn in range(ROUNDS):  # over how many are off, between `ends` whose shares lie on either side
+        (low, above), (high, below) = ends
         if best[0] < NEAR or high - low < 2:
             break
-        middle = (low + high) // 2
+        part = (above - share) / (above - below) if turn % 2 == 0 else 0.5
+        middle = min(max(low + round(part * (high - low)), low + 1), high - 1)
         shift = -float(logits[middle - 1 : middle + 1].mean())
         found, _ = tried(shift)
         best = min(best, (abs(found - share), shift))
-        low, high = (middle, high) if found > share else (low, middle)
+        ends = [(middle, found), ends[1]] if found > share else [ends[0], (middle, found)]
     return best[1]

@@ -64,9 +64,9 @@ class Trial:
 
     def training(self):
         """The run's training images, fetched where they are not there yet."""
-        encoded = "autoencoder" in self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]
-        files = [] if encoded else datasets.fetched(self.cfg["data"], self.cfg["data"]["folders"])
-        return opening.training(self.cfg, self.run, files)
+        data, encoded = self.cfg["data"], "autoencoder" in self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]
+        own = [] if encoded else [file for file in data["files"] if file["name"].startswith("train-")]
+        return opening.training(self.cfg, self.run, own and datasets.fetched(data | {"files": own}, data["folders"]))
 
     def matched(self, name, budget):
         """(entry of what the matcher chose, fitted state, all candidates [(params, counts)]). Refused with the sentence of
