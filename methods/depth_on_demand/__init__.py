@@ -1,8 +1,8 @@
 """Depth on demand: one fine-tuning with intermediate losses, after which layers are dropped to any depth (arXiv:2106.09216).
 
-The paper is about speech; its form on diffusion transformers is ours. Blocks are skipped as a whole at stochastic depth, and the
-final layer also reads from blocks between, so that the network bears to be cut. Which blocks go first is found after the training,
-and nothing is trained again. On U-ViT an in-block and the out-block that its long skip ends in go together."""
+The paper is about speech; its form on diffusion transformers is ours. Blocks are skipped as a whole at stochastic depth, and
+the final layer also reads from blocks between, so that the network bears to be cut. Which blocks go first is found after the
+training, and nothing is trained again. On U-ViT an in-block and the out-block that its long skip ends in go together."""
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from .units import depths, removed
 
 
 class DepthOnDemand(Tuned):
-    """`choose`: `greedy` drops next what raises the calibration set's loss least, `similarity` what changes its input least, and
-    `top` the last. `ends`, ours, is a share of the evaluations at either end of the trajectory, which keep all blocks. `weight`
-    and `drop` of zero are the control, the same fine-tuning without the two; no iterations are pruning without training."""
+    """`choose`: `greedy` drops next what raises the calibration set's loss least, `similarity` what changes its input least,
+    and `top` the last. `ends`, ours, is a share of the evaluations at either end of the trajectory, which keep all blocks.
+    `weight` and `drop` of zero are the control, the same fine-tuning without the two; no iterations are pruning without
+    training."""
 
     name = "Depth on demand"
     reference = "arXiv:2106.09216"

@@ -16,8 +16,8 @@ BATCH = 64  # samples of the choice that pass at once
 
 
 class Trained(Session):
-    """The network at stochastic depth. `keep` [B or 1, units]: 0 where a unit is skipped, else the factor of what it adds; None:
-    all is computed. `after` holds what leaves the blocks `exits`, counted from 1."""
+    """The network at stochastic depth. `keep` [B or 1, units]: 0 where a unit is skipped, else the factor of what it adds;
+    None: all is computed. `after` holds what leaves the blocks `exits`, counted from 1."""
 
     def __init__(self, arch, keep, exits=()):
         self.unit = {block: n for n, unit in enumerate(units(arch)) for block in unit}
@@ -87,8 +87,8 @@ class Trainee(torch.nn.Module):
 
 
 def iteration(network, batch, y, keep, weight, chosen):
-    """{"loss", "final": the denoising loss of the whole network, "between": the mean of those behind `chosen` units}. U-ViT is not
-    left behind a unit: the inner pairs are skipped."""
+    """{"loss", "final": the denoising loss of the whole network, "between": the mean of those behind `chosen` units}. U-ViT is
+    not left behind a unit: the inner pairs are skipped."""
     session = Trained(network.arch, keep, () if network.arch.kind == "uvit" or not weight else chosen)
     final = sum(batch.losses(network(batch.x, batch.t, y, session))).mean()
     if not weight or not chosen:

@@ -1,4 +1,4 @@
-"""What can be dropped from a backbone: a block, or on U-ViT an in-block and the out-block that its long skip ends in. No torch."""
+"""What can be dropped: a block, or on U-ViT an in-block together with the out-block that its long skip ends in. No torch."""
 
 
 def units(arch):

@@ -1,8 +1,8 @@
 """DyDiT: fine-tuned with routers that switch heads and MLP channels by timestep, and tokens by themselves (arXiv:2410.03456).
 
-Nothing is cached. By the time embedding alone, the same for all samples, each attention head but one and each of as many groups of
-MLP channels but one is on or off. By its own hidden state each token passes the MLP or not; attention sees all tokens. A network is
-fine-tuned with its routers for every share of the MACs."""
+Nothing is cached. By the time embedding alone, the same for all samples, each attention head but one and each of as many groups
+of MLP channels but one is on or off. By its own hidden state each token passes the MLP or not; attention sees all tokens. A
+network is fine-tuned with its routers for every share of the MACs."""
 
 from cachebench.plugin.method import AMOUNT, COUNT
 from cachebench.plugin.tuned import Tuned, state_of
@@ -10,9 +10,9 @@ from cachebench.plugin.values import among
 
 
 class DyDiT(Tuned):
-    """`share` is the paper's lambda; at 1 nothing is trained or switched. The training holds the share that it counts, of sampled
-    decisions, against it. `shift` to_share is ours: a number that is added to the tokens' logits, or where these are not switched
-    to the others, makes the counted share of calibration trajectories the wanted one. Trained times are those of the run."""
+    """`share` is the paper's lambda; at 1 nothing is trained or switched. The training holds the share that it counts, of
+    sampled decisions, against it. `shift` to_share is ours: a number that is added to the tokens' logits, or where these are
+    not switched to the others, makes the counted share of calibration trajectories the wanted one."""
 
     name = "DyDiT"
     reference = "arXiv:2410.03456"

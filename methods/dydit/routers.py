@@ -13,9 +13,9 @@ REDUCTION = 16  # of the width, inside a token's router
 
 
 class Routers(nn.Module):
-    """`heads`, `groups`: a linear layer of each block from the time embedding to the logits of all but one; `tokens`: two layers
-    from a token's hidden state to its logit. What `part` does not switch is empty. `always`: [2, blocks], which head and which
-    group of a block are never off."""
+    """`heads`, `groups`: a linear layer of each block from the time embedding to the logits of all but one; `tokens`: two
+    layers from a token's hidden state to its logit. What `part` does not switch is empty. `always`: [2, blocks], which head and
+    which group of a block are never off."""
 
     def __init__(self, arch, part, generator=None):
         super().__init__()

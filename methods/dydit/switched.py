@@ -10,7 +10,7 @@ from cachebench.engine.doors import Session
 class Switched(Session):
     """Runs the heads, groups of channels and tokens that are on, by the `table` of a state, whose logits are shifted.
 
-    Heads and groups are known before the first step. The list of tokens is known when their block begins: a GPU is waited for."""
+    Heads and groups are known before the first step. Which tokens pass is known when they get there: a GPU is waited for."""
 
     def __init__(self, model, spec, state, shift=0.0):
         weight, self.arch = next(model.parameters()), spec.arch
@@ -68,7 +68,7 @@ class Switched(Session):
 
     def mlp(self, run, z, groups, passed):
         """The value of the tokens that pass, from some groups of the hidden channels; zero of the others."""
-        module, (rows, T, D), H = run.branch, z.shape, self.arch.heads
+        module, T, H = run.branch, z.shape[1], self.arch.heads
         tokens = z.flatten(0, 1) if passed is None else z[passed]  # (n, D)
         first, bias, last = module.fc1.weight, module.fc1.bias, module.fc2.weight
         if groups is not None:
@@ -95,8 +95,8 @@ class Recorded(Switched):
 
 
 def on(spec, name, logits, always):
-    """[evaluation][block] -> the indices that are on, always[block] among them; None where all are. ValueError names the table of
-    another run."""
+    """[evaluation][block] -> the indices that are on, always[block] among them; None where all are. ValueError names the table
+    of another run."""
     if logits.shape != (expected := (*spec.mask_shape[:2], spec.arch.heads - 1)):
         raise ValueError(f"{name} have shape {logits.shape}, the run needs {expected}")
 

@@ -36,8 +36,8 @@ class Trainee(torch.nn.Module):
 
 
 def iteration(network, routers, batch, y, complete, noise, share):
-    """{"loss": of an iteration, "denoising": of its masked pass, "rate": the share of the MACs that the masks leave}. y [B]: the
-    labels of the masked pass; `complete`: those of a pass with everything on, or None."""
+    """{"loss": of an iteration, "denoising": of its masked pass, "rate": the share of the MACs that the masks leave}. y [B]:
+    the labels of the masked pass; `complete`: those of a pass with everything on, or None."""
     session = Sampled(network, routers, noise, batch.t)
     denoising = sum(batch.losses(network(batch.x, batch.t, y, session))).mean()
     rate = session.rate()
@@ -77,8 +77,8 @@ def fitted(method, problem):
 
 @torch.no_grad()
 def table(network, routers, spec):
-    """The part of a state that decides: logits of the time's routers at the run's evaluations, `heads` and `groups` [evaluations,
-    blocks, H - 1], the tokens' routers, and what is `always` on; without those that switch nothing."""
+    """The part of a state that decides: logits of the time's routers at the run's evaluations, `heads` and `groups`
+    [evaluations, blocks, H - 1], the tokens' routers, and what is `always` on; without those that switch nothing."""
     found = {"always": routers.always}
     if routers.heads:
         weight = next(network.parameters())

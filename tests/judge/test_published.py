@@ -198,6 +198,7 @@ def test_ratios_of_macs_are_those_of_our_formulas():
     """To the printed digits without weights, but for a guide's, which another paper contradicts."""
     cfg, off = config.load(PAPER_DIT), {}
     rows = [row for row in published.of_config(published.read(), cfg) if row["macs_ratio"]]
+    rows = [row for row in rows if loader.plugin(row["id"]).knob != "share"]  # DyDiT's depend on its training
     for row in rows:
         spec, (found, cls) = matrix.spec(cfg, row["run"]), (row["setting"], loader.plugin(row["id"]))
         made = cls(**{key: int(value) for key, _, value in (part.partition("=") for part in found.split(";") if part)})

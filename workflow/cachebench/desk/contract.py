@@ -83,8 +83,8 @@ def quick(cls):
 
 
 def fit(cls, model, spec, folder, **told):
-    """State of a very short fit on four random images, written and read as the pipeline does it. `told`: the knob's value, where
-    each has a training of its own."""
+    """State of a very short fit on four random images, written and read as the pipeline does it. `told`: the knob's value,
+    where each has a training of its own."""
     g = torch.Generator().manual_seed(0)
     latents = torch.randn(4, *spec.arch.sample_shape, generator=g)
     labels = torch.arange(4) % spec.arch.num_classes

@@ -1,4 +1,4 @@
-"""DiT's training loss (arXiv:2212.09748): the squared error of the noise, and the variational bound where a variance is learned."""
+"""DiT's training loss (arXiv:2212.09748): the squared error of the noise, and the bound where a variance is learned."""
 
 import math
 
@@ -23,7 +23,7 @@ def table(values, n):
 def losses(out, noise, x0, x, n, eps):
     """(mean squared error of the noise [B], the bound in bits per value [B]); the bound trains the variance alone.
 
-    out [B, C', H, W] of the network at x, which is x0 under eps at the nodes n. Without channels of a variance the bound is 0."""
+    out [B, C', H, W] of the network at x, which is x0 under eps at the nodes n. Where no variance is learned the bound is 0."""
     out = out.float()
     predicted, choice = out.tensor_split([x0.shape[1]], dim=1)
     mse = (predicted - eps).square().flatten(1).mean(1)
@@ -31,8 +31,8 @@ def losses(out, noise, x0, x, n, eps):
 
 
 def bound(predicted, choice, noise, x0, x, n):
-    """[B], in bits per value (Nichol & Dhariwal, arXiv:2102.09672, Eqs. 4 to 7 and 15): how far the step back of the network is
-    from the posterior, and at the last node how likely it makes the values of x0, of which there are 256."""
+    """[B], in bits per value (Nichol & Dhariwal, arXiv:2102.09672, Eqs. 4 to 7 and 15): how far the step back of the network
+    is from the posterior, and at the last node how likely it makes the values of x0, of which there are 256."""
     coefficients = posterior(noise.alphas_bar())
     of_x0, of_x, log_posterior, log_beta, abar = (table(values, n) for values in coefficients)
     share = (choice + 1) / 2

@@ -1,9 +1,9 @@
 """WTA-CRS: a weight's gradient from some rows of its input, without bias (Liu et al., arXiv:2305.15265).
 
-The gradient of a linear layer's weight is a sum over rows, X^T Y, of inputs X [rows, in] and gradients Y [rows, out]. The rows of
-largest probability are kept, the winners; others are drawn, and each is weighed by the inverse of how likely it was. So the mean
-over draws is the exact gradient, and a layer stores k rows of its input instead of all. What it gives, and the gradient of its
-input, are exact. It saves memory of a training, not operations of a sample."""
+The gradient of a linear layer's weight is a sum over rows, X^T Y, of inputs X [rows, in] and gradients Y [rows, out]. The rows
+of largest probability are kept, the winners; others are drawn, and each is weighed by the inverse of how likely it was. So the
+mean over draws is the exact gradient, and a layer stores k rows of its input instead of all. What it gives, and the gradient of
+its input, are exact. It saves memory of a training, not operations of a sample."""
 
 import torch
 from torch import nn

@@ -19,10 +19,10 @@ def train_backbone(model, images, labels, noise, settings, checkpoint, device, s
     """Trains `model` on images [n, C, H, W] uint8 and labels [n], from the weights `start` (default: its own
     initialisation), under a `Noise`; returns (EMA state dict, loss curve).
 
-    `settings`: steps, batch_size, lr, lr_end, warmup, ema, label_dropout, seed, min_snr, flip (mirrors half of the images), sampled_rows. The
-    loss is the mean squared error of the noise at a uniform timestep, weighted by min(SNR, min_snr) / SNR if that is given
-    (Hang et al., arXiv:2303.09556, section 3.4); `learning_rate` says how the rate goes. With `sampled_rows` the gradients of
-    weights are those of `fit.sampled`. `stop` as `optimise` has it."""
+    `settings`: steps, batch_size, lr, lr_end, warmup, ema, label_dropout, seed, min_snr, flip (mirrors half of the images),
+    sampled_rows. The loss is the mean squared error of the noise at a uniform timestep, weighted by min(SNR, min_snr) / SNR if
+    that is given (Hang et al., arXiv:2303.09556, section 3.4); `learning_rate` says how the rate goes. With `sampled_rows` the
+    gradients of weights are those of `fit.sampled`. `stop` as `optimise` has it."""
     model.load_state_dict(start) if start else model.initialize(generator("init", settings["seed"]))
     model.to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Methods that change the network's weights: their state is a network, kept with the digest of the weights that it began from."""
+"""Methods that change the network's weights: their state is a network, with the digest of the weights that it began from."""
 
 import copy
 import hashlib
@@ -9,8 +9,8 @@ NETWORK, BASE = "network/", "base"
 
 
 class Tuned(Method):
-    """A method whose fit returns `state_of` a network. It is run in the place of the run's own, and its images are compared with
-    those of the run's. It trains on `problem.training()`, and it keeps nothing from an evaluation to the next."""
+    """A method whose fit returns `state_of` a network. It is run in the place of the run's own, and its images are compared
+    with those of the run's. It trains on `problem.training()`, and it keeps nothing from an evaluation to the next."""
 
     training = True
     reuses = False
