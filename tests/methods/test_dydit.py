@@ -87,6 +87,13 @@ def test_the_bound_of_a_true_prediction_is_least_and_its_parts_are_the_released_
     assert exact[0].max() == 0 and exact[1].abs().max() < 1e-3 < bound.min()  # no node is the first
 
 
+def test_the_bins_of_the_last_node_have_all_of_the_probability():
+    values = torch.linspace(-1, 1, 256)
+    for mean, deviation in ((0.1, 0.2), (-0.97, 0.05), (1.4, 1.0)):
+        logs = objective.log_of_bin(values, torch.tensor(mean), torch.tensor(deviation).log())
+        assert logs.exp().sum().item() == pytest.approx(1, abs=1e-3)
+
+
 @pytest.fixture(params=[("small_model", "small_spec"), ("small_uvit", "small_uvit_spec")], ids=["dit", "uvit"])
 def backbone(request):
     return tuple(request.getfixturevalue(name) for name in request.param)

@@ -29,7 +29,7 @@ class Tuned(Method):
         twin = copy.deepcopy(model)
         with torch.no_grad():
             for name, value in twin.state_dict().items():
-                value.copy_(torch.from_numpy(weights[name]))
+                value.copy_(torch.tensor(weights[name]))
         return twin
 
     def store_values(self, spec, state=None):
