@@ -154,16 +154,16 @@ def test_pruning_without_training_keeps_the_network(problem):
 def test_a_resumed_fit_equals_an_uninterrupted_one(problem, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "optimise", partial(loop.optimise, save_every=2))
     _, expected, curve = fit(replace(problem, checkpoint=tmp_path / "whole"), iterations=5, sampled_rows=0.5, batch_size=8)
-    iteration, seen = trainer.iteration, []
+    batch, seen = finetune.batch, []
 
     def killed(*args):
         seen.append(args)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return iteration(*args)
+        return batch(*args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer, "iteration", killed)
+        patch.setattr(finetune, "batch", killed)
         fit(problem, iterations=5, sampled_rows=0.5, batch_size=8)
     _, found, again = fit(problem, iterations=5, sampled_rows=0.5, batch_size=8)
     assert again == curve and all(np.array_equal(found[name], expected[name]) for name in expected)

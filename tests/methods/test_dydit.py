@@ -225,17 +225,18 @@ def test_it_learns_the_share_by_itself(problem):
 def test_a_resumed_fit_equals_an_uninterrupted_one(problem, tmp_path, monkeypatch, killed_at):
     monkeypatch.setattr(finetune, "optimise", partial(loop.optimise, save_every=2))
     _, expected, curve = fit(replace(problem, checkpoint=tmp_path / "whole"))
-    iteration, seen = trainer.iteration, []
+    batch, seen = finetune.batch, []
 
     def killed(*args):
         seen.append(args)
         if len(seen) == killed_at + 1:
             raise KeyboardInterrupt
-        return iteration(*args)
+        return batch(*args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer, "iteration", killed)
+        patch.setattr(finetune, "batch", killed)
         fit(problem)
+    assert problem.checkpoint.exists() == (killed_at > 2)
     _, found, again = fit(problem)
     assert again == curve and all((found[name] == expected[name]).all() for name in expected)
 
