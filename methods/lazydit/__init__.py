@@ -26,6 +26,7 @@ class LazyDiT(Deciding):
     }
     ranges = {"rho": AMOUNT, "iterations": COUNT, "lr": AMOUNT, "batch_size": COUNT}
     knob = "rho"
+    trained = True
     fit_params = ("rho", "iterations", "lr", "batch_size")
 
     @classmethod

@@ -19,6 +19,7 @@ from cachebench.plugin.problem import Problem
 
 # For methods that train: few steps, and so violent that L2C's scores reach the ends of their range.
 QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "rho": 1000.0, "samples": 4, "rounds": 2}
+QUICK |= {"shift": "to_share"}  # DyDiT's share is not reached in three steps
 RULES = []
 
 
@@ -54,12 +55,14 @@ class Subject:
 
     def __init__(self, cls, model, spec, folder):
         self.cls, self.model, self.spec, self.folder = cls, model, spec, folder
-        self.fitted = cache(lambda spec: fit(cls, model, spec, folder) if cls.has_fit() else None)
+        self.fitted = cache(lambda spec, **told: fit(cls, model, spec, folder, **told) if cls.has_fit() else None)
 
     def at(self, place, spec=None):
         """The Run with the knob at 0 (saves nothing) to 1 (saves most), the other parameters at their defaults."""
         spec = spec or self.spec
-        return Run(chosen(self.cls, spec, place), spec, self.model, self.fitted(spec))
+        made = chosen(self.cls, spec, place)
+        told = {self.cls.knob: getattr(made, self.cls.knob)} if self.cls.knob in self.cls.fit_params else {}
+        return Run(made, spec, self.model, self.fitted(spec, **told))
 
     def full(self):
         """The samples of the full run: of the method's own network and trajectory at the first value of its knob."""
@@ -79,12 +82,14 @@ def quick(cls):
     return {name: value for name, value in QUICK.items() if name in cls.params}
 
 
-def fit(cls, model, spec, folder):
-    """State of a very short fit on four random images, written and read as the pipeline does it."""
+def fit(cls, model, spec, folder, **told):
+    """State of a very short fit on four random images, written and read as the pipeline does it. `told`: the knob's value,
+    where each has a training of its own."""
     g = torch.Generator().manual_seed(0)
     latents = torch.randn(4, *spec.arch.sample_shape, generator=g)
     labels = torch.arange(4) % spec.arch.num_classes
-    state, curve = cls(**quick(cls)).fit(Problem(model, spec, latents, labels, folder / "partial"))
+    problem = Problem(model, spec, latents, labels, folder / "partial", lambda: (latents, labels))
+    state, curve = cls(**quick(cls) | told).fit(problem)
     assert len(curve) > 0, "its fit gives no curve"
     atomic.write_tensors(folder / "state.safetensors", state)
     return atomic.read_tensors(folder / "state.safetensors", "np")[0]
@@ -132,6 +137,8 @@ def grid_varies_its_parameters(subject):
 @rule
 def first_evaluation_in_full(subject):
     """Evaluation 0 computes every branch, since nothing has been computed before it."""
+    if not subject.cls.reuses:
+        raise Exempt("It reuses nothing.")
     for place in (0.5, 1.0):
         setting = subject.at(place)
         session = Counted(setting.session())

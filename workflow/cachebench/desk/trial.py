@@ -11,6 +11,7 @@ from cachebench.engine import cost, device, doors, trajectory
 from cachebench.engine.pixels import to_pixels
 from cachebench.files import atomic, closure
 from cachebench.metrics.intervals import interval
+from cachebench.models import datasets
 from cachebench.plugin import loader, method
 from cachebench.plugin.problem import Problem, as_written
 from cachebench.run import match, opening
@@ -54,12 +55,19 @@ class Trial:
             if not path.exists() or atomic.read_metadata(path).get("made_with") != made_with:
                 print(f"fitting {cls.id()} ({label}) ...", flush=True)
                 latents, labels = opening.calibration(self.cfg)
-                problem = Problem(self.model, self.spec, latents, labels, path.with_suffix(".partial"))
+                read = self.training if cls.training else None
+                problem = Problem(self.model, self.spec, latents, labels, path.with_suffix(".partial"), read)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 state, _ = as_written(*cls(**params).fit(problem))
                 atomic.write_tensors(path, state, {"made_with": made_with})
             found[label] = atomic.read_tensors(path, "np")[0]
         return found
+
+    def training(self):
+        """The run's training images, fetched where they are not there yet."""
+        data, encoded = self.cfg["data"], "autoencoder" in self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]
+        own = [] if encoded else [file for file in data["files"] if file["name"].startswith("train-")]
+        return opening.training(self.cfg, self.run, own and datasets.fetched(data | {"files": own}, data["folders"]))
 
     def matched(self, name, budget):
         """(entry of what the matcher chose, fitted state, all candidates [(params, counts)]). Refused with the sentence of

@@ -96,6 +96,9 @@ class Branch(Behind):
         """z [rows, tokens, width]: h normalised and, where the backbone has it, modulated."""
         return self.prepare(h, **self.given)
 
+    def ran(self, rows):
+        """Told by a session that computes the branch itself, of so many rows, a part of one as its share; for what is drawn."""
+
     def values(self, z, tokens=None, **told):
         """The value on an input z; with `tokens` [rows, k] of these tokens alone, [rows, k, width]: their queries, and the keys
         and values of all of z. `layer`: who applies the linear layers (see `backbones.layers`)."""

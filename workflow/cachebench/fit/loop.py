@@ -20,18 +20,17 @@ def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=2
     was written under the same `key` (settings, as JSON values), training goes on from there. `step` must draw its
     randomness from i alone, so that a resumed run is the same run. Of processes that train together the first one saves.
     Where `stop()` becomes true, which is asked whenever the curve is read, training ends early, as if it had its steps.
-    ValueError names the first of the curve's iterations with a value that is not finite: nothing is saved after it."""
+    ValueError names the first iteration with a value that is not finite: nothing is saved after it."""
     checkpoint = Path(checkpoint)
     start, curve, fresh, first = 0, [], [], parallel.place()[0] == 0
     if checkpoint.exists() and read_metadata(checkpoint)["key"] == key:
         start, curve = _restore(checkpoint, modules, optimizer)
     for i in tqdm(range(start, steps), desc=desc, initial=start, total=steps, mininterval=2):
         row = step(i)
-        if (i + 1) % log_every == 0 or i + 1 == steps:
-            fresh.append((i + 1, row))
+        fresh.append((i + 1, row))
         if (i + 1) % READ == 0 or (i + 1) % save_every == 0 or i + 1 == steps:
-            curve += [{"step": number} | {key: float(value) for key, value in row.items()} for number, row in fresh]
-            check(curve[len(curve) - len(fresh) :], desc)
+            rows = [{"step": number} | finite(number, row, desc) for number, row in fresh]
+            curve += [row for row in rows if row["step"] % log_every == 0 or row["step"] == steps]
             fresh.clear()
             if stop and stop():
                 break
@@ -40,12 +39,12 @@ def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=2
     return curve
 
 
-def check(rows, name):
-    """ValueError if a value of these rows of a curve is not finite."""
-    for row in rows:
-        for key, value in row.items():
-            if not math.isfinite(value):
-                raise ValueError(f"{name}: training diverges: {key} is {value} at iteration {row['step']}")
+def finite(number, row, desc):
+    """The row's values as numbers. ValueError names the first that is not finite, and the iteration."""
+    found = {key: float(value) for key, value in row.items()}
+    if wrong := [key for key, value in found.items() if not math.isfinite(value)]:
+        raise ValueError(f"{desc}: training diverges: {wrong[0]} is {found[wrong[0]]} at iteration {number}")
+    return found
 
 
 def batch_rows(count, size, seed, i):

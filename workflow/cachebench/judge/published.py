@@ -21,7 +21,7 @@ FID = "FID-50k"  # the label of distances that can be compared with printed ones
 LATENCY = ("A5000", 8)  # the device of the printed times, and the images that it sampled at once
 MARGIN = 0.03  # the share of a printed number that does not matter
 UNTOLD = "no run of ours is this row: what is printed does not tell its setting, or nobody else can have its network"
-TRAINED = ("l2c", "learning_to_drop")  # whose masks are a training's outcome, of which no digit is exact
+TRAINED = ("l2c", "learning_to_drop", "dydit")  # whose masks are a training's outcome, of which no digit is exact
 QUARTILES = {"": "median", "_low": "q25", "_high": "q75"}
 
 

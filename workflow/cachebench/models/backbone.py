@@ -12,18 +12,21 @@ from cachebench.engine.noise import TRAIN_STEPS
 from cachebench.engine.pixels import to_model
 from cachebench.engine.seeds import generator
 from cachebench.fit.loop import batch_rows, descend, learning_rate, optimise
+from cachebench.fit.sampled import sample_rows
 
 
 def train_backbone(model, images, labels, noise, settings, checkpoint, device, start=None, stop=None):
     """Trains `model` on images [n, C, H, W] uint8 and labels [n], from the weights `start` (default: its own
     initialisation), under a `Noise`; returns (EMA state dict, loss curve).
 
-    `settings`: steps, batch_size, lr, lr_end, warmup, ema, label_dropout, seed, min_snr, flip (mirrors half of the images). The
-    loss is the mean squared error of the noise at a uniform timestep, weighted by min(SNR, min_snr) / SNR if that is given
-    (Hang et al., arXiv:2303.09556, section 3.4); `learning_rate` says how the rate goes. `stop` as `optimise` has it."""
+    `settings`: steps, batch_size, lr, lr_end, warmup, ema, label_dropout, seed, min_snr, flip (mirrors half of the images),
+    sampled_rows. The loss is the mean squared error of the noise at a uniform timestep, weighted by min(SNR, min_snr) / SNR if
+    that is given (Hang et al., arXiv:2303.09556, section 3.4); `learning_rate` says how the rate goes. With `sampled_rows` the
+    gradients of weights are those of `fit.sampled`. `stop` as `optimise` has it."""
     model.load_state_dict(start) if start else model.initialize(generator("init", settings["seed"]))
     model.to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
+    draws = sample_rows(model, settings.get("sampled_rows", 1.0), settings["seed"])
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0, weight_decay=0.0)
     dtype = fast_dtype(device)
     abar = torch.tensor(noise.alphas_bar(), dtype=torch.float32)
@@ -32,6 +35,7 @@ def train_backbone(model, images, labels, noise, settings, checkpoint, device, s
     null = model.arch.num_classes
 
     def step(i):
+        draws.begin(i)
         x0, y, t, eps = _batch(images, labels, settings, null, i)
         a = abar[t].view(-1, 1, 1, 1)
         x = (a.sqrt() * x0 + (1 - a).sqrt() * eps).to(device)

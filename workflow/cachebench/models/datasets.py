@@ -109,9 +109,14 @@ def fetcher(source):
 
 def training(source, folders):
     """(images [n, C, H, W] uint8, labels [n] int64) of a config's `data`, fetched where they are not there yet."""
+    return load(*fetched(source, folders))
+
+
+def fetched(source, folders):
+    """[file of the images, file of the labels] of a config's `data`."""
     paths = []
     for entry in source["files"]:
         paths.append(ROOT / "data" / entry["name"])
         if not paths[-1].exists():
             fetcher(source)(entry, folders, paths[-1])
-    return load(paths[0], paths[-1])
+    return [paths[0], paths[-1]]

@@ -40,6 +40,7 @@ class Method:
     batch_dependent = False  # True, with a comment that says why, if the result depends on what else is in the batch
     across_samples = False  # True if samples depend on those before them: they are drawn in one shard, and the order counts
     waits = False  # True, with a comment that says why, if a static schedule waits for the device: no graph holds it
+    reuses = True  # False if nothing is kept from an evaluation to the next: then evaluation 0 need not compute everything
     training = False  # True if `fit` asks for `problem.training()`
     trained = False  # True if it takes gradient steps, here or by its authors, to make what it needs
     tokens = False  # True if it computes some tokens of a branch
