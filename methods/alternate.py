@@ -2,7 +2,8 @@
 
 On DPM-Solver-2 the outer evaluations (from the second step on) or the mid ones; on solvers with one evaluation a step those
 that stand in the same places. The outer prediction cancels out of DPM-Solver-2's update (Ma et al.,
-arXiv:2406.01733, appendix B.1), so that what caching it costs is a property of the solver more than of the network."""
+arXiv:2406.01733, appendix B.1), so that what caching it costs is a property of the solver more than of the network. On Heun's
+method neither cancels, but an outer one nearly repeats the mid one before it."""
 
 import numpy as np
 

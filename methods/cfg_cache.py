@@ -79,7 +79,7 @@ class CFGCache(Method):
 
     def times(self, spec):
         """Training times, 999 the noisiest."""
-        return np.array(spec.plan.timesteps) - spec.noise.first_time
+        return np.array(spec.times) - spec.noise.first_time
 
     def weights(self, spec):
         """[(of the low band, of the high band)] of every evaluation."""

@@ -2,7 +2,8 @@
 
 What is foreseen is the input's change times the ratio of both between the last two computed evaluations. What is skipped costs
 nothing. The published stand-in, the last output plus the input's change since, supposes that an output moves as its input
-does, as a velocity may; a noise prediction does not, so that there the last output itself stands in."""
+does, as a velocity may; a noise prediction does not, so that there the last output itself stands in. A velocity from noise to
+data, as SiT's, moves against its input: `sign` is -1 there, and `easycache_flow` finds it on the calibration set."""
 
 import numpy as np
 
@@ -12,12 +13,12 @@ from cachebench.plugin.method import AMOUNT, COUNT, SHARE
 from cachebench.plugin.ratio import CHANGES, LEADS, Ratio, at, window
 from cachebench.plugin.values import among
 
-# What is kept of an input x = a x0 + b eps and an output v, and what it gives v back as at another x, a and b.
+# What is kept of an input x and an output v, which say that the data are p x + q v, and what it gives v back as elsewhere.
 VALUES = {
-    "value": (lambda x, v, a, b: v, lambda kept, x, a, b: kept),
-    "diff": (lambda x, v, a, b: v - x, lambda kept, x, a, b: kept + x),  # as published
-    "x0": (lambda x, v, a, b: (x - b * v) / a, lambda kept, x, a, b: (x - a * kept) / b),
-    "lazy": (lambda x, v, a, b: b / a * v, lambda kept, x, a, b: a / b * kept),
+    "value": (lambda x, v, p, q, sign: v, lambda kept, x, p, q, sign: kept),
+    "diff": (lambda x, v, p, q, sign: v - sign * x, lambda kept, x, p, q, sign: kept + sign * x),  # as published
+    "x0": (lambda x, v, p, q, sign: p * x + q * v, lambda kept, x, p, q, sign: (kept - p * x) / q),
+    "lazy": (lambda x, v, p, q, sign: q * v, lambda kept, x, p, q, sign: kept / q),
 }
 MEASURED = {"diff": "value"}  # whose change is measured where it is not what is kept
 
@@ -29,6 +30,7 @@ class EasyCache(Deciding):
         "threshold": [0.0, *np.geomspace(0.002, 100, 160).round(5).tolist()],
         "warmup": [2],  # evaluations that compute first
         "value": list(VALUES)[:1],
+        "sign": [1],  # of "diff": -1 where an output moves against its input
         "change": list(CHANGES[:1]),  # "computed": ComfyUI's, from the last computed evaluation, and yet added up
         "lead": list(LEADS[:1]),
         "every": [1],  # of which rows and columns changes are measured; ComfyUI's are 8
@@ -36,7 +38,7 @@ class EasyCache(Deciding):
         "end": [1.0],
         "decision": list(DECISIONS)[:1],
     }
-    ranges = {"threshold": AMOUNT, "warmup": COUNT, "every": COUNT, "start": SHARE, "end": SHARE}
+    ranges = {"threshold": AMOUNT, "warmup": COUNT, "every": COUNT, "sign": (-1, 1), "start": SHARE, "end": SHARE}
     knob = "threshold"
 
     def supports(self, spec):
@@ -55,7 +57,8 @@ class EasyCache(Deciding):
 class EasySession(Session):
     def __init__(self, method, spec):
         self.method, self.halves, self.channels = method, spec.rows, spec.arch.channels
-        self.a, self.b = spec.plan.signal, spec.plan.noise
+        levels = zip(spec.plan.signal, spec.plan.noise, strict=True)
+        self.states = [(*spec.noise.data(a, b), method.sign) for a, b in levels]
         self.forced, self.window = forced(spec, method.warmup), window(spec, method.start, method.end)
         self.keep, self.give = VALUES[method.value]
         self.measure = VALUES[MEASURED.get(method.value, method.value)][0]
@@ -86,7 +89,7 @@ class EasySession(Session):
 
     def record(self, x, out, compute):
         """The outputs [rows, C', H, W], computed where `compute` [rows] says so; None: everywhere."""
-        value, state = out[:, : self.channels], (self.a[self.evaluation], self.b[self.evaluation])
+        value, state = out[:, : self.channels], self.states[self.evaluation]
         kept, rest = self.keep(x, value, *state), out[:, self.channels :]
         self.ratio.record(x, self.measure(x, value, *state), compute)
         self.kept, self.rest = (kept, rest) if compute is None else (at(compute, kept, self.kept), at(compute, rest, self.rest))
@@ -94,5 +97,5 @@ class EasySession(Session):
     def stand_in(self, x):
         import torch
 
-        value = self.give(self.kept, x, self.a[self.evaluation], self.b[self.evaluation])  # (rows, C, H, W)
+        value = self.give(self.kept, x, *self.states[self.evaluation])  # (rows, C, H, W)
         return torch.cat([value, self.rest], dim=1)

@@ -18,7 +18,7 @@ class HiCache(Method):
         "scale": [0.5],
         "warmup": [2],
         "unit": ["branch"],  # or the "trunk"; or the "output", after guidance, as hicache-pp has it on DiT
-        "distance": ["index"],  # or "t", "logsnr"
+        "distance": ["index"],  # or "t", "sigma", "logsnr"
     }
     ranges = {"interval": COUNT, "order": AMOUNT, "scale": AMOUNT, "warmup": COUNT}
     knob = "interval"

@@ -1,7 +1,7 @@
 """LazyCache: EasyCache's rule around the guided prediction of the image instead of the network's output (ComfyUI).
 
-It sees X = x / a and D = X - (b / a) eps of a latent x = a x0 + b eps. The published stand-in keeps D - X, so that the
-noise prediction grows as the noise falls; by default the noise prediction itself is kept."""
+It sees X = x / a and D = X - (b / a) eps of a latent x = a x0 + b eps, and along a flow X = x and D = x + b v. The published
+stand-in keeps D - X, so that the prediction grows as the noise falls; by default the prediction itself is kept."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from cachebench.plugin.method import AMOUNT, COUNT, SHARE
 from cachebench.plugin.ratio import CHANGES, Ratio, at, window
 from cachebench.plugin.values import allowed, among
 
-VALUES = {  # what an eps that was computed at a noise level b / a is multiplied by at another one
+VALUES = {  # what a prediction that was computed where D - X is so many times it is multiplied by elsewhere
     "value": lambda computed, now: 1.0,
     "diff": lambda computed, now: computed / now,  # as published
 }
@@ -50,20 +50,20 @@ class LazySession(Session):
 
     def __init__(self, method, spec):
         self.method, self.halves, self.arch = method, spec.rows, spec.arch
-        self.a, self.level = spec.plan.signal, [b / a for a, b in zip(spec.plan.signal, spec.plan.noise, strict=True)]
+        self.data = [spec.noise.data(a, b) for a, b in zip(spec.plan.signal, spec.plan.noise, strict=True)]
         self.forced, self.window = forced(spec), window(spec, method.start, method.end)
         self.reset()
 
     def reset(self):
         self.ratio = Ratio(self.method, 1, self)
-        self.kept = None  # the guided output of the last computed evaluation, and its noise level: [images, ...]
+        self.kept = None  # the guided output of the last computed evaluation, and its part in D: [images, ...]
 
     def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
 
     def network(self, x, run):
         now, images = self.evaluation, len(x) // self.halves
-        self.x = x[:images].float() / self.a[now]  # X
+        self.x = self.data[now][0] * x[:images].float()  # X
         self.compute = self.ratio.judge(self.x, self.forced[now] or self.window[now] != "in")
         if self.compute is None:
             return run(x)
@@ -78,7 +78,7 @@ class LazySession(Session):
         """out [images, C', H, W]; where nothing ran it is 0, and the stand-in is taken."""
         import torch
 
-        level, C = self.level[self.evaluation], self.arch.channels
+        level, C = self.data[self.evaluation][1], self.arch.channels
         levels = torch.full((len(out), 1, 1, 1), level, device=out.device)
         if self.compute is not None:
             before, computed = self.kept
@@ -88,6 +88,6 @@ class LazySession(Session):
             out = at(self.compute, out, stand_in)
         else:
             kept = out, levels
-        self.ratio.record(self.x, self.x - level * out[:, :C], self.compute, self.window[self.evaluation] != "before")
+        self.ratio.record(self.x, self.x + level * out[:, :C], self.compute, self.window[self.evaluation] != "before")
         self.kept = kept
         return out

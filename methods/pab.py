@@ -35,7 +35,7 @@ class PAB(Method):
 
     def attention(self, spec):
         """Whether each evaluation computes its attentions. With midpoints calls are counted from the first of them on."""
-        call, t = np.arange(spec.num_evaluations) - spec.first_counted, np.array(spec.plan.timesteps)
+        call, t = np.arange(spec.num_evaluations) - spec.first_counted, np.array(spec.times)
         return (call <= 0) | (call % self.interval == 0) | (t <= self.low) | (t >= self.high)
 
     def schedule(self, spec, state=None):

@@ -7,6 +7,7 @@ from cachebench.plugin.method import AMOUNT, COUNT
 from cachebench.plugin.values import among
 
 TINY = 1e-16
+FAINT = 1e-8  # the least signal, where a flow begins at pure noise
 NORMS = {  # what the gain over all frequencies is divided by
     "mean": lambda gain: gain.mean(),
     "peak": lambda gain: gain.max(),
@@ -54,7 +55,7 @@ class SeaCache(Deciding):
         a signal whose power falls as 1 / f^beta along either axis."""
         import torch
 
-        axes = []
+        a, axes = max(a, FAINT), []
         for side in sides:
             power = 1 / (torch.fft.fftfreq(side, device=device).abs() ** self.beta + TINY)
             axes.append(a * power / (a * a * power + b * b + TINY))

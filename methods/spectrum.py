@@ -31,7 +31,7 @@ class Spectrum(Method):
         "weight": [1.0],  # of the fit; the rest is that of the line through the last two
         "length": [50],  # evaluations of the polynomials' interval, as released at any number of steps
         "unit": ["trunk"],  # or every "branch"
-        "distance": ["index"],  # or "t", "logsnr"
+        "distance": ["index"],  # or "t", "sigma", "logsnr"
     }
     ranges = {
         **dict.fromkeys(("refreshes", "flex", "ridge", "degree"), AMOUNT),

@@ -26,7 +26,7 @@ class TaylorSeer(Method):
         "warmup": [2],
         "differences": ["taylor"],  # or "newton"
         "form": ["branch"],  # or "lite"
-        "distance": ["index"],  # or "t", "logsnr"
+        "distance": ["index"],  # or "t", "sigma", "logsnr"
     }
     ranges = {"interval": COUNT, "order": AMOUNT, "warmup": COUNT}
     knob = "interval"

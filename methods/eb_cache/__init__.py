@@ -48,6 +48,8 @@ class EBCache(Method):
         return cls.fixed.get("table") != "released"
 
     def supports(self, spec):
+        if spec.noise.prediction != "noise":
+            return f"It scales a predicted noise, and this network predicts a {spec.noise.prediction}."
         evaluations = spec.num_evaluations if spec.sampler in samplers() else 0
         if self.table == "released" and evaluations != len(RELEASED):
             return f"The released table is of {len(RELEASED)} evaluations, and this run has {evaluations}."

@@ -5,7 +5,6 @@ from functools import partial
 import torch
 
 from cachebench.engine.doors import Session
-from cachebench.engine.samplers import ddim
 from cachebench.engine.seeds import generator
 from cachebench.fit import calibrate
 
@@ -36,7 +35,7 @@ class Activations(Session):
 
 def one_batch(model, spec, x0, labels, noise, evaluations, differences=False):
     """{(block, layer): (in, out)} as `Activations.found`, of x0 [B, C, H, W] under `noise` at one evaluation for each image;
-    with `differences` of what a DDIM step from there changes."""
+    with `differences` of what a step from there changes, of DDIM or, along a flow, of Euler."""
     plan, device = spec.plan, next(model.parameters())
     x0, noise, labels = x0.to(device), noise.to(device), labels.to(device.device)
 
@@ -46,13 +45,18 @@ def one_batch(model, spec, x0, labels, noise, evaluations, differences=False):
     def call(x, later, session):
         return model(x, at(plan.timesteps, later), labels, session)
 
-    alpha = at(plan.alphas).view(-1, 1, 1, 1)
-    x = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
+    def levels(later):
+        return (at(of, later).view(-1, 1, 1, 1) for of in (plan.signal, plan.noise))
+
+    a, b = levels(0)
+    x = a * x0 + b * noise
     first = Activations(keep=differences)
     out = call(x, 0, first)
     if not differences:
         return first.found
-    x = ddim.step(x, out[:, : x.shape[1]], alpha, at(plan.alphas, 1).view(-1, 1, 1, 1))
+    data, eps = (p * x + q * out[:, : x.shape[1]] for p, q in (spec.noise.data(a, b), spec.noise.eps(a, b)))
+    a, b = levels(1)
+    x = a * data + b * eps
     second = Activations(before=first.kept)
     call(x, 1, second)
     return second.found

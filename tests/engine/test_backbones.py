@@ -75,7 +75,7 @@ def test_a_third_backbone_and_another_sampler(twin, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "triplet"}, r"backbones\.b\.arch\.kind: 'triplet' is not one of \['dit', 'twin', 'uvit'\]"),
+        ({"kind": "triplet"}, r"backbones\.b\.arch\.kind: 'triplet' is not one of \['dit', 'sit', 'twin', 'uvit'\]"),
         ({"size": "XL/2"}, r"backbones\.b\.arch\.size: 'XL'; twin has T$"),
         ({"kind": "uvit", "size": "H/2", "depth": 27}, r"backbones\.b\.arch\.depth: 27 is odd; U-ViT has as many in-blocks"),
     ],
@@ -88,8 +88,8 @@ def test_what_it_does_not_have_is_named_in_one_line(twin, change, message):
 
 def test_a_sampler_that_is_not_there_is_named(twin):
     values = configured()
-    values["runs"]["r"]["sampler"] = "euler"
-    with pytest.raises(config.ConfigError, match=r"runs\.r\.sampler: 'euler' is not one of \['again', 'ddim', 'ddpm', 'dpm_"):
+    values["runs"]["r"]["sampler"] = "leap"
+    with pytest.raises(config.ConfigError, match=r"runs\.r\.sampler: 'leap' is not one of \['again', 'ddim', 'ddpm', 'dpm_"):
         check.check(values)
 
 
@@ -99,7 +99,7 @@ def test_every_size_costs_what_torch_dispatches(kind, size):
     arch.facts.check(arch)
     with torch.device("meta"):
         network = checkpoints.build(arch)
-    once = Spec(arch, "ddim", 1)
+    once = Spec(arch, spec.samplers(arch.facts.NOISE.prediction)[0], 1)
     x, y = (given.to("meta") for given in inputs(once, n=1))
     for forward in (network, network.plain):
         counted = cost.count_macs(lambda forward=forward: forward(x, torch.zeros(1, device="meta"), y))
@@ -107,9 +107,11 @@ def test_every_size_costs_what_torch_dispatches(kind, size):
 
 
 def test_sizes_are_the_published_ones():
-    """Depth, width and heads: DiT, arXiv:2212.09748, Table 1; U-ViT, arXiv:2209.12152, Table 1."""
+    """Depth, width and heads: DiT, arXiv:2212.09748, Table 1, which SiT has too; U-ViT, arXiv:2209.12152, Table 1."""
+    dit = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
     published = {
-        "dit": {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)},
+        "dit": dit,
+        "sit": dit,
         "uvit": {"S": (12, 512, 8), "M": (16, 768, 12), "L": (20, 1024, 16), "H": (28, 1152, 16)},
     }
     for kind, sizes in published.items():

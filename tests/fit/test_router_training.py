@@ -179,7 +179,7 @@ def at_inference(model, spec, pair, choice, x0, y, eps):
     mask[pair.evaluation] = choice
     session, first = ScheduledSession(Schedule(mask)), pair.evaluation - len(pair.segment.timesteps)
     denoise = trajectory.denoiser(model, spec, session, y)
-    x_s = pair.alpha**0.5 * x0 + (1 - pair.alpha) ** 0.5 * eps
+    x_s = pair.level[0] * x0 + pair.level[1] * eps
     x = spec.solver.sample(lambda x, e: denoise(x, first + e), x_s, pair.segment)
     session.begin(pair.evaluation)
     return x, model(x, torch.full((len(y),), pair.time), y, session)
@@ -235,7 +235,8 @@ def test_unshifted_pairs_go_half_a_solver_step(uvit_problem):
         assert (pair.evaluation, pair.key) == (2 * k + 1, k)
         assert pair.segment == plan.segment(2 * k, 2 * k + 1)
         assert pair.time == round(plan.timesteps[2 * k + 1])
-        assert pair.alpha == noise.alphas_bar()[router.whole(plan.timesteps[2 * k]) - 1]
+        abar = noise.alphas_bar()[int(round(plan.timesteps[2 * k], 6) + 0.5) - 1]
+        assert pair.level == pytest.approx((abar**0.5, (1 - abar) ** 0.5))
 
 
 def test_shifted_pairs_go_a_whole_solver_step(uvit_problem):

@@ -106,7 +106,7 @@ def test_by_lambda_zero_is_the_full_run_and_needs_no_training(problem):
         ("dpm_solver_2m", 5, "L2C pairs evaluations, so it needs an even num_steps, not 5."),
         ("dpm_solver2", 5, None),
         ("dpm_solver2", 1, "L2C reuses what the step before has computed, so one step of dpm_solver2 is too few."),
-        ("ddpm", 6, "L2C pairs the evaluations of ddim, dpm_solver_2m or dpm_solver2; the run's sampler is ddpm."),
+        ("ddpm", 6, "L2C pairs the evaluations of ddim, dpm_solver2 or dpm_solver_2m; the run's sampler is ddpm."),
     ],
 )
 def test_where_it_runs(network, cls, sampler, num_steps, reason):

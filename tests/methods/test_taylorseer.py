@@ -102,7 +102,7 @@ def test_distances_are_those_of_the_plan(uvit_spec):
         assert places == sorted(places) and (places[0], places[-1]) == (0, uvit_spec.num_evaluations - 1)
         found = [forecasts(values, [0, 1, 4], Taylor(1), to) for to in (places, positions(uvit_spec, "index"))]
         assert torch.allclose(found[0], values) and not torch.allclose(found[1], values)
-    with pytest.raises(ValueError, match="distance: unknown 'steps'; allowed: index, t, logsnr"):
+    with pytest.raises(ValueError, match="distance: unknown 'steps'; allowed: index, t, sigma, logsnr"):
         positions(uvit_spec, "steps")
 
 

@@ -4,8 +4,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from cachebench.engine.backbones import checkpoints
+from cachebench.engine.flow import Flow
 from cachebench.engine.spec import Arch
 from cachebench.files import atomic
 from cachebench.fit import loop
@@ -45,6 +47,38 @@ def test_stages_follow_one_another_from_the_weights_before(queue, tmp_path, monk
     assert 0 < moved < 0.02  # of a fresh start every weight would differ by its size
     network = checkpoints.build(Arch.from_config(queue["networks"]["tiny"]["arch"]))
     checkpoints.fit(network, second)
+
+
+def test_a_flow_is_trained_by_the_same_rule(queue, tmp_path, monkeypatch):
+    """Three steps of a SiT: its loss is the error of the velocity, and its file says what it predicts."""
+    monkeypatch.chdir(tmp_path)
+    queue["networks"]["tiny"] = {"arch": ARCH | {"kind": "sit", "learn_sigma": False}, "data": "none"}
+    queue["stages"]["tiny-1"] |= {"steps": 3}
+    train(queue, "tiny-1", monkeypatch)
+    weights, about = atomic.read_tensors(tmp_path / "tiny.safetensors")
+    assert about["prediction"] == "velocity" and about["noise"] == "linear"
+    network = checkpoints.build(Arch.from_config(about["arch"]))
+    checkpoints.fit(network, weights)
+    with pytest.raises(ValueError, match="min_snr: weighs errors of a predicted noise"):
+        (tmp_path / "tiny-1.csv").unlink()
+        queue["stages"]["tiny-1"] |= {"min_snr": 5.0}
+        train(queue, "tiny-1", monkeypatch)
+
+
+@pytest.mark.parametrize("path", ["linear", "gvp"])
+def test_the_loss_of_a_flow_is_that_of_its_velocity(path, tmp_path):
+    """A fresh network predicts zero, so the first loss is the mean square of the targets."""
+    flow, images = Flow(path), np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
+    arch = Arch.from_config(ARCH | {"kind": "sit", "learn_sigma": False})
+    settings = STAGE | {"steps": 1, "batch_size": 6}
+    _, curve = backbone.train_backbone(
+        checkpoints.build(arch), images, np.arange(6) % 3, flow, settings, tmp_path / "partial", "cpu"
+    )
+    x0, _, (t, a, b), eps = backbone._batch(images, np.arange(6) % 3, flow, settings, 3, 0)
+    assert curve[0]["loss"] == pytest.approx(flow.target(x0, eps, t).square().mean().item(), rel=1e-4)
+    slope = (np.array(flow.levels(t.double().numpy() + 1e-3)) - np.array(flow.levels(t.double().numpy()))) / 1e-3
+    moved = torch.from_numpy(slope).float().view(2, -1, 1, 1, 1)
+    assert torch.allclose(moved[0] * x0 + moved[1] * eps, flow.target(x0, eps, t), atol=0.02)
 
 
 def test_a_start_that_is_missing_or_of_another_network_is_named_with_the_command_that_makes_it(queue, tmp_path, monkeypatch):

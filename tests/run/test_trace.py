@@ -50,7 +50,7 @@ def test_states_are_the_same_until_the_first_reuse_and_differ_after_it(small_uvi
 def test_fewer_steps_are_compared_where_both_grids_stand_at_the_same_noise(small_spec, steps, expected):
     """DDIM's grids share the first and last time and the sample, but 3 steps have their middle between two of 6."""
     own, full = small_spec.with_steps(steps).plan, small_spec.plan
-    found = trace.shared(own.alphas, full.alphas)
+    found = trace.shared(trace.places(own), trace.places(full))
     assert len(found) == expected and found[0] == (0, 0) and found[-1] == (steps, 6)
     assert all(own.alphas[i] == full.alphas[j] for i, j in found)
 

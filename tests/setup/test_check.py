@@ -268,6 +268,28 @@ def test_weights_that_name_another_noise_are_refused(tmp_path, told):
         check.check(asked(noise="linear"))
 
 
+def test_what_a_network_predicts_is_checked(tmp_path):
+    """Against its sampler, against what the config says of it, and against what its file says."""
+    arch, path = smoke()["backbones"]["dit-tiny"]["arch"], str(tmp_path / "weights.safetensors")
+
+    def asked(kind, sampler, of_run=(), **told):
+        runs = {"r": run(backbone="b", sampler=sampler) | dict(of_run)}
+        return smoke(backbones={"b": {"arch": arch | {"kind": kind}, "weights": "random:0"} | told}, runs=runs)
+
+    check.check(asked("sit", "euler", noise="gvp", prediction="velocity"))
+    check.check(asked("sit", "heun", {"timestep_shift": 3.0}))
+    assert "runs.r.sampler: ddim takes a predicted noise, sit predicts velocity" in refused(asked("sit", "ddim"))
+    assert "runs.r.sampler: euler takes a predicted velocity, dit predicts noise" in refused(asked("dit", "euler"))
+    assert "backbones.b.prediction: 'velocity' is not what a network of kind dit" in refused(
+        asked("dit", "ddim", prediction="velocity")
+    )
+    assert "backbones.b.noise: 'scaled_linear'; sit has linear, gvp" in refused(asked("sit", "euler", noise="scaled_linear"))
+    assert "runs.r.timestep_shift: moves the times of a flow" in refused(asked("dit", "ddim", {"timestep_shift": 3.0}))
+    atomic.write_tensors(path, {"a": torch.zeros(1)}, {"prediction": "velocity", "noise": "linear"})
+    line = f"backbones.b.prediction: {path} was trained under 'velocity', the config says 'noise'"
+    assert line in refused(asked("dit", "ddim", weights=path))
+
+
 @pytest.mark.parametrize("name", ["fora@", "fora@4+taylor2", "fora@-1"])
 def test_a_name_that_is_made_otherwise_is_one_line(name):
     for values in (smoke(methods=[name]), smoke(params={name: {"interval": [2]}})):

@@ -14,7 +14,8 @@ from cachebench.files import atomic
 from cachebench.setup import check, config, matrix, sources
 from checkouts import ROOT, copy_checkout, snakemake
 
-PAPER = {"imagenet256-dit": 2, "imagenet512-dit": 2, "imagenet256-uvit": 4}  # and a depth for the reduced network
+# And a depth for the reduced network.
+PAPER = {"imagenet256-dit": 2, "imagenet512-dit": 2, "imagenet256-uvit": 4, "imagenet256-sit": 2}
 TINY = {"input_size": 2, "patch_size": 1, "channels": 4, "width": 16, "heads": 2, "num_classes": 2}
 
 

@@ -7,7 +7,7 @@ from _cli import arguments
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.plugin.loader import reason
-from cachebench.run import shards
+from cachebench.run import opening, shards
 from cachebench.setup import config, matrix, stamps
 
 args = arguments(__doc__, "config?", "run", "reference", "shards+", "full+", "out")
@@ -29,7 +29,8 @@ def scored(paths):
     sample, row = shards.join_shards(paths)
     sample["labels"] = labels(len(sample["features"]))
     values, replicates, errors = scores.score_setting(sample, *given(), cfg["metrics"], cfg["samples"]["blocks"])
-    said = "; ".join(filter(None, (row.get("reason"), values["reason"])))
+    far = opening.far_from_data(cfg, args.run, sample["latents"]) if paths == args.full else ""
+    said = "; ".join(filter(None, (row.get("reason"), far, values["reason"])))
     return row | {"status": "ok"} | values | counted(sample) | {"reason": said, "replicates": replicates, "errors": errors}
 
 

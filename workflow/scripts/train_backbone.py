@@ -9,7 +9,7 @@ from cachebench.engine.backbones import checkpoints
 from cachebench.engine.spec import Arch, noise_of
 from cachebench.files import atomic
 from cachebench.models import datasets
-from cachebench.models.backbone import train_backbone
+from cachebench.models.backbone import train_backbone, trained_under
 from cachebench.setup import config
 
 args = arguments(__doc__, "config?", "backbone", "images", "labels", "weights", "curve")
@@ -25,7 +25,9 @@ atomic.write_csv(args.curve, curve)
 atomic.write_tensors(
     args.weights,
     weights,
-    {"arch": entry["arch"], "noise": noise.betas, "train": entry["train"]}
+    {"arch": entry["arch"]}
+    | trained_under(noise)
+    | {"train": entry["train"]}
     | {"device": device.describe(where), "seconds": time.perf_counter() - start},
 )
 Path(f"{args.weights}.partial").unlink(missing_ok=True)

@@ -14,10 +14,12 @@ from cachebench.engine.spec import Arch, Spec, noise_of
 
 DIT = Arch("dit", input_size=4, patch_size=2, channels=2, width=32, depth=2, heads=2, num_classes=3)
 UVIT = replace(DIT, kind="uvit", learn_sigma=False)
+SIT = replace(DIT, kind="sit")
 SPECS = {  # guided trajectories of each backbone and kind of solver
     "dit": Spec(DIT, "ddim", num_steps=6, cfg_scale=1.5),
     "uvit": Spec(UVIT, "dpm_solver2", num_steps=4, cfg_scale=1.5),
     "uvit-2m": Spec(UVIT, "dpm_solver_2m", num_steps=8, cfg_scale=1.5),
+    "sit": Spec(SIT, "euler", num_steps=6, cfg_scale=1.5),
 }
 
 
@@ -32,16 +34,15 @@ def trained(arch):
             if p.requires_grad and not re.search(r"norm\d?\.weight", name):
                 p.normal_(std=p[0].numel() ** -0.5 if p.dim() > 1 and "table" not in name else 0.3, generator=g)
     centres = torch.randn(arch.num_classes, *arch.sample_shape, generator=g)
-    abar = torch.tensor(noise.alphas_bar(), dtype=torch.float32)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=3e-3)
     for _ in range(300):
-        y, t = torch.randint(arch.num_classes, (64,), generator=g), torch.randint(1000, (64,), generator=g)
+        y, (t, *level) = torch.randint(arch.num_classes, (64,), generator=g), noise.drawn(64, g)
         x0 = centres[y] + 0.5 * torch.randn(64, *arch.sample_shape, generator=g)
-        eps, a = torch.randn(x0.shape, generator=g), abar[t].view(-1, 1, 1, 1)
+        eps, (a, b) = torch.randn(x0.shape, generator=g), (of.view(-1, 1, 1, 1) for of in level)
         y = torch.where(torch.rand(64, generator=g) < 0.1, arch.num_classes, y)
-        found = network(a.sqrt() * x0 + (1 - a).sqrt() * eps, t + noise.first_time, y)[:, : arch.channels]
+        found = network(a * x0 + b * eps, t, y)[:, : arch.channels]
         optimizer.zero_grad()
-        (found - eps).square().mean().backward()
+        (found - noise.target(x0, eps, t)).square().mean().backward()
         optimizer.step()
     optimizer.zero_grad()
     return network.eval().requires_grad_(False)

@@ -14,9 +14,15 @@ def kinds():
     return _modules("backbones", are_folders=True)
 
 
-def samplers():
-    """The samplers: the files in engine/samplers."""
-    return _modules("samplers", are_folders=False)
+def samplers(prediction=None):
+    """The samplers: the files in engine/samplers; those alone that run networks of a kind of prediction."""
+    names = _modules("samplers", are_folders=False)
+    return [name for name in names if prediction in (None, solver(name).PREDICTION)]
+
+
+def solver(sampler):
+    """A sampler's module (see `cachebench.engine.samplers`)."""
+    return import_module(f"cachebench.engine.samplers.{sampler}")
 
 
 def _modules(room, are_folders):
@@ -32,10 +38,19 @@ def facts(kind):
     return import_module(f"cachebench.engine.backbones.{kind}.facts")
 
 
-def noise_of(kind, betas=None):
-    """The Noise of a backbone of that kind whose config says `noise: betas`; the released one where it says nothing."""
+def noise_of(kind, name=None, shift=None):
+    """The Noise, or Flow, of a backbone of that kind whose config says `noise: name`; the released one where it says nothing.
+    ValueError names those that there are."""
     released = facts(kind).NOISE
-    return replace(released, betas=betas or released.betas)
+    if name and name not in released.names:
+        raise ValueError(f"noise: {name!r}; {kind} has {', '.join(released.names)}")
+    return released.named(name, shift)
+
+
+def mismatch(sampler, wanted, kind, prediction):
+    """A line about a sampler that takes networks of another kind of prediction, and what is allowed."""
+    allowed = ", ".join(samplers(prediction))
+    return f"sampler: {sampler} takes a predicted {wanted}, {kind} predicts {prediction}; allowed: {allowed}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class Arch:
     depth: int  # as its paper counts; see `blocks`
     heads: int
     num_classes: int  # label `num_classes` is the null class
-    learn_sigma: bool = True  # as many channels more, for the variance
+    learn_sigma: bool = True  # as many channels more behind the last layer, for the variance
     mlp_ratio: int = 4
     final_conv: bool = False  # a 3x3 convolution at the end
 
@@ -81,7 +96,8 @@ class Arch:
 
     @property
     def out_channels(self):
-        return self.channels * (2 if self.learn_sigma else 1)
+        """Of what the network returns."""
+        return self.facts.out_channels(self)
 
     @property
     def sample_shape(self):
@@ -100,26 +116,35 @@ class Spec:
     num_steps: int
     cfg_scale: float = 1.0
     cfg_channels: int | None = None
-    betas: str | None = None  # the noise that the network was trained under; None = that of its kind's released weights
+    trained_under: str | None = None  # the name of its noise, or path; None = that of its kind's released weights
     end: str | None = None  # "x0": the trajectory ends in data, by an evaluation more where the released sampler stops at noise
+    timestep_shift: float | None = None  # of the times of a flow (see `engine.flow`)
 
     def with_steps(self, num_steps):
         return replace(self, num_steps=num_steps)
 
     @property
     def solver(self):
-        """The sampler's module (see `cachebench.engine.samplers`)."""
-        return import_module(f"cachebench.engine.samplers.{self.sampler}")
+        return solver(self.sampler)
 
     @property
     def noise(self):
-        return noise_of(self.arch.kind, self.betas)
+        """The Noise or Flow that the network was trained under."""
+        return noise_of(self.arch.kind, self.trained_under, self.timestep_shift)
 
     @cached_property
     def plan(self):
-        """The sampler's plan of evaluations, under the noise that the backbone was trained with."""
+        """The sampler's plan of evaluations, under the noise that the backbone was trained with. ValueError if the sampler
+        takes another kind of network."""
+        if (wanted := self.solver.PREDICTION) != self.noise.prediction:
+            raise ValueError(mismatch(self.sampler, wanted, self.arch.kind, self.noise.prediction))
         plan = self.solver.plan(self.num_steps, self.noise)
         return plan.to_data(self.noise) if self.end else plan
+
+    @property
+    def times(self):
+        """The network's time at every evaluation on the scale of those that count 1000 times down to the data."""
+        return tuple(map(self.noise.training_time, self.plan.timesteps))
 
     @property
     def num_evaluations(self):

@@ -17,8 +17,8 @@ def start(problem, rows, *key):
     """(latents, labels, draw) as `trajectory.run` takes them: the images `rows` of the calibration set under the noise of the
     first evaluation. The noise of a row depends on the row and on `key` alone."""
     draw = partial(seeds.noise, rows, problem.spec.arch.sample_shape, "calibration", *key)
-    abar = problem.spec.plan.alphas[0]
-    return abar**0.5 * problem.latents[rows] + (1 - abar) ** 0.5 * draw(), problem.labels[rows], draw
+    a, b = problem.spec.plan.signal[0], problem.spec.plan.noise[0]
+    return a * problem.latents[rows] + b * draw(), problem.labels[rows], draw
 
 
 def first(problem, samples):

@@ -1,7 +1,6 @@
 """Learning-to-Cache's router training (Ma et al., arXiv:2406.01733, Eqs. 6, 8, 9, and the two released trainers)."""
 
 import copy
-import math
 from dataclasses import dataclass
 
 import torch
@@ -37,24 +36,18 @@ class Pair:
     evaluation: int  # the cached one; the full one precedes it
     key: int  # its router
     segment: Plan  # the solver's step, or the part of it, that ends where the cached evaluation begins
-    alpha: float  # abar of the noised images that the segment starts from
-    time: int  # model time of the cached evaluation
+    level: tuple  # signal and noise of the images that the segment starts from
+    time: float  # model time of the cached evaluation
 
 
 def pairs(spec, pairing=PAIRINGS[0]):
-    """[Pair, ...] in sampling order. Images are noised, and the cached evaluation is trained, at whole training times."""
-    plan, noise, found = spec.plan, spec.noise, []
-    abar = noise.alphas_bar()
+    """[Pair, ...] in sampling order. Images are noised, and the cached evaluation is trained, at training times."""
+    plan, found = spec.plan, []
     for evaluation, key in router_keys(plan.roles, pairing).items():
         first = evaluation - (2 if plan.roles[evaluation - 1] == "mid" else 1)
-        start, end = (whole(plan.timesteps[e]) for e in (first, evaluation))
-        found.append(Pair(evaluation, key, plan.segment(first, evaluation), float(abar[start - noise.first_time]), end))
+        (_, *level), (time, *_) = (spec.noise.trained(plan.timesteps[e]) for e in (first, evaluation))
+        found.append(Pair(evaluation, key, plan.segment(first, evaluation), tuple(level), time))
     return found
-
-
-def whole(time):
-    """The nearest training time. Halves go up, as in the released program, whose float32 makes 500.5 a little more."""
-    return math.floor(round(time, 6) + 0.5)
 
 
 def arrive(model, spec, pair, x0, y, eps, session, guided=False):
@@ -67,7 +60,8 @@ def arrive(model, spec, pair, x0, y, eps, session, guided=False):
     def denoise(x, evaluation):
         return predict(model, spec, x, pair.segment.timesteps[evaluation], y, session)
 
-    x_s = pair.alpha**0.5 * x0 + (1 - pair.alpha) ** 0.5 * eps
+    a, b = pair.level
+    x_s = a * x0 + b * eps
     return spec.solver.sample(denoise, x_s.repeat(spec.rows, 1, 1, 1), pair.segment)
 
 

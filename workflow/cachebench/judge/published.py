@@ -115,8 +115,8 @@ def ways(row):
 def shares(row, measured):
     """The branches that a measured row reuses, and percent of those at L2C's cached evaluations, as the paper's Table 4 has;
     and how many times fewer MACs it has than the full run."""
-    evaluations = int(row["nfe"]) // 2 - (row["sampler"] == "dpm_solver2")
-    possible = evaluations * geometry(row).arch.blocks
+    spec = geometry(row)
+    possible = (int(row["nfe"]) // 2 - ("mid" in spec.plan.roles)) * spec.arch.blocks
     attn, mlp = (100 * measured.get(f"reused_{branch}", math.nan) / possible for branch in BRANCHES)
     return {"share_attn": attn, "share_mlp": mlp, "share_total": (attn + mlp) / 2, "reused": reused(measured)} | {
         "macs_ratio": 1 / measured.get("achieved", math.nan)
@@ -180,7 +180,7 @@ def geometry(row):
     """The Spec of a published row."""
     kind, size, pixels = row_place(row)
     arch = Arch.from_config({"kind": kind, "size": size, "input_size": pixels // 8, "channels": 4, "num_classes": 1000})
-    return Spec(arch, row["sampler"], int(row["nfe"]) // (2 if row["sampler"] == "dpm_solver2" else 1))
+    return Spec(arch, row["sampler"], int(row["nfe"]) // Spec(arch, row["sampler"], 1).num_evaluations)
 
 
 def paper_macs(row):

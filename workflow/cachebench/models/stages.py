@@ -7,7 +7,7 @@ import torch
 from cachebench.engine.backbones import checkpoints
 from cachebench.engine.spec import Arch, noise_of
 from cachebench.files import atomic
-from cachebench.models.backbone import train_backbone
+from cachebench.models.backbone import train_backbone, trained_under
 
 
 def waiting(queue):
@@ -25,7 +25,7 @@ def run(queue, name, images, labels, device, stop):
     checkpoint = Path("results/queue") / f"{name}.partial"
     noise = noise_of(arch.kind, network.get("noise"))
     weights, curve = train_backbone(model, images, labels, noise, settings, checkpoint, device, begin, stop)
-    facts = {"arch": network["arch"], "noise": noise.betas, "stage": name, "steps": curve[-1]["step"], "train": settings}
+    facts = {"arch": network["arch"]} | trained_under(noise) | {"stage": name, "steps": curve[-1]["step"], "train": settings}
     halved = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     atomic.write_tensors(weights_of(queue, network_of(queue, name)), halved, facts)
     atomic.write_csv(_curve(queue, name), curve)

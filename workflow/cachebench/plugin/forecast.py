@@ -8,11 +8,10 @@ from math import factorial
 
 import numpy as np
 
-from cachebench.engine.noise import half_log_snr
 from cachebench.plugin.values import among
 
 DOORS = ("branch", "trunk", "output")  # where a forecaster stands in: for a branch, the final hidden state, the guided output
-DISTANCES = ("index", "t", "logsnr")  # what the distance of two evaluations is measured in
+DISTANCES = ("index", "t", "sigma", "logsnr")  # what the distance of two evaluations is measured in
 
 
 class Forecaster:
@@ -195,11 +194,18 @@ def door(name):
 
 
 def positions(spec, distance):
-    """Where each evaluation stands, so that distances are in evaluations, in model time, or in log(a / b) of the plan; the
-    whole trajectory is as long in all of them. ValueError for another `distance`."""
+    """Where each evaluation stands, so that distances are in evaluations, in model time, in the noise b, or in log(a / b) of
+    the plan; the whole trajectory is as long in all of them. ValueError for another `distance`, and for one in which two
+    evaluations that follow each other are not a finite distance apart."""
     plan, last = spec.plan, spec.num_evaluations - 1
     among("distance", distance, DISTANCES)
     if distance == "index" or not last:
         return list(range(last + 1))
-    times = -np.array(plan.timesteps) if distance == "t" else half_log_snr(np.array(plan.alphas[: last + 1]))
+    a, b = (np.array(level[: last + 1]) for level in (plan.signal, plan.noise))
+    with np.errstate(divide="ignore"):
+        times = {"t": -np.array(plan.timesteps), "sigma": b, "logsnr": np.log(a) - np.log(b)}[distance]
+    if len(wrong := np.flatnonzero(~np.isfinite(moved := np.diff(times)) | (moved == 0))):
+        raise ValueError(
+            f"distance: {distance} has no step from evaluation {wrong[0]} to the next on {spec.sampler}; index has"
+        )
     return ((times - times[0]) / (times[-1] - times[0]) * last).tolist()

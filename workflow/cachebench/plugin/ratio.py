@@ -59,5 +59,5 @@ class Ratio:
 def window(spec, start, end):
     """Where each evaluation stands to the shares `start` to `end` of the training times: "before", "in" or "after"."""
     first, last = round((1 - start) * 999), round((1 - end) * 999)
-    times = [t - spec.noise.first_time for t in spec.plan.timesteps]
+    times = [t - spec.noise.first_time for t in spec.times]
     return ["before" if t > first else "in" if t > last else "after" for t in times]

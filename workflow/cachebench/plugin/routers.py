@@ -1,24 +1,26 @@
 """What L2C and its ablations share: pairs of evaluations, and trained routers with a threshold (arXiv:2406.01733)."""
 
 from cachebench.engine.schedule import PAIRINGS, Schedule
+from cachebench.engine.spec import samplers, solver
 from cachebench.plugin.method import AMOUNT, COUNT, SHARE, Method
 from cachebench.plugin.values import among
 
-PAIRED = ("ddim", "dpm_solver_2m", "dpm_solver2")
 TAIL = [10.0**-k for k in (6, 5, 4, 3, 2)]  # U-ViT's logits are not clamped: many scores crowd at the ends
 
 
 def refusal(spec, pairing=PAIRINGS[0]):
     """None, or the sentence that says why L2C's pairs of evaluations are not defined on `spec`, or why routers of all
     evaluations would have nothing to reuse."""
-    if spec.sampler not in PAIRED:
-        return f"L2C pairs the evaluations of {', '.join(PAIRED[:-1])} or {PAIRED[-1]}; the run's sampler is {spec.sampler}."
+    paired = [name for name in samplers(spec.noise.prediction) if not getattr(solver(name), "STOCHASTIC", False)]
+    if spec.sampler not in paired:
+        return f"L2C pairs the evaluations of {', '.join(paired[:-1])} or {paired[-1]}; the run's sampler is {spec.sampler}."
     if pairing == "all":
         return None if spec.num_steps > 1 else "The first step computes everything, so one step is too few."
-    if spec.sampler != "dpm_solver2" and spec.num_steps % 2:
+    two = "mid" in spec.plan.roles  # evaluations a step
+    if not two and spec.num_steps % 2:
         return f"L2C pairs evaluations, so it needs an even num_steps, not {spec.num_steps}."
-    if spec.sampler == "dpm_solver2" and pairing == "shifted" and spec.num_steps == 1:
-        return "L2C reuses what the step before has computed, so one step of dpm_solver2 is too few."
+    if two and pairing == "shifted" and spec.num_steps == 1:
+        return f"L2C reuses what the step before has computed, so one step of {spec.sampler} is too few."
 
 
 # What L2C offers beside its own way, which the first values are (see `cachebench.fit.router.Way`).

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cachebench.engine import cost
-from cachebench.engine.spec import Spec
+from cachebench.engine.spec import RANDOM, Spec
 from cachebench.files import atomic, weights
 from cachebench.files.folders import visible
 from cachebench.plugin import loader
 from cachebench.run.folder import Folder
 from cachebench.setup import matrix
+
+FAR = 2  # how many times larger or smaller the samples' standard deviation may be than that of data
 
 
 def read_states(paths):
@@ -40,6 +42,19 @@ def calibration(cfg):
     parts = [weights.read_weights(file) for file in (visible(path) if path.is_dir() else [path])]
     latents = [part["latents"].float() if "latents" in part else to_model(part["images"]) for part in parts]
     return torch.cat(latents), torch.cat([part["labels"].long() for part in parts])
+
+
+def far_from_data(cfg, run, latents):
+    """A sentence if the full run's samples [n, C, H, W] spread otherwise than data, by more than FAR, else ""; drawn weights
+    say nothing. Latents of an autoencoder are scaled to 1, and images spread as those of the calibration set."""
+    backbone = cfg["backbones"][cfg["runs"][run]["backbone"]]
+    if backbone["weights"].startswith(RANDOM) or not len(latents):
+        return ""
+    found, data = latents.std().item(), 1.0 if "autoencoder" in backbone else calibration(cfg)[0].std().item()
+    if 1 / FAR < found / data < FAR:
+        return ""
+    read_as = f"kind {backbone['arch']['kind']}, which predicts {matrix.spec(cfg, run).noise.prediction}"
+    return f"latents: their standard deviation is {found:.3g}, that of data {data:.3g}; are the weights of {read_as}?"
 
 
 def training(cfg, run, files):

@@ -58,7 +58,7 @@ def compared(own, computed, own_plan, full, plan):
     with fewer steps the start, the sample, and what the two grids share. States are [evaluations + 1, n, C, H, W], `computed`
     the shares [evaluations, blocks, branches]."""
     out = []
-    for i, j in shared(own_plan.alphas, plan.alphas):
+    for i, j in shared(places(own_plan), places(plan)):
         mean, low, high = interval(distance(own[i], full[j]), ratio=True)
         about = {"evaluation": j, "timestep": plan.timesteps[j] if j < len(plan.timesteps) else None, "count": full.shape[1]}
         if i < len(computed):
@@ -68,9 +68,19 @@ def compared(own, computed, own_plan, full, plan):
     return out
 
 
+def places(plan):
+    """[(signal, role)] of every evaluation, then of the sample, which has none."""
+    return list(zip(plan.signal, (*plan.roles, None), strict=True))
+
+
 def shared(own, full):
-    """[(index, index)] of equal values of two descending grids of abar."""
-    return [(i, j) for i, a in enumerate(own) for j, b in enumerate(full) if math.isclose(a, b, rel_tol=1e-6)]
+    """[(index, index)] of equal places."""
+    return [
+        (i, j)
+        for i, (a, role) in enumerate(own)
+        for j, (b, other) in enumerate(full)
+        if role == other and math.isclose(a, b, rel_tol=1e-6)
+    ]
 
 
 def distance(x, full):

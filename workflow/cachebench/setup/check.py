@@ -4,7 +4,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from cachebench.engine.spec import RANDOM, Arch, noise_of
+from cachebench.engine.spec import RANDOM, Arch, mismatch, noise_of, solver
 from cachebench.files import atomic, closure, downloads, images, pictures, weights
 from cachebench.plugin import forecast, loader
 from cachebench.plugin.values import meant
@@ -35,6 +35,7 @@ def _check_runs(config):
     for name, run in config["runs"].items():
         if run["backbone"] not in config["backbones"]:
             raise ValueError(f"runs.{name}.backbone: unknown {run['backbone']!r}; allowed: {', '.join(config['backbones'])}")
+        _check_prediction(f"runs.{name}", run, config["backbones"][run["backbone"]])
     for name, backbone in config["backbones"].items():
         try:
             arch = Arch.from_config(backbone["arch"])
@@ -46,6 +47,22 @@ def _check_runs(config):
         for large, small in (("input_size", "patch_size"), ("width", "heads")):
             if getattr(arch, large) % getattr(arch, small):
                 raise ValueError(f"backbones.{name}.arch: {large} {getattr(arch, large)} is not a multiple of {small}")
+
+
+def _check_prediction(where, run, backbone):
+    """ValueError if what the run's network predicts is not what its sampler takes, or what its backbone says."""
+    kind, sampler = backbone["arch"]["kind"], run["sampler"]
+    try:
+        predicted = noise_of(kind, backbone.get("noise"), run.get("timestep_shift")).prediction
+    except ValueError as error:
+        place = where if str(error).startswith("timestep_shift") else f"backbones.{run['backbone']}"
+        raise ValueError(f"{place}.{error}") from None
+    if (said := backbone.get("prediction", predicted)) != predicted:
+        told = f"{said!r} is not what a network of kind {kind} is read as, {predicted!r}"
+        why = "a file of DiT is kind dit, of SiT kind sit, and its names do not tell which"
+        raise ValueError(f"backbones.{run['backbone']}.prediction: {told}; {why}")
+    if (wanted := solver(sampler).PREDICTION) != predicted:
+        raise ValueError(f"{where}.{mismatch(sampler, wanted, kind, predicted)}")
 
 
 def _check_methods(config):
@@ -131,11 +148,12 @@ def _check_weights(config):
 
 
 def _check_noise(where, entry):
-    """ValueError if a file of weights says that they were trained under another noise schedule."""
-    path, asked = Path(atomic.placed(entry["weights"])), noise_of(entry["arch"]["kind"], entry.get("noise")).betas
-    told = atomic.read_metadata(path).get("noise") if path.suffix == ".safetensors" and path.exists() else None
-    if told not in (None, asked):
-        raise ValueError(f"{where}.noise: {entry['weights']} was trained under {told!r}, the config says {asked!r}")
+    """ValueError if a file of weights says that they were trained under another noise, or to predict something else."""
+    path, noise = Path(atomic.placed(entry["weights"])), noise_of(entry["arch"]["kind"], entry.get("noise"))
+    told = atomic.read_metadata(path) if path.suffix == ".safetensors" and path.exists() else {}
+    for key, asked in (("prediction", noise.prediction), ("noise", noise.name)):
+        if told.get(key) not in (None, asked):
+            raise ValueError(f"{where}.{key}: {entry['weights']} was trained under {told[key]!r}, the config says {asked!r}")
 
 
 def _check_classes(folder, key, num_classes):

@@ -69,7 +69,7 @@ def spec(config, run):
     backbone = config["backbones"][entry["backbone"]]
     arch = Arch.from_config(backbone["arch"])
     guidance, ends = (entry["cfg_scale"], entry["cfg_channels"]), (backbone.get("noise"), backbone.get("end"))
-    return Spec(arch, entry["sampler"], entry["num_steps"], *guidance, *ends)
+    return Spec(arch, entry["sampler"], entry["num_steps"], *guidance, *ends, entry.get("timestep_shift"))
 
 
 def budgets(config, run, name=None):

@@ -4,12 +4,14 @@
     NAME          as printed
     SIZES         {size: the keys of an arch that it stands for}, patch_size aside
     DEFAULTS      keys of an arch that differ from those of all
-    NOISE         under which the released weights were trained
+    NOISE         under which the released weights were trained: a `noise.Noise`, or of a network that predicts a velocity a
+                  `flow.Flow`
     EXTRA_TOKENS  before the patches
     HINTS         {part of a tensor's name: what to say where a given one does not fit}
     ROUTERS       how L2C's routers were trained on it: "reduce", torch's function that makes a sample's squared errors one
                   number; "limit" of the logits; the values of "lambda"
     blocks(arch)  how many there are, in the order of execution
+    out_channels(arch)  of what the network returns
     check(arch)   a ValueError "key: why" if it cannot be built
     site_macs(arch, convention)  see `engine.cost.site_macs`
 

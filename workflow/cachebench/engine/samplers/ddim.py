@@ -6,6 +6,7 @@ from cachebench.engine.noise import TRAIN_STEPS
 from cachebench.engine.samplers import Plan
 
 NAME = "DDIM"
+PREDICTION = "noise"
 
 
 def respaced(num_steps):

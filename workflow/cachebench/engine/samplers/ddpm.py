@@ -6,6 +6,7 @@ from itertools import pairwise
 from cachebench.engine.samplers import ddim
 
 NAME = "DDPM"
+PREDICTION = "noise"
 STOCHASTIC = True
 plan = ddim.plan
 

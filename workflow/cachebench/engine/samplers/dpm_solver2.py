@@ -8,6 +8,7 @@ from cachebench.engine.noise import half_log_snr
 from cachebench.engine.samplers import END, Plan
 
 NAME = "DPM-Solver"
+PREDICTION = "noise"
 LAST = 1e-3  # the released trajectory ends here; nothing is denoised after it
 
 

@@ -7,6 +7,7 @@ from cachebench.engine.samplers import END, Plan
 from cachebench.engine.samplers.dpm_solver2 import LAST, data, step
 
 NAME = "DPM-Solver++(2M)"
+PREDICTION = "noise"
 
 
 def plan(num_steps, noise):

@@ -26,6 +26,14 @@ def check(arch):
         raise ValueError(f"width: {arch.width} is not a multiple of 4, as DiT's sines and cosines of rows and columns need")
 
 
+def head_channels(arch):
+    """Of the last layer: with `learn_sigma` as many more for the variance."""
+    return arch.channels * (2 if arch.learn_sigma else 1)
+
+
+out_channels = head_channels
+
+
 def site_macs(arch, convention):
     """As `cost.site_macs`. A block is charged its gates and norms whether its branches run or not; on paper all of its
     modulation."""
@@ -33,6 +41,6 @@ def site_macs(arch, convention):
     norm = 2 * T * D if convention == "paper" else 0  # without affine parameters
     gates, affine = (6, 0) if convention == "paper" else (2, 2)
     embed = p2 * arch.channels * T * D + 256 * D + D * D  # patches and time
-    head = p2 * arch.out_channels * T * D + 2 * D * D  # the final linear and its modulation
+    head = p2 * head_channels(arch) * T * D + 2 * D * D  # the final linear and its modulation
     sites = {"embed": embed, "fixed": embed + head + norm, "affine": affine * D * D} | branch_macs(arch, convention)
     return sites | {f"block-{i}": gates * D * D + 2 * norm for i in range(arch.blocks)}

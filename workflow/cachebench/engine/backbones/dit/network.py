@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cachebench.engine.backbones.dit import layouts
+from cachebench.engine.backbones.dit.facts import head_channels
 from cachebench.engine.backbones.layers import Attention, Mlp, PatchEmbed, gelu_tanh, timestep_embedding, unpatchify
 from cachebench.engine.doors import BARE, Behind, Branch
 from cachebench.engine.spec import BRANCHES
@@ -100,7 +101,7 @@ class FinalLayer(nn.Module):
     def __init__(self, arch):
         super().__init__()
         self.norm_final = nn.LayerNorm(arch.width, elementwise_affine=False, eps=1e-6)
-        self.linear = nn.Linear(arch.width, arch.patch_size**2 * arch.out_channels)
+        self.linear = nn.Linear(arch.width, arch.patch_size**2 * head_channels(arch))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(arch.width, 2 * arch.width))
 
     def forward(self, h, c):
@@ -130,7 +131,10 @@ class DiT(nn.Module):
         h, c = self.embed(x, t, y)
         run = Behind(partial(self.trunk, session), self.trunk_door, c=F.silu(c))  # with which every modulation begins
         h = session.trunk(h, run)  # (B, T, D)
-        return unpatchify(self.final_layer(h, c), self.arch, self.arch.out_channels)  # (B, C', H, W)
+        return self.head(h, c)
+
+    def head(self, h, c):
+        return unpatchify(self.final_layer(h, c), self.arch, head_channels(self.arch))  # (B, C', H, W)
 
     def embed(self, x, t, y):
         return self.x_embedder(x) + self.pos_embed, self.t_embedder(t) + self.y_embedder(y)  # (B, T, D), (B, D)
@@ -162,7 +166,7 @@ class DiT(nn.Module):
             shift1, scale1, gate1, shift2, scale2, gate2 = block.adaLN_modulation[1](s).chunk(6, dim=1)
             h = add_gated(h, gate1, block.attn(modulate(block.norm1(h), shift1, scale1)))
             h = add_gated(h, gate2, block.mlp(modulate(block.norm2(h), shift2, scale2)))
-        return unpatchify(self.final_layer(h, c), self.arch, self.arch.out_channels)
+        return self.head(h, c)
 
     def gates(self, t, y):
         """What branch values are multiplied by on their way into the stream: [blocks, branches, B, 1, D]; t [B], y [B]."""

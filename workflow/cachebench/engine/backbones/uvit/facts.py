@@ -33,6 +33,10 @@ def check(arch):
         raise ValueError(f"width: {arch.width} is odd; U-ViT's time has as many sines as cosines")
 
 
+def out_channels(arch):
+    return arch.channels
+
+
 def site_macs(arch, convention):
     """As `cost.site_macs`. An out-block is charged its skip linear, and on paper a branch its norm."""
     T, D, p2, C = arch.tokens, arch.width, arch.patch_size**2, arch.channels
