@@ -43,8 +43,8 @@ class Timed:
                 rows[budget] = self.opened(budget, shard, model)
             except FAILURES as error:
                 rows[budget] = failed(reason(error))
-        if self.name == "full" and "autoencoder" in self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]:
-            decode, latents = decoder(self.cfg, self.run, self.device), self.calls["1.0"]()
+        if self.name == FULL[0] and self.calls and "autoencoder" in self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]:
+            decode, latents = decoder(self.cfg, self.run, self.device), self.calls[FULL[1]]()
             rows[DECODE[1]] = self.ready(DECODE[1], lambda: decode(latents))
         return rows
 
@@ -81,13 +81,10 @@ def beside(timed, about, minutes):
     """{(method, budget): row} of Timeds, the full run's first, without which the others have no times either. `about` is the
     config's `latency`."""
     timings, rows = in_turn(timed, about["repeats"], minutes)
-    if full := timings.get(FULL):
-        measured = {key: row(full, own, timings.get(DECODE), about["batch_size"]) for key, own in timings.items()}
-        rows = {key: told | measured.get(key, {}) for key, told in rows.items() if key != DECODE}
-    else:
-        lost = failed(f"the full run: {rows[FULL]['reason']}")
-        rows = {key: told if "status" in told and key != FULL else lost for key, told in rows.items()}
-    return rows
+    if (full := timings.get(FULL)) is None:
+        return dict.fromkeys(rows, failed(f"the full run: {rows[FULL]['reason']}"))
+    measured = {key: row(full, own, timings.get(DECODE), about["batch_size"]) for key, own in timings.items()}
+    return {key: told | measured.get(key, {}) for key, told in rows.items() if key != DECODE}
 
 
 def row(full, own, decode, batch):
