@@ -43,7 +43,8 @@ class Timed:
                 rows[budget] = self.opened(budget, shard, model)
             except FAILURES as error:
                 rows[budget] = failed(reason(error))
-        if self.name == FULL[0] and self.calls and "autoencoder" in self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]:
+        backbone = self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]
+        if self.name == FULL[0] and self.calls and "autoencoder" in backbone:
             decode, latents = decoder(self.cfg, self.run, self.device), self.calls[FULL[1]]()
             rows[DECODE[1]] = self.ready(DECODE[1], lambda: decode(latents))
         return rows
