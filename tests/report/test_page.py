@@ -443,6 +443,6 @@ def test_the_command_names_the_files_of_the_setting(synthetic):
     setting = next(one for one in synthetic[1]["settings"] if one["id"] == "dit-50/fewer_steps/0.5")
     here = "results/synthetic"
     assert setting["command"] == (
-        f"snakemake {here}/dit-50/fewer_steps/scores.json {here}/dit-50/fewer_steps/latency.json --cores all "
+        f"snakemake {here}/dit-50/fewer_steps/scores.json {here}/dit-50/latency.json --cores all "
         f"--configfile {here}/config.yaml"
     )

@@ -15,7 +15,7 @@ from cachebench.files import atomic
 from cachebench.report.figures.trace import draw
 from cachebench.report.files_of_run import Files
 from cachebench.run import trace
-from cachebench.setup import config
+from cachebench.setup import config, matrix
 from helpers import inputs, sample
 
 RUN = "tiny-ddim20"
@@ -102,10 +102,10 @@ def test_a_full_run_that_fails_stops_neither_the_trace_nor_the_timings(folder, t
     (only,) = trace.rows(cfg, RUN, folder, "cpu")
     assert only["method"] == "full" and "gone.safetensors" in only["reason"]
     script, out = atomic.ROOT / "workflow/scripts/latency.py", tmp_path / "latency.json"
-    words = ["--config", tmp_path / "config.yaml", "--run", RUN, "--method", "fewer_steps", "--budgets", "0.65", "--out", out]
-    words += ["--settings", folder / RUN / "fewer_steps/settings.json", "--full-settings", folder / RUN / "full/settings.json"]
+    made_of = ["any"] * len(matrix.method_ids(cfg, RUN))
+    words = ["--config", tmp_path / "config.yaml", "--run", RUN, "--folder", folder, "--made-of", *made_of, "--out", out]
     subprocess.run([sys.executable, script, *words], check=True)
-    row = atomic.read_json(out)["0.65"]
+    row = atomic.read_json(out)["fewer_steps"]["0.65"]
     assert row["status"] == "failed" and row["reason"].startswith("the full run: ") and "gone.safetensors" in row["reason"]
 
 

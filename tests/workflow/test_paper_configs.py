@@ -71,8 +71,9 @@ def test_full_configuration_is_planned_without_its_files(name, tmp_path):
     plan = snakemake(folder, "-n", "--quiet", "rules", "--configfile", f"config/{name}.yaml")
     assert plan.returncode == 0, plan.stdout[-3000:] + plan.stderr[-3000:]
     jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", plan.stdout + plan.stderr, re.M)}
-    rows = sum(len(matrix.budgets(cfg, run, id)) for run in cfg["runs"] for id in matrix.method_ids(cfg, run))
-    assert jobs["sample"] == rows * matrix.shards(cfg, "full") and matrix.total(cfg["samples"]) == 50_000
+    methods = sum(len(matrix.method_ids(cfg, run)) for run in cfg["runs"])
+    assert jobs["score"] == methods and jobs["latency"] == len(cfg["runs"])
+    assert jobs["sample"] == methods * matrix.shards(cfg, "full") and matrix.total(cfg["samples"]) == 50_000
     assert jobs["download"] == len(sources.fetchable(cfg)) and "encode" not in jobs
 
 

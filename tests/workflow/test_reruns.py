@@ -42,8 +42,8 @@ def plan(tmp_path_factory):
         cfg = yaml.safe_load(yaml.safe_dump(values | forms[form] | {"name": form}))
         change(cfg)
         (folder / "changed.yaml").write_text(yaml.safe_dump(cfg))
-        targets = [f"results/{form}/{RUN}/{file}.json" for file in ("full/latency", "smoothcache/settings")]
-        done = snakemake(folder, *targets, "--cores", "1", "--configfile", "changed.yaml", *words, python="./stub")
+        words = [f"results/{form}/{RUN}/latency.json", "--cores", "1", "--configfile", "changed.yaml", *words]
+        done = snakemake(folder, *words, python="./stub")
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -79,19 +79,20 @@ def coder(**changes):
     return lambda cfg: cfg["backbones"]["dit-tiny"]["autoencoder"].update(changes)
 
 
-FITTED = {"fit": {"smoothcache"}, "match": {"smoothcache"}}
-TIMED = {"sample": {"full"}, "latency": {"full"}}  # what is timed is compared with what was sampled
+SAMPLED = {"sample": {"smoothcache"}, "latency": {None}}  # what is timed is compared with what was sampled
+FITTED = {"fit": {"smoothcache"}, "match": {"smoothcache"}} | SAMPLED
+TIMED = {"sample": {"full", "smoothcache"}, "latency": {None}}
 
 
 @pytest.mark.parametrize(
     ("form", "change", "expected"),
     [
         ("given", same, {}),
-        ("given", settings(fora={"interval": 2}), {}),  # another method's row
-        ("given", settings(smoothcache={"alpha": 0.5}), {"match": {"smoothcache"}}),
+        ("given", settings(fora={"interval": 2}), {"match": {"fora"}, "sample": {"fora"}, "latency": {None}}),
+        ("given", settings(smoothcache={"alpha": 0.5}), {"match": {"smoothcache"}} | SAMPLED),
         ("encoded", same, {}),
         ("encoded", lambda cfg: cfg["data"].update(count=3), {"encode": {None}} | FITTED),
-        ("encoded", coder(scale=1.0), {"encode": {None}} | TIMED | FITTED),
+        ("encoded", coder(scale=1.0), {"encode": {None}} | FITTED | TIMED),
         ("given", coder(scale=1.0), TIMED),  # decoding is part of the end-to-end time
         ("given", coder(random="stable"), TIMED),
         ("given", coder(weights="random:1"), TIMED),
@@ -163,7 +164,7 @@ def test_a_project_that_has_moved_runs_nothing_again(plan):
     there = plan.folder.with_name("moved")
     plan.folder.rename(there)
     try:
-        words = ["results/given/tiny-ddim20/smoothcache/settings.json", "-n", "--cores", "1", "--configfile", "changed.yaml"]
+        words = ["results/given/tiny-ddim20/latency.json", "-n", "--cores", "1", "--configfile", "changed.yaml"]
         done = snakemake(there, *words, python="./stub")
         assert done.returncode == 0, done.stderr
         assert rules_to_run(done.stdout + done.stderr) == {}

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from cachebench.files import atomic
 from checkouts import MEASURED, ROOT, copy_checkout, results, rules_to_run, shrink, smoke, snakemake, texts
 
 DPM_METHODS = ["full", "fewer_steps", "deepcache.uniform", "deepcache.quadratic", "alternate.outer", "alternate.mid", "l2c"]
@@ -115,8 +116,10 @@ def test_a_table_is_not_made_of_what_another_config_made(finished):
 def test_a_run_that_has_not_ended_can_be_looked_at(finished, tmp_path):
     """One method has been matched only, one is yet to be; nothing is traced."""
     folder = shutil.copytree(finished / "results/smoke", tmp_path / "smoke")
-    for name in ("l2c/scores.json", "l2c/latency.json", "random_skip/settings.json", "trace.csv"):
+    for name in ("l2c/scores.json", "random_skip/settings.json", "trace.csv"):
         (folder / "tiny-ddim20" / name).unlink()
+    times = atomic.read_json(folder / "tiny-ddim20/latency.json")
+    atomic.write_json(folder / "tiny-ddim20/latency.json", {name: times[name] for name in times if name != "l2c"})
     for path in (*folder.glob("*.csv"), folder / "index.html"):
         path.unlink()
     words = ["--config", "config/smoke.yaml", "--folder", folder]
@@ -157,13 +160,14 @@ def test_editing_a_method_reruns_that_method_only(finished):
         methods = rules_to_run(plan.stdout + plan.stderr)
     finally:
         path.write_text(before)
-    assert {m for rule in ("match", "sample", "score", "latency") for m in methods[rule]} == {"random_skip"}
+    assert {m for rule in ("match", "sample", "score") for m in methods[rule]} == {"random_skip"}
+    assert methods["latency"] == {None}  # of the run, in which the others keep their times
     assert "fit" not in methods
 
 
 def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
     """The README's plug-in works as printed; three broken ones say why; the rows that were there stay as they were."""
-    before = texts(finished)
+    before, shards = texts(finished), written(finished)
     example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     (finished / "methods/early.py").write_text(example)
     for name, line in BROKEN.items():
@@ -174,6 +178,7 @@ def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
     run = smoke(finished)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     pd.testing.assert_frame_equal(before, texts(finished).loc[before.index])
+    assert shards.items() <= written(finished).items()
     after = results(finished)
     assert after.loc[("early", 0.65), "status"] == "ok"
     reasons = after[after.status == "failed"].reason
@@ -181,6 +186,11 @@ def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
     assert "NaN" in reasons["nan", 0.65]
     assert "must match" in reasons["shape", 0.65]
     assert "SyntaxError" in reasons["unreadable", 0.65]
+
+
+def written(folder):
+    """When each shard was."""
+    return {path: path.stat().st_mtime_ns for path in (folder / "results/smoke").rglob("shard-*.safetensors")}
 
 
 def broken_plugin(line):
@@ -216,7 +226,7 @@ def test_killed_run_resumes_to_the_same_numbers(tmp_path, finished):
     folder = copy_checkout(tmp_path)
     runs = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["runs"]
     shrink(folder, methods=["fewer_steps", "l2c"], runs={"tiny-ddim20": runs["tiny-ddim20"]})
-    killed = 0
+    killed, before = 0, {}
     for seconds in (6, 9, 12):
         process = subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/smoke.yaml"],
@@ -227,9 +237,11 @@ def test_killed_run_resumes_to_the_same_numbers(tmp_path, finished):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        assert before.items() <= (before := written(folder)).items()  # what is finished stays
     assert killed, "the run ended before it could be killed"
     run = smoke(folder)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert before.items() <= written(folder).items()
     table, expected = texts(folder), texts(finished)
     columns = [c for c in table.columns if not re.search(MEASURED, c)]
     pd.testing.assert_frame_equal(table[columns], expected.loc[table.index, columns])

@@ -91,7 +91,6 @@ def begin(log):
 wildcard_constraints:
     run="|".join(CONFIG["runs"]),
     method="|".join(map(re.escape, METHODS)),
-    budget=r"[0-9.]+",
     shard=r"\d+",
 
 
@@ -118,11 +117,20 @@ FITS = {(run, name): fit_labels(run, name) for run in CONFIG["runs"] for name in
 
 
 def states(wildcards):
-    return [TREE.fit(*wildcards[:2], fit) for fit in FITS[wildcards.run, wildcards.method]]
+    return states_of(wildcards.run, wildcards.method)
+
+
+def states_of(run, name):
+    return [TREE.fit(run, name, fit) for fit in FITS[run, name]]
 
 
 def shards(run, name):
     return [TREE.shard(run, name, b, shard) for b in budgets(run, name) for shard in range(matrix.shards(CONFIG, name))]
+
+
+def sampled(run, name):
+    """What the jobs write that make these shards."""
+    return [TREE.sampled(run, name, shard) for shard in range(matrix.shards(CONFIG, name))]
 
 
 def fits_of(run):
@@ -131,7 +139,7 @@ def fits_of(run):
 
 
 def images_of(run):
-    return [shard for name in methods_of(run) for shard in shards(run, name)]
+    return [file for name in methods_of(run) for file in sampled(run, name)]
 
 
 def results_of(path):
@@ -148,9 +156,13 @@ def training(wildcards):
 
 
 def plugin_files(wildcards):
+    return plugin_files_of(wildcards.run, wildcards.method)
+
+
+def plugin_files_of(run, name):
     """The method's files, and those that its parameter `path` names, as far as there are any."""
-    named = map(atomic.placed, matrix.paths(CONFIG, wildcards.method, wildcards.run))
-    return [*loader.files_of(wildcards.method), *(p for p in named if p in DOWNLOADS or os.path.exists(p))]
+    named = map(atomic.placed, matrix.paths(CONFIG, name, run))
+    return [*loader.files_of(name), *(p for p in named if p in DOWNLOADS or os.path.exists(p))]
 
 
 def backbone(wildcards):
@@ -179,12 +191,8 @@ def decoder(wildcards):
     return weights_of(entry) if entry else []
 
 
-def coder(wildcards):
-    """What the images of the run depend on besides its latents: its autoencoder; "" without one."""
-    return coder_of(backbone(wildcards))
-
-
 def coder_of(entry):
+    """What the images of a backbone depend on besides its latents: its autoencoder; "" without one."""
     coder = entry.get("autoencoder")
     return canonical(sources.digest_of(coder), coder["scale"], coder["random"]) if coder else ""
 
@@ -220,15 +228,22 @@ def identity(*scripts):
     scripts and the method's files import, the run's sampler and its backbone."""
 
     def of(wildcards):
-        entry, arch = CONFIG["runs"][wildcards.run], backbone(wildcards)["arch"]
-        named = [
-            loader.file_of(name) for name in ([wildcards.method] if "method" in wildcards.keys() else methods_of(wildcards.run))
-        ]
-        loaded = [PACKAGE / f"engine/samplers/{entry['sampler']}.py", PACKAGE / f"engine/backbones/{arch['kind']}"]
-        written = closure.digest([*(SCRIPTS / f"{script}.py" for script in scripts), *named, *loaded])
-        return canonical(stamps.network(CONFIG, wildcards.run), written)
+        return identity_of(wildcards.run, [wildcards.method] if "method" in wildcards.keys() else methods_of(wildcards.run), *scripts)
 
     return of
+
+
+def identity_of(run, names, *scripts):
+    loaded = [PACKAGE / f"engine/samplers/{CONFIG['runs'][run]['sampler']}.py"]
+    loaded.append(PACKAGE / f"engine/backbones/{CONFIG['backbones'][CONFIG['runs'][run]['backbone']]['arch']['kind']}")
+    written = closure.digest([*(SCRIPTS / f"{script}.py" for script in scripts), *map(loader.file_of, names), *loaded])
+    return canonical(stamps.network(CONFIG, run), written)
+
+
+def made_of(run, name, script, *said):
+    """What a job's files of a method say that they are made of, besides its inputs: it keeps those that are of the same."""
+    coder = coder_of(CONFIG["backbones"][CONFIG["runs"][run]["backbone"]])
+    return stamps.digest(identity_of(run, [name], script), coder, *said)
 
 
 # The backbone whose autoencoder encodes `data.images`, and what the calibration set depends on besides these.

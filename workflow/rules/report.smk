@@ -2,7 +2,7 @@ rule collect:
     input:
         results_of(TREE.settings),
         results_of(TREE.scores),
-        results_of(TREE.latency),
+        expand(TREE.latency(RUN), run=CONFIG["runs"]),
     output:
         table=report(
             TREE.file("results.csv"),

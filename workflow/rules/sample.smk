@@ -1,3 +1,5 @@
+# One job for all settings of a method, since each has to load torch. The shards are no output: Snakemake deletes those of a job
+# that is stopped or runs again, and the job itself keeps the shards that are made of the same.
 rule sample:
     input:
         plugin=plugin_files,
@@ -7,28 +9,27 @@ rule sample:
         decoder=decoder,
         extractor=weights_of(CONFIG["extractor"]),
     output:
-        TREE.shard(RUN, METHOD, "{budget}", "{shard}"),
+        TREE.sampled(RUN, METHOD, "{shard}"),
     log:
-        f"{LOGS}/{{run}}/{{method}}/sample-{{budget}}-{{shard}}.log",
+        f"{LOGS}/{{run}}/{{method}}/sample-{{shard}}.log",
     conda:
         "../../environment.yml"
     resources:
         gpu=GPU,
     params:
-        identity=identity("sample"),
-        samples=canonical(CONFIG["samples"]),
-        extractor=EXTRACTOR,
-        autoencoder=coder,
+        results=lambda wildcards: RESULTS,
+        budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
+        made_of=lambda wildcards: made_of(wildcards.run, wildcards.method, "sample", CONFIG["samples"], EXTRACTOR),
     shell:
         "LOG={log:q} job sample --run {wildcards.run} --method {wildcards.method} "
-        "--budget {wildcards.budget} --settings {input.settings:q} --states {input.states:q} --shard {wildcards.shard} "
-        "--out {output:q} > {log:q} 2>&1"
+        "--budgets {params.budgets:q} --states {input.states:q} --shard {wildcards.shard} --made-of {params.made_of:q} "
+        "--folder {params.results:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule score:
     input:
-        shards=lambda wildcards: shards(wildcards.run, wildcards.method),
-        full=lambda wildcards: shards(wildcards.run, "full"),
+        sampled=lambda wildcards: sampled(wildcards.run, wildcards.method),
+        full=lambda wildcards: sampled(wildcards.run, "full"),
         reference=ancient(REFERENCE) if REFERENCE == SOURCE else REFERENCE,
         lpips=lambda wildcards: weights_of(LPIPS) if LPIPS else [],
     output:
@@ -38,28 +39,29 @@ rule score:
     conda:
         "../../environment.yml"
     params:
+        shards=lambda wildcards: shards(wildcards.run, wildcards.method),
+        full=lambda wildcards: shards(wildcards.run, "full"),
         metrics=canonical(CONFIG["metrics"], CONFIG["samples"]["blocks"], code("score")),
         lpips=lambda wildcards: sources.digest_of(LPIPS) if LPIPS else "",
         reference=sources.digest_of(sources.reference(CONFIG) | {"weights": SOURCE}) if REFERENCE == SOURCE else SOURCE,
     shell:
-        "job score --run {wildcards.run} --reference {input.reference:q} --shards {input.shards:q} "
-        "--full {input.full:q} --out {output:q} > {log:q} 2>&1"
+        "job score --run {wildcards.run} --reference {input.reference:q} --shards {params.shards:q} "
+        "--full {params.full:q} --out {output:q} > {log:q} 2>&1"
 
 
-# Takes every core, so that nothing else runs while it measures.
+# Takes every core, so that nothing else runs while it measures. What it finds in its output it keeps, if it is made of the same.
 rule latency:
     input:
-        plugin=plugin_files,
-        settings=TREE.settings(RUN, METHOD),
-        full=TREE.settings(RUN, "full"),
-        states=states,
-        shards=lambda wildcards: [TREE.shard(*wildcards[:2], b, 0) for b in budgets(wildcards.run, wildcards.method)],
+        plugins=lambda wildcards: [file for name in methods_of(wildcards.run) for file in plugin_files_of(wildcards.run, name)],
+        settings=lambda wildcards: [TREE.settings(wildcards.run, name) for name in methods_of(wildcards.run)],
+        states=lambda wildcards: [file for name in methods_of(wildcards.run) for file in states_of(wildcards.run, name)],
+        sampled=lambda wildcards: [TREE.sampled(wildcards.run, name, 0) for name in methods_of(wildcards.run)],
         weights=weights,
         decoder=decoder,
     output:
-        TREE.latency(RUN, METHOD),
+        update(TREE.latency(RUN)),
     log:
-        f"{LOGS}/{{run}}/{{method}}/latency.log",
+        f"{LOGS}/{{run}}/latency.log",
     priority: -1
     conda:
         "../../environment.yml"
@@ -67,11 +69,11 @@ rule latency:
     resources:
         gpu=GPU,
     params:
-        identity=identity("latency"),
-        latency=canonical(CONFIG["latency"]),
-        autoencoder=coder,
-        budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
+        results=lambda wildcards: RESULTS,
+        made_of=lambda wildcards: [
+            made_of(wildcards.run, name, "latency", CONFIG["latency"], [CONFIG["samples"][key] for key in ("first_seed", "labels")])
+            for name in methods_of(wildcards.run)
+        ],
     shell:
-        "LOG={log:q} job latency --run {wildcards.run} --method {wildcards.method} "
-        "--budgets {params.budgets:q} --settings {input.settings:q} --full-settings {input.full:q} --states {input.states:q} "
-        "--shards {input.shards:q} --out {output:q} > {log:q} 2>&1"
+        "LOG={log:q} job latency --run {wildcards.run} --states {input.states:q} --made-of {params.made_of:q} "
+        "--folder {params.results:q} --out {output:q} > {log:q} 2>&1"

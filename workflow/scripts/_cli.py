@@ -4,7 +4,6 @@ import argparse
 import ctypes
 import os
 import platform
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -34,20 +33,6 @@ def fail(*error):
 
 
 sys.excepthook = fail
-
-
-def stay_alive(died, minutes):
-    """At the start of a job that runs a plug-in: ends this process, whatever it does then, after so many `minutes` (None:
-    never). RuntimeError with the reason where it `died` before with this code: it is called again to write that down."""
-    log = f"; its log: {os.environ['LOG']}" if "LOG" in os.environ else ""
-    code = int(died or 0)
-    if died and code - 128 == signal.SIGALRM:
-        raise RuntimeError(f"the job ran longer than limits.minutes allows, which is {minutes:g}{log}")
-    if died:
-        how = f"signal {code - 128}{'; out of memory?' * (code == 137)}" if code > 128 else f"exit code {code}"
-        raise RuntimeError(f"the job died ({how}){log}")
-    if minutes:
-        signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
 
 
 def tell(text):

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from _cli import arguments, stay_alive
+from _cli import arguments
 from cachebench.engine import device
 from cachebench.files import atomic
 from cachebench.fit import parallel
 from cachebench.plugin import loader
 from cachebench.plugin.loader import FAILURES, reason
 from cachebench.plugin.problem import Problem, as_written
+from cachebench.run.apart import stay_alive
 from cachebench.run.opening import calibration, run_model, training
 from cachebench.setup import config, matrix, stamps
 

@@ -1,62 +1,57 @@
-"""Times all settings of one method beside the full run, interleaved (json: one row per budget)."""
+"""Times all settings of a run in turns, each method in a process of its own (json: {method: {budget: row}}). A row that is
+there, and made of the same, is kept."""
 
-from _cli import arguments, stay_alive
+import os
+
+from _cli import arguments
 from cachebench.files import atomic
-from cachebench.plugin.loader import FAILURES, reason
-from cachebench.setup import config, stamps
+from cachebench.run.folder import Folder
+from cachebench.setup import config, matrix, stamps
 
-options = ("config?", "run", "method", "budgets+", "settings", "full-settings", "states*", "shards*", "out", "died?")
-args = arguments(__doc__, *options)
-cfg = config.load(args.config)
-batch = cfg["latency"]["batch_size"]
-
-
-def opened(runs, rows, where):
-    """Adds to `runs` what samples a batch, {"full" or budget: function}, and to `rows` what is known of a setting before."""
-    from cachebench.run.opening import decoder, open_setting
-    from cachebench.speed.latency import runner, same_samples
-
-    runs["full"] = runner(cfg, open_setting(cfg, args.run, "full", 1.0, args.full_settings, [], where), where)
-    for budget, shard in zip(args.budgets, args.shards or [None] * len(args.budgets), strict=True):
-        if rows[budget].get("status"):
-            continue
-        try:
-            setting = open_setting(cfg, args.run, args.method, float(budget), args.settings, args.states, where)
-            run = runner(cfg, setting, where)
-            same_samples(run(), shard, setting.method)  # a method that fails, fails here, outside the comparison
-            runs[budget] = run
-            rows[budget]["cache_bytes_per_image"] = setting.store_bytes()
-        except FAILURES as error:
-            rows[budget] = {"status": "failed", "reason": reason(error)}
-    if "autoencoder" in cfg["backbones"][cfg["runs"][args.run]["backbone"]]:
-        decode, latents = decoder(cfg, args.run, where), runs["full"]()
-        runs["decode"] = lambda: decode(latents)
+args = arguments(__doc__, "config?", "run", "states*", "made-of+", "folder", "out")
+cfg, tree = config.load(args.config), Folder(args.folder)
+before = atomic.read_json(args.out) if os.path.exists(args.out) else {}
 
 
-def measure(rows):
-    """Adds to `rows` what is measured of the settings that can run."""
+def states(name):
+    """The files of a method's fits."""
+    return [path for path in args.states if path.startswith(f"{tree.of(args.run, name)}/")]
+
+
+def described(name, made_of):
+    """{budget: what its row says it was made of, and its status and reason where there is nothing to time}."""
+    read = filter(os.path.exists, map(atomic.placed, matrix.paths(cfg, name, args.run)))
+    digests, out = [made_of, *map(atomic.sha256, [*states(name), *read])], {}
+    for entry in atomic.read_json(tree.settings(args.run, name)):
+        shard = tree.shard(args.run, name, entry["budget"], 0)
+        told = entry if entry.get("status") or not os.path.exists(shard) else atomic.read_metadata(shard)
+        about = {"made_with": stamps.latency(cfg, args.run) | {"setting": entry.get("params")}}
+        about["made_of"] = stamps.digest(digests, entry.get("params"))
+        lost = {key: told[key] for key in ("status", "reason")} if told.get("status") else {}  # what died there would die again
+        out[str(entry["budget"])] = about | lost
+    return out
+
+
+def kept(name, budget, about):
+    """The row that there was, if it has times of the same."""
+    row = before.get(name, {}).get(budget, {})
+    return row if row.get("made_of") == about["made_of"] and "status" not in row else None
+
+
+rows = {name: described(name, made_of) for name, made_of in zip(matrix.method_ids(cfg, args.run), args.made_of, strict=True)}
+rows = {name: {budget: kept(name, budget, of) or of for budget, of in found.items()} for name, found in rows.items()}
+wanted = {name: [b for b, row in found.items() if not row.keys() & {"status", "speed_up"}] for name, found in rows.items()}
+if any(wanted.values()):  # beside the full run, whether or not it has its times
     from cachebench.engine import device
-    from cachebench.speed import latency
+    from cachebench.speed import turns
 
-    where, runs = device.pick(exclusive=True), {}
-    opened(runs, rows, where)
-    measured = latency.measure(runs, where, cfg["latency"]["repeats"])
-    for budget in measured.keys() - {"full", "decode"}:
-        full, own = measured["full"], measured[budget]
-        rows[budget] |= own.row(batch) | {"speed_up": full.median / own.median, "batch_size": batch}
-        rows[budget] |= latency.end_to_end(full, own, measured.get("decode"))
-        rows[budget]["latency_device"] = device.describe(where)
+    def timed(name, budgets):
+        shards = {budget: tree.shard(args.run, name, budget, 0) for budget in budgets}
+        return turns.Timed(cfg, args.run, name, tree.settings(args.run, name), states(name), shards)
 
-
-entries = {str(entry["budget"]): entry for entry in atomic.read_json(args.settings)}
-rows = {budget: {key: entries[budget].get(key) for key in ("status", "reason")} for budget in args.budgets}
-try:
-    stay_alive(args.died, cfg["limits"]["minutes"])
-    if not all(row["status"] for row in rows.values()):
-        measure(rows)
-except FAILURES as error:  # nothing can be timed without the full run
-    lost = {"status": "failed", "reason": reason(error) if args.died else f"the full run: {reason(error)}"}
-    rows |= {budget: lost for budget, row in rows.items() if not row.get("status")}
-made_with = stamps.latency(cfg, args.run)
-told = {budget: {"made_with": made_with | {"setting": entries[budget].get("params")}} for budget in rows}
-atomic.write_json(args.out, {budget: row | told[budget] for budget, row in rows.items()})
+    device.hold(exclusive=True)
+    others = [timed(name, budgets) for name, budgets in wanted.items() if budgets and name != "full"]
+    measured = turns.rows(cfg, timed("full", rows["full"]), others)
+    for name, budgets in wanted.items():
+        rows[name] |= {budget: rows[name][budget] | measured[name][budget] for budget in budgets}
+atomic.write_json(args.out, rows)

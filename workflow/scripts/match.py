@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
-from _cli import arguments, stay_alive, tell
+from _cli import arguments, tell
 from cachebench.files import atomic, closure
 from cachebench.plugin import loader, method
 from cachebench.plugin.loader import FAILURES, reason
+from cachebench.run.apart import stay_alive
 from cachebench.run.match import candidates, knob_curve, match, measured_rows
 from cachebench.run.opening import read_states
 from cachebench.setup import config, matrix, stamps

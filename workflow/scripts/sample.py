@@ -1,34 +1,42 @@
-"""Samples one shard of one setting and extracts its features as it goes: features, logits, first latents and images."""
+"""Samples one shard of every setting of a method and extracts its features as it goes (safetensors: features, logits, first
+latents and images; json: a digest of each). A shard that is there, and made of the same, is kept."""
 
-from _cli import arguments, stay_alive
+import os
+
+from _cli import arguments
 from cachebench.files import atomic
-from cachebench.plugin.loader import FAILURES, reason
-from cachebench.setup import config, stamps
+from cachebench.run import folder, shards
+from cachebench.setup import config, matrix, stamps
 
-args = arguments(__doc__, "config?", "run", "method", "budget", "settings", "states*", "shard", "out", "died?")
-cfg = config.load(args.config)
+args = arguments(__doc__, "config?", "run", "method", "budgets+", "states*", "shard", "made-of+", "folder", "out")
+cfg, tree = config.load(args.config), folder.Folder(args.folder)
+entries = {entry["budget"]: entry for entry in atomic.read_json(tree.settings(args.run, args.method))}
+read = [*args.states, *filter(os.path.exists, map(atomic.placed, matrix.paths(cfg, args.method, args.run)))]
+made_of = [*args.made_of, *map(atomic.sha256, read)]
 
 
-def sampled():
-    """(tensors, metadata) of the shard."""
+def lost(entry, path, facts):
+    """Samples a setting's shard, in a process of its own; {status, reason} where there is none to be had, else {}."""
+    if entry.get("status"):
+        return {key: entry[key] for key in ("status", "reason")}
     from cachebench.engine import device
-    from cachebench.judge import provenance
-    from cachebench.metrics import extractors
-    from cachebench.run.opening import decoder, open_setting
-    from cachebench.run.sample import sample_shard
+    from cachebench.run import apart, sampling
 
-    where = device.pick()
-    setting = open_setting(cfg, args.run, args.method, float(args.budget), args.settings, args.states, where)
-    decode, extractor = decoder(cfg, args.run, where), extractors.load(cfg["extractor"], where)
-    tensors, facts = sample_shard(cfg["samples"], setting, decode, extractor, int(args.shard))
-    return tensors, facts | {"device": device.describe(where)} | provenance.here(args.method)
+    device.hold()
+    words = args.run, args.method, entry["budget"], tree.settings(args.run, args.method), args.states, int(args.shard)
+    with apart.Apart(lambda: sampling.write_shard(cfg, *words, path, facts), cfg["limits"]["minutes"]) as process:
+        try:
+            return process.ask() or {}
+        except apart.Lost as error:
+            return {"status": "failed", "reason": str(error)}
 
 
-entry = next(entry for entry in atomic.read_json(args.settings) if entry["budget"] == float(args.budget))
-try:
-    stay_alive(args.died, cfg["limits"]["minutes"])
-    tensors, metadata = ({}, {key: entry.get(key) for key in ("status", "reason")}) if entry.get("status") else sampled()
-except FAILURES as error:
-    tensors, metadata = {}, {"status": "failed", "reason": reason(error)}
-made_with = stamps.samples(cfg, args.run) | {"setting": entry.get("params")}
-atomic.write_tensors(args.out, tensors, metadata | {"made_with": made_with})
+digests = {}
+for budget in args.budgets:
+    entry, path = entries[float(budget)], tree.shard(args.run, args.method, budget, args.shard)
+    facts = {"made_with": stamps.samples(cfg, args.run) | {"setting": entry.get("params")}}
+    facts["made_of"] = stamps.digest(made_of, entry.get("params"))
+    if not shards.is_made_of(path, facts["made_of"]) and (why := lost(entry, path, facts)):
+        atomic.write_tensors(path, {}, why | {"made_with": facts["made_with"]})
+    digests[budget] = atomic.sha256(path)
+atomic.write_json(args.out, digests)

@@ -70,11 +70,12 @@ def image_macs(spec, rows, convention="true"):
 
 
 def count_macs(run):
-    """MACs that torch dispatches while `run()` executes (linear, convolution, attention), by its own FLOP counter."""
+    """MACs that torch dispatches while `run()` executes (linear, convolution, attention), by its own formulas."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
 
-    # The counter does not know the CPU's fused attention, so attention runs in its plain form while it counts.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    from cachebench.engine.dispatched import Counter
+
+    # There is no formula of the CPU's fused attention, so attention runs in its plain form while it is counted.
+    with Counter() as counter, sdpa_kernel(SDPBackend.MATH):
         run()
-    return counter.get_total_flops() // 2
+    return counter.flops // 2

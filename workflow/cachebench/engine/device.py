@@ -22,13 +22,18 @@ LOCKS = []  # descriptors of locked files: they stay open, so that the kernel fr
 
 
 def pick(exclusive=False):
-    """ "cuda" if there is a GPU, else "cpu". A GPU is this process's alone until it ends; `exclusive` holds all the others too.
+    """ "cuda" if there is a GPU, else "cpu". A GPU is this process's alone until it ends, and its forks'; see `hold`.
 
     To be called before anything else asks CUDA, which reads CUDA_VISIBLE_DEVICES once."""
+    hold(exclusive)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def hold(exclusive=False):
+    """Locks a GPU, if there is one; `exclusive` locks all the others too. CUDA is not asked, so that a fork still can."""
     devices = visible()
     if devices and not LOCKS:
         os.environ["CUDA_VISIBLE_DEVICES"] = acquire(devices, exclusive)
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def visible():

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -73,9 +74,8 @@ def write_csv(path, rows, fields=None):
 
 
 def write_tensors(path, tensors, metadata=None):
-    """Torch tensors to safetensors; `metadata` values are written as JSON."""
-    from safetensors.torch import save_file
-
+    """Torch tensors to safetensors; `metadata` values are written as JSON. A file without tensors is written without torch."""
+    save_file = importlib.import_module(f"safetensors.{'torch' if tensors else 'numpy'}").save_file
     metadata = {key: json.dumps(value) for key, value in (metadata or {}).items()} or None
     with atomic(path) as temporary:
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary, metadata)

@@ -22,9 +22,10 @@ COSTS = (
     "macs_counted_per_image",
     "macs_paper",
     "speed_up",
-    "latency_ms_median",
-    "latency_ms_q25",
+    "speed_up_low",
+    "speed_up_high",
 )
+COSTS += ("latency_ms_median", "latency_ms_q25")
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
 COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "images_to_repay_fit", "latency_device")
 COSTS += ("reused_attn", "reused_mlp", "hit_rate", "bit_operations", "batch_dependent")
@@ -44,10 +45,10 @@ def collect(cfg, folder):
     for run in cfg["runs"]:
         full = by_budget(tree.scores(run, "full"), [1.0])[1.0]
         for name in matrix.method_ids(cfg, run):
-            paths = [of(run, name) for of in (tree.settings, tree.scores, tree.latency)]
+            paths = [tree.settings(run, name), tree.scores(run, name), tree.latency(run)]
             made_with = stamps.match(cfg, run, name), stamps.scores(cfg, run), stamps.latency(cfg, run)
             budgets = matrix.budgets(cfg, run, name)
-            told = [by_budget(path, budgets) for path in paths]
+            told = [by_budget(path, budgets, name if path == paths[2] else None) for path in paths]
             for budget in budgets:
                 parts = [of[budget] for of in told]
                 chosen = {"setting": parts[0].get("params")} if parts[0].get("status") != "missing" else {}
@@ -58,12 +59,14 @@ def collect(cfg, folder):
     return rows
 
 
-def by_budget(path, budgets):
-    """{budget: what a file says of it}; where a run has not come so far, that."""
-    if not Path(path).exists():
+def by_budget(path, budgets, name=None):
+    """{budget: what a file says of it}, or of the method `name` in it; where a run has not come so far, that."""
+    found = atomic.read_json(path) if Path(path).exists() else None
+    if found and name:
+        found = found.get(name)
+    if not found:
         lost = {"status": "missing", "reason": f"{path} is not there yet"}
         return {budget: {"budget": budget} | lost for budget in budgets}
-    found = atomic.read_json(path)
     return {float(key): of for key, of in (found.items() if isinstance(found, dict) else ((e["budget"], e) for e in found))}
 
 

@@ -170,7 +170,8 @@ def tidy(frame):
     texts = frame[list(TEXT)].astype(object).where(frame[list(TEXT)].notna(), "")
     texts = texts.map(lambda text: md.one_line(text) if isinstance(text, str) else text)
     frame = pd.concat([numbers, texts], axis=1)[list(frame)]
-    frame["speed_up"] = frame.speed_up.mask((frame.method == "full") & frame.speed_up.notna(), 1.0)
+    for key in ("speed_up", "speed_up_low", "speed_up_high"):
+        frame[key] = frame[key].mask((frame.method == "full") & frame[key].notna(), 1.0)
     return frame.assign(**latency(frame))
 
 

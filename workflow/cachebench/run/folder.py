@@ -48,11 +48,16 @@ class Folder:
     def shard(self, run, method, budget, shard):
         return f"{self.of(run, method)}/{budget}/shard-{shard}.safetensors"
 
+    def sampled(self, run, method, shard):
+        """That a shard of all budgets is there, with a digest of each."""
+        return f"{self.of(run, method)}/shard-{shard}.json"
+
     def scores(self, run, method):
         return f"{self.of(run, method)}/scores.json"
 
-    def latency(self, run, method):
-        return f"{self.of(run, method)}/latency.json"
+    def latency(self, run):
+        """What was timed of all methods."""
+        return f"{self.root}/{run}/latency.json"
 
     def trace(self, run):
         return f"{self.root}/{run}/trace.csv"

@@ -108,14 +108,15 @@ class Setting:
         return None if values is None else values * arch.tokens * arch.width * weight.element_size() * self.spec.rows
 
 
-def open_setting(cfg, run, name, budget, settings, states, device):
-    """The Setting of a budget; only its entry if the match says that there is nothing to run."""
+def open_setting(cfg, run, name, budget, settings, states, device, network=None):
+    """The Setting of a budget; only its entry if the match says that there is nothing to run. `network` is the run's, if it is
+    loaded already."""
     entry = next(e for e in atomic.read_json(settings) if e["budget"] == budget)
     if entry.get("status"):
         return Setting(entry)
     chosen = loader.plugin(name)(**entry["params"])
     state = read_states(states).get(chosen.fit_label(entry["params"])) if chosen.has_fit() else None
-    model = chosen.prepare(run_model(cfg, run, device), state)
+    model = chosen.prepare(run_model(cfg, run, device) if network is None else network, state)
     return Setting(entry, chosen, state, chosen.sampler(matrix.spec(cfg, run)), model)
 
 

@@ -25,5 +25,10 @@ def status(paths):
     return next((found for found in map(atomic.read_metadata, paths) if found.get("status")), {})
 
 
+def is_made_of(path, made_of):
+    """Whether a shard is there, and was sampled from what this digest is of."""
+    return Path(path).exists() and atomic.read_metadata(path).get("made_of") == made_of
+
+
 def shard_number(path):
     return int(Path(path).stem.removeprefix("shard-"))

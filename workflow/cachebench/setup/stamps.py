@@ -2,6 +2,7 @@
 
 Snakemake's own memory of parameters can be switched off (`--rerun-triggers mtime`) or lost with `.snakemake`. No torch here."""
 
+import hashlib
 import json
 import os
 
@@ -55,6 +56,12 @@ def scores(cfg, run):
 def latency(cfg, run):
     """Of a setting's times."""
     return network(cfg, run) | {"latency": cfg["latency"]}
+
+
+def digest(*values):
+    """Short hash over values that JSON can hold: 16 hex digits. Of everything that a file is made of it says whether a job that
+    finds the file there has to make it again."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check(path, found, expected):

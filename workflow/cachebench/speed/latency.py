@@ -92,12 +92,12 @@ def measure(runs, device, repeats):
 
 
 def end_to_end(full, own, decode):
-    """What is left of a setting's speed-up once the autoencoder decodes its batch, from three Timings; {} for a backbone
-    without one (`decode` None), whose samples are images."""
+    """What is left of a setting's speed-up once the autoencoder decodes its batch, from three Timings of the same turns; {} for
+    a backbone without one (`decode` None), whose samples are images."""
     if decode is None:
         return {}
-    speed_up = (full.median + decode.median) / (own.median + decode.median)
-    return {"decode_ms_median": 1000 * decode.median, "end_to_end_speed_up": speed_up}
+    speed_up = np.median((full.seconds + decode.seconds) / (own.seconds + decode.seconds))
+    return {"decode_ms_median": 1000 * decode.median, "end_to_end_speed_up": float(speed_up)}
 
 
 def warm_up(run, device):
