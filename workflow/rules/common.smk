@@ -228,7 +228,9 @@ def identity(*scripts):
     scripts and the method's files import, the run's sampler and its backbone."""
 
     def of(wildcards):
-        return identity_of(wildcards.run, [wildcards.method] if "method" in wildcards.keys() else methods_of(wildcards.run), *scripts)
+        return identity_of(
+            wildcards.run, [wildcards.method] if "method" in wildcards.keys() else methods_of(wildcards.run), *scripts
+        )
 
     return of
 

@@ -71,7 +71,9 @@ rule latency:
     params:
         results=lambda wildcards: RESULTS,
         made_of=lambda wildcards: [
-            made_of(wildcards.run, name, "latency", CONFIG["latency"], [CONFIG["samples"][key] for key in ("first_seed", "labels")])
+            made_of(
+                wildcards.run, name, "latency", CONFIG["latency"], [CONFIG["samples"][key] for key in ("first_seed", "labels")]
+            )
             for name in methods_of(wildcards.run)
         ],
     shell:
