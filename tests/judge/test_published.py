@@ -117,7 +117,7 @@ def test_every_published_row_names_a_row_of_its_configuration(path):
             own = cls(**{key: grid[0] for key, grid in fitting[0].items()} | {key: int(v) for key, v in wanted.items()})
             assert own.sampler(spec).num_evaluations == int(row["nfe"]) and spec.sampler == row["sampler"]
     unknown = {"imagenet256-uvit": {("H/2", "l2c"), ("H/2", "faster_diffusion.strict")}}
-    untold = ("full", "fewer_steps", "fora", "l2c", "toca", "tokencache", "speca", "harmonica", "lazydit")  # which setting
+    untold = ("full", "fewer_steps", "fora", "l2c", "toca", "tokencache", "speca", "harmonica", "lazydit", "fastcache")
     unknown |= {"imagenet256-dit": {("XL/2", name) for name in untold}}
     unknown |= {"imagenet512-dit": {("XL/2", name) for name in ("harmonica", "l2c", "lazydit")}}
     unknown["imagenet256-sit"] = {("XL/2", "full")}  # at 512 pixels, whose weights are not offered
