@@ -133,11 +133,9 @@ def nearest(state, times):
 
 
 def sensitivities(model, spec, images, labels, draw):
-    """How much the conditional noise prediction changes, over the change of the latent to the next evaluation along the
+    """How much the conditional prediction changes, over the change of the latent to the next evaluation along the
     prediction, and over the change of time to it: float64 [images, evaluations, 2]. `draw(evaluation)` gives their noise."""
     import torch
-
-    from cachebench.engine.samplers.ddim import step
 
     plan, found = spec.plan, []
     times = [*plan.timesteps, spec.noise.first_time]
@@ -151,10 +149,12 @@ def sensitivities(model, spec, images, labels, draw):
     def size(values):
         return values.flatten(1).double().norm(dim=1).cpu()  # (images)
 
-    for e, (a, b) in enumerate(zip(plan.signal[:-1], plan.noise[:-1], strict=True)):
+    levels = list(zip(plan.signal, plan.noise, strict=True))
+    for e, (a, b) in enumerate(levels[:-1]):
         x = a * images + b * draw(e).to(images.device)
         out = predict(x, times[e])
-        moved = step(x, out, *plan.alphas[e : e + 2])
+        data, eps = (p * x + q * out for p, q in (spec.noise.data(a, b), spec.noise.eps(a, b)))
+        moved = levels[e + 1][0] * data + levels[e + 1][1] * eps
         way, time = size(moved - x), abs(times[e + 1] - times[e])
         to_latent = (size(predict(moved, times[e]) - out) / way).where(way >= TINY, 0.0)
         to_time = size(predict(x, times[e + 1]) - out) / time if time else found[-1][:, 1]  # of the one before

@@ -125,7 +125,7 @@ def batches(problem, samples):
         n = torch.tensor([(row * 1000 + 500) // samples for row in part]).to(device)
         eps = torch.stack([torch.randn(problem.spec.arch.sample_shape, generator=generator("depth", row)) for row in part])
         x0, y, eps = problem.latents[part].to(device), problem.labels[part].to(device), eps.to(device)
-        yield Batch(x0, y, n, n + noise.first_time, eps, objective.noised(noise, x0, n, eps), noise)
+        yield Batch(x0, y, n, noise.at(n)[0], eps, objective.noised(noise, x0, n, eps), noise)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from cachebench.plugin.values import among
 
 class DyDiT(Tuned):
     """`share` is the paper's lambda; at 1 nothing is trained or switched. The training holds the share that it counts, of
-    sampled decisions, against it. `shift` to_share is ours: a number that is added to the tokens' logits, or where these are
+    sampled decisions, against it. `shifted` to_share is ours: a number that is added to the tokens' logits, or where these are
     not switched to the others, makes the counted share of calibration trajectories the wanted one."""
 
     name = "DyDiT"
@@ -19,7 +19,7 @@ class DyDiT(Tuned):
     params = {
         "share": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3],  # the paper's of the small networks
         "part": ["both", "width", "tokens"],
-        "shift": ["none", "to_share"],
+        "shifted": ["none", "to_share"],
         "always": ["first", "largest"],  # the head and the group that are never off: as released, or by the paper's magnitude
         "iterations": [200_000],
         "complete": [30_000],  # of them the first, which train the network with everything on as well
@@ -36,7 +36,7 @@ class DyDiT(Tuned):
     ranges |= {"network_lr": AMOUNT, "router_lr": AMOUNT, "ema": (0, 1), "sampled_rows": (1e-9, 1), "samples": COUNT}
     knob = "share"
     trained = True
-    fit_params = tuple(name for name in params if name != "shift")
+    fit_params = tuple(name for name in params if name != "shifted")
 
     @classmethod
     def grid(cls, spec):
@@ -50,7 +50,7 @@ class DyDiT(Tuned):
     def fit(self, problem):
         from .trainer import fitted
 
-        for name in ("part", "always", "shift"):
+        for name in ("part", "always", "shifted"):
             among(name, getattr(self, name), self.params[name])
         if self.share == 1:
             return state_of(problem.model), [{"step": 0, "rate": 1.0}]
@@ -63,4 +63,4 @@ class DyDiT(Tuned):
 
         if state is None or "shift" not in state:  # nothing is switched
             return Session()
-        return Switched(model, spec, state, float(state["shift"]) if self.shift == "to_share" else 0.0)
+        return Switched(model, spec, state, float(state["shift"]) if self.shifted == "to_share" else 0.0)

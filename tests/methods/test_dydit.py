@@ -190,7 +190,7 @@ def test_with_everything_on_it_is_the_base(backbone):
 
 def fit(problem, share=0.6, iterations=6, **params):
     problem = replace(problem, read_training=lambda: (problem.latents, problem.labels))
-    made = plugin("dydit")(**SHORT | {"share": share, "iterations": iterations, "shift": "to_share"} | params)
+    made = plugin("dydit")(**SHORT | {"share": share, "iterations": iterations, "shifted": "to_share"} | params)
     state, curve = made.fit(problem)
     return made, of_state({name: value.cpu() for name, value in state.items()}), curve
 
@@ -216,7 +216,7 @@ def test_the_fit_trains_a_network_of_its_own_and_meets_its_share(problem, part):
 
 def test_it_learns_the_share_by_itself(problem):
     """Without the shift; the decisions are no longer those of the start."""
-    made, state, curve = fit(problem, 0.6, 150, shift="none", batch_size=16, complete=0, warmup=40, router_lr=0.03)
+    made, state, curve = fit(problem, 0.6, 150, shifted="none", batch_size=16, complete=0, warmup=40, router_lr=0.03)
     assert np.mean([row["rate"] for row in curve[-3:]]) == pytest.approx(0.6, abs=0.08)
     assert counted_share(made, problem, state) < 0.85
 

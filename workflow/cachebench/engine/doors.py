@@ -229,7 +229,7 @@ class Seen:
     def __call__(self, h):
         if self.block is not None:
             tokens = h.shape[1] if h.dim() == 3 else self.counted.tokens or 1  # at the network's door it is x that enters
-            self.ran(h, tokens, tokens)
+            self.add(h, tokens, tokens)
         elif self.site:
             self.counted.add(self.site, h, self.members)
         before, self.counted.members = self.counted.members, self.members
@@ -244,13 +244,16 @@ class Seen:
         every = torch.arange(len(self.counted.x), device=self.counted.x.device) if self.members is None else self.members
         return Seen(self.run.rows(index), self.site, self.counted, every[index], self.block)
 
-    def ran(self, z, queries, keys):
+    def ran(self, rows):
+        self.counted.computed[self.counted.evaluation, self.block, self.site] += rows
+
+    def add(self, z, queries, keys):
         """Counts a branch of the rows of z, of so many tokens that attend to so many; unless these are all, by their number."""
         tokens, some = self.counted.tokens or keys, ""
         if not queries == keys == tokens:
             some = f"@{queries}/{keys}" if self.site == "attn" else f"@{queries}"
         self.counted.add(f"{self.site}{some}", z, self.members)
-        self.counted.computed[self.counted.evaluation, self.block, self.site] += len(z) * queries / tokens
+        self.ran(len(z) * queries / tokens)
 
     def door(self, i, name):
         return Seen(self.run.door(i, name), name, self.counted, self.members, block=i)
@@ -265,5 +268,5 @@ class Seen:
         return self.run.input(h)
 
     def values(self, z, tokens=None, **told):
-        self.ran(z, z.shape[1] if tokens is None else tokens.shape[1], z.shape[1])
+        self.add(z, z.shape[1] if tokens is None else tokens.shape[1], z.shape[1])
         return self.run.values(z, tokens, **told)

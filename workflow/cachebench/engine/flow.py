@@ -65,18 +65,28 @@ class Flow:
         """(time, a, b): what is trained at a time of a trajectory. Every time is a training time."""
         return (t, *map(float, self.levels(t)))
 
+    def at(self, n):
+        """(times, a, b), float32, in the middle of each of 1000 parts of the time; n, whole numbers 0 to 999, count down to the
+        data: tensors [size] each."""
+        return self.leveled((1 - (n.double() + 0.5) / 1000).float())
+
     def drawn(self, size, g):
         """(times, a, b) of a training batch, float32 [size] each, uniform."""
         import torch
 
-        t = torch.rand(size, generator=g)
-        return t, *(torch.from_numpy(level).float() for level in self.levels(t.double().numpy()))
+        return self.leveled(torch.rand(size, generator=g))
+
+    def leveled(self, t):
+        """(t, a, b) of float32 times."""
+        import torch
+
+        return t, *(torch.from_numpy(level).float().to(t.device) for level in self.levels(t.cpu().double().numpy()))
 
     def target(self, data, eps, t):
         """The velocity that a network is trained for: data and eps [size, C, H, W], t [size]."""
         import torch
 
-        slopes = (torch.from_numpy(slope).float() for slope in PATHS[self.path][1](t.double().numpy()))
+        slopes = (torch.from_numpy(slope).float().to(t.device) for slope in PATHS[self.path][1](t.cpu().double().numpy()))
         of_data, of_eps = (slope.view(-1, 1, 1, 1) for slope in slopes)
         return of_data * data + of_eps * eps
 

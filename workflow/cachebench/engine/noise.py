@@ -73,13 +73,16 @@ class Noise:
         abar = float(self.alphas_bar()[time - self.first_time])
         return time, abar**0.5, (1 - abar) ** 0.5
 
+    def at(self, n):
+        """(the network's times, a and b, float32) of the training times n, whole numbers 0 to 999: tensors [size] each."""
+        abar = _table(self).to(n.device)[n]
+        return n + self.first_time, abar.sqrt(), (1 - abar).sqrt()
+
     def drawn(self, size, g):
-        """(the network's times [size], a and b there, float32 [size] each) of a training batch, uniform."""
+        """The same of a training batch, uniform."""
         import torch
 
-        t = torch.randint(TRAIN_STEPS, (size,), generator=g)
-        abar = _table(self)[t]
-        return t + self.first_time, abar.sqrt(), (1 - abar).sqrt()
+        return self.at(torch.randint(TRAIN_STEPS, (size,), generator=g))
 
     def target(self, data, eps, t):
         """What a network is trained to predict: the noise."""

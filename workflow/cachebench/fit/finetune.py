@@ -62,7 +62,7 @@ def batch(spec, latents, labels, size, g, device):
     x0 = latents[rows]
     eps = torch.randn(x0.shape, generator=g)
     x0, y, n, eps = (send(values, device) for values in (x0, labels[rows], n, eps))
-    return Batch(x0, y, n, n + spec.noise.first_time, eps, objective.noised(spec.noise, x0, n, eps), spec.noise)
+    return Batch(x0, y, n, spec.noise.at(n)[0], eps, objective.noised(spec.noise, x0, n, eps), spec.noise)
 
 
 def dropped(y, share, null, g):

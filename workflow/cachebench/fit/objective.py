@@ -1,4 +1,5 @@
-"""DiT's training loss (arXiv:2212.09748): the squared error of the noise, and the bound where a variance is learned."""
+"""DiT's training loss (arXiv:2212.09748): the squared error of the noise, and the bound where a variance is learned; of a flow
+the squared error of its velocity."""
 
 import math
 
@@ -11,8 +12,8 @@ SMALL = 1e-12  # of a probability, before its logarithm
 
 def noised(noise, x0, n, eps):
     """x0 [B, C, H, W] under the noise eps at the nodes n [B], 0 to 999."""
-    abar = table(noise.alphas_bar(), n)
-    return abar.sqrt() * x0 + (1 - abar).sqrt() * eps
+    _, a, b = noise.at(n)
+    return a.view(-1, 1, 1, 1) * x0 + b.view(-1, 1, 1, 1) * eps
 
 
 def table(values, n):
@@ -21,12 +22,12 @@ def table(values, n):
 
 
 def losses(out, noise, x0, x, n, eps):
-    """(mean squared error of the noise [B], the bound in bits per value [B]); the bound trains the variance alone.
+    """(mean squared error of the prediction [B], the bound in bits per value [B]); the bound trains the variance alone.
 
     out [B, C', H, W] of the network at x, which is x0 under eps at the nodes n. Where no variance is learned the bound is 0."""
     out = out.float()
     predicted, choice = out.tensor_split([x0.shape[1]], dim=1)
-    mse = (predicted - eps).square().flatten(1).mean(1)
+    mse = (predicted - noise.target(x0, eps, noise.at(n)[0])).square().flatten(1).mean(1)
     return mse, bound(predicted.detach(), choice, noise, x0, x, n) if choice.shape[1] else torch.zeros_like(mse)
 
 
