@@ -3,6 +3,7 @@
 The processes deal out the images that a single one would draw, so that any number of them computes the same."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,4 +36,8 @@ def dealt(problem, size, dropout, g):
 router.batch, router.generator = dealt, lambda *key: seeds.generator(*key[:3])  # without the rank
 router.optimise = partial(loop.optimise, save_every=4)
 state, _ = router.train_routers(problem, 1e-3, 10, lr=0.05, batch_size=8)
+# Along trajectories each process has the same ones, since its rank is left out: as many computes what one does.
+way = router.Way("trajectories", objective="cumulative", refresh=16)
+along = replace(problem, checkpoint=folder / f"along-{processes}")
+state["along"] = router.train_routers(along, 1e-6, 6, lr=0.05, batch_size=2 * processes, pairing="all", way=way)[0]["routers"]
 atomic.write_tensors(folder / f"{processes}-{rank}.safetensors", state)

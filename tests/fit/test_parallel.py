@@ -30,6 +30,8 @@ def test_two_processes_train_as_one_with_their_images_together_and_resume(tmp_pa
     assert (together["2-0"] - alone).abs().max() <= 1e-6 < (alone[0] - alone[1]).abs().max()
     assert atomic.read_metadata(tmp_path / "partial")["step"] == 8
     assert torch.equal(train(tmp_path, *TORCHRUN)["2-1"], together["2-1"])
+    along = {path.stem: atomic.read_tensors(path)[0]["along"] for path in tmp_path.glob("*.safetensors")}
+    assert torch.equal(along["2-0"], along["2-1"]) and (along["2-0"] - along["1-0"]).abs().max() <= 1e-6
 
 
 @pytest.mark.parametrize("problem", ["dit"], indirect=True)
