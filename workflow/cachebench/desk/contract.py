@@ -5,7 +5,7 @@ with a sentence where it does not apply, and what the method raises."""
 
 import re
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 
@@ -31,8 +31,11 @@ class Run:
     """A method set up as the pipeline sets it up."""
 
     def __init__(self, chosen, spec, model, state):
-        self.method, self.state, self.spec = chosen, state, chosen.sampler(spec)
-        self.model = chosen.prepare(model, state)
+        self.method, self.state, self.spec, self.given = chosen, state, chosen.sampler(spec), model
+
+    @cached_property
+    def model(self):
+        return self.method.prepare(self.given, self.state)
 
     def session(self):
         return self.method.session(self.model, self.spec, self.state)
