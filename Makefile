@@ -9,7 +9,6 @@ help: ## show what can be made
 
 demo: $(BIN)/.installed ## run the embedded benchmark, about 20 minutes; results/demo/index.html shows it
 	$(BIN)/snakemake --cores all
-	@echo "Open results/demo/index.html"
 
 test: $(BIN)/.installed ## run the fast tests, about 11 minutes
 	$(BIN)/python -m pytest -q -m "not slow"

@@ -184,8 +184,8 @@ rule page:
         code=[closure.digest([SCRIPTS / "page.py", FIGURES]), *map(atomic.sha256, TEMPLATE)],
         printed=["--verdicts", VERDICTS[0]] if VERDICTS else [],
     shell:
-        "job page --results {input.results:q} --comparisons {input.comparisons:q} --validity {input.validity:q} "
-        "{params.printed:q} --figures {input.figures:q} --out {output:q} > {log:q} 2>&1"
+        "TERMINAL=3 job page --results {input.results:q} --comparisons {input.comparisons:q} --validity {input.validity:q} "
+        "{params.printed:q} --figures {input.figures:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # `snakemake gate`: fails where a method that `quality.gate` names is not within the margin; without an output it always runs.

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from _cli import arguments
+from _cli import arguments, tell
 from cachebench.files import atomic
 from cachebench.judge import pairs, published
-from cachebench.report import flaws, tables, validity
+from cachebench.report import answers, flaws, tables, validity
 from cachebench.report.page import collect, render
 from cachebench.setup import config
 
@@ -24,3 +24,4 @@ try:
 except pairs.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
 atomic.write_text(args.out, html)
+tell("\n".join(answers.closing(cfg, frame, args.out)))

@@ -11,6 +11,7 @@ from cachebench.report import marks, tables
 MEANINGS = {"fd": "lowest {fd}", "closeness": "closest to the full run", answers.MARGIN: "fastest within the margin"}
 ALLOWED = dict(zip(EFFORTS, ("without a fit", "calibrated too", "trained too"), strict=True))
 PLACES = {"fd": "{fd} − fewer steps", "closeness": "latent MSE / fewer steps", answers.MARGIN: "loss to the full run"}
+OUTCOMES = {"ok": "measured"}  # others are called as results.csv has them
 WORDS = {"better": "better", "tie": "a tie", "worse": "worse", "within": "within"}
 
 
@@ -95,6 +96,19 @@ def share(budget):
 def listed(texts):
     """ "a", "a and b", "a, b and c"."""
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
+
+
+def closing(cfg, frame, page):
+    """Lines with which a run ends: what to use, the best of every budget, how many rows there are, and where the page is."""
+    runs = {run: frame[frame.run == run] for run in cfg["runs"]}
+    lines = [sentence(cfg, rows, run) for run, rows in runs.items()]
+    for run, rows in runs.items():
+        found = {budget: answers.answer(rows[rows.budget == budget], "fd") for budget in answers.budgets(rows)}
+        told = [f"{share(b)} {called(one)}, {WORDS.get(one.word, '')}" for b, one in found.items() if one.row is not None]
+        lines.append(f"  {run}: {'; '.join(told) or 'nothing could be compared'}")
+    counts = frame.status.value_counts()
+    lines.append(f"  rows: {', '.join(f'{counts[name]} {OUTCOMES.get(name, name)}' for name in counts.index)}")
+    return [*lines, f"Open {page}"]
 
 
 def matrix(cfg, frame, by, effort):
