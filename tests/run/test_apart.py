@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -65,3 +67,17 @@ def test_all_answers_together_have_the_minutes():
 def test_what_somebody_stopped_is_not_written_down(how):
     with Apart(work) as process, pytest.raises(KeyboardInterrupt):
         process.ask("signal", how)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a matter of Linux")
+def test_a_job_that_is_killed_leaves_no_process():
+    code = "import os, time; from cachebench.run.apart import Apart; "
+    code += "Apart(lambda: print(os.getpid(), flush=True) or time.sleep(60)).ask()"
+    job = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pid = int(job.stdout.readline())
+    job.kill()
+    job.wait()
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.kill(pid, 0)
+            time.sleep(0.1)

@@ -3,9 +3,11 @@
 It is a fork, so that a job loads torch once for all of them. Neither torch's threads nor CUDA outlive a fork: a job that forks
 imports torch, and leaves it to the forks to compute. No torch here."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import time
 
 from cachebench.plugin.loader import FAILURES, reason
@@ -66,8 +68,10 @@ class Apart:
 
 
 def serve(work, pipe):
-    """Answers until nobody asks: (what work returns, "") or (None, why it did not)."""
+    """Answers until nobody asks: (what work returns, "") or (None, why it did not). A job that is killed takes this along."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of linux/prctl.h
     while True:
         try:
             words = pipe.recv()
