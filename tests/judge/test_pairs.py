@@ -266,7 +266,18 @@ def test_the_script_writes_every_column_and_refuses_in_one_line(tmp_path):
         atomic.write_json(tmp_path / run / name / "scores.json", rows)
     frame.to_csv(tmp_path / "results.csv", index=False)
     script = atomic.ROOT / "workflow/scripts/comparisons.py"
-    words = [sys.executable, script, "--results", tmp_path / "results.csv", "--folder", tmp_path, "--out", tmp_path / "out.csv"]
+    words = [
+        sys.executable,
+        script,
+        "--config",
+        atomic.ROOT / "config/smoke.yaml",
+        "--results",
+        tmp_path / "results.csv",
+        "--folder",
+        tmp_path,
+        "--out",
+        tmp_path / "out.csv",
+    ]
     subprocess.run(words, check=True)
     out = pd.read_csv(tmp_path / "out.csv")
     assert tuple(out.columns) == pairs.columns() and len(out) == 3
