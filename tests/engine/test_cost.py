@@ -109,5 +109,5 @@ def test_analytic_equals_counted_for_other_geometries(small_arch, change):
 def test_errors_name_what_is_allowed(xl):
     with pytest.raises(ValueError, match="convention: 'flops'; allowed: true, paper"):
         cost.site_macs(xl, "flops")
-    with pytest.raises(ValueError, match="kind: 'unet'; allowed: dit, uvit"):
+    with pytest.raises(ValueError, match="kind: 'unet'; allowed: dit, sit, uvit"):
         cost.site_macs(replace(xl, kind="unet"))

@@ -171,7 +171,7 @@ def cost_falls(subject):
     assert subject.at(0).spec != spec or costs[0] == full, "the first value saves something"
     trained = costs[1:] if cls.knob in cls.fit_params else costs
     assert trained == sorted(trained, reverse=True), "it rises somewhere"
-    assert costs[-1] < costs[0], "the last value saves nothing"
+    assert costs[-1] < costs[0] or trained is not costs, "the last value saves nothing"  # which three iterations cannot promise
 
 
 @rule

@@ -122,6 +122,7 @@ def attempt(action, *arguments):
 def panel(files, row, full):
     """What only the panel of a setting shows: schedule, samples beside `full`, fit, where the cost comes from."""
     here, entry = f"results/{files.cfg['name']}", attempt(entry_of, files, row)
+    entry = {} if isinstance(entry, str) else entry
     targets = [f"{here}/{row.run}/{row.method}/scores.json", f"{here}/{row.run}/latency.json"]
     command = shlex.join(["snakemake", *targets, "--cores", "all", "--configfile", f"{here}/config.yaml"])
     shares = attempt(computed, files, row)
