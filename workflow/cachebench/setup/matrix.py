@@ -24,7 +24,7 @@ def swept_ids(config, run):
 def _asked(config, run):
     """[(name, budgets)] of a run's methods: those of its list, `all` being those of all files, and those of `also`."""
     entry = config["runs"][run]
-    wanted, own = entry.get("methods", config.get("methods")), entry.get("budgets") or config["budgets"]
+    wanted, own = entry.get("methods", config.get("methods")), entry.get("budgets") or config.get("budgets")
     listed = [(name, own) for name in (loader.available() if wanted == "all" else wanted)]
     return listed + [(name, [more["budget"]]) for more in entry.get("also", []) for name in more["methods"]]
 
