@@ -128,7 +128,7 @@ def test_a_file_more_in_any_room_runs_nothing_again(plan):
     added = [room / "added.py" for room in [*rooms, plan.folder / "methods"]]
     assert {path.parent.name for path in added} >= {"fit", "metrics", "figures", "samplers", "backbones", "methods", "judge"}
     for path in added:
-        path.write_text('TITLE = CAPTION = "Added."\nPER = "run"\n')  # what a figure has to say; no other room minds
+        path.write_text('TITLE = CAPTION = "Added."\nPER = "run"\nPREDICTION = "noise"\n')  # what a figure and a sampler say
     try:
         assert plan("given") == {}
     finally:
