@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cachebench.desk import small
 from cachebench.engine import cost, seeds, spec, trajectory
 from cachebench.engine.doors import Session
 from cachebench.plugin import loader
@@ -13,12 +14,15 @@ from helpers import inputs
 FEWER = loader.plugin("fewer_steps")
 
 
+ON = {sampler: of_kind for of_kind in reversed(small.SPECS.values()) for sampler in spec.samplers(of_kind.noise.prediction)}
+
+
 @pytest.mark.parametrize("sampler", spec.samplers())
-def test_it_shortens_every_sampler(small_model, small_spec, sampler):
+def test_it_shortens_every_sampler(sampler):
     """Down to the fewest steps that start from noise: one, or two."""
-    of_run = replace(small_spec, sampler=sampler)
+    of_run = replace(ON[sampler], sampler=sampler)
     (steps,) = FEWER.grid(of_run).values()
-    starts = {n: of_run.with_steps(n).plan.alphas[0] == of_run.plan.alphas[0] for n in range(1, 7)}
+    starts = {n: of_run.with_steps(n).plan.signal[0] == of_run.plan.signal[0] for n in range(1, 7)}
     assert steps == sorted((n for n in starts if starts[n]), reverse=True) and steps[-1] <= 2
     assert FEWER.name_on(of_run).endswith(", fewer steps") and FEWER().supports(of_run) is None
 
@@ -28,7 +32,7 @@ def test_it_shortens_every_sampler(small_model, small_spec, sampler):
     def draw(evaluation):
         return seeds.noise(range(2), of_run.arch.sample_shape, evaluation)
 
-    images = trajectory.run(small_model, shorter, Session(), noise, labels, draw)
+    images = trajectory.run(small.trained(of_run.arch), shorter, Session(), noise, labels, draw)
     assert images.shape == noise.shape and torch.isfinite(images).all()
 
 

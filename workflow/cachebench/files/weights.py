@@ -1,5 +1,6 @@
 """Weights in files of any program's: plain tensors are read, and nothing that a file holds beside them ever runs."""
 
+import hashlib
 from pathlib import Path
 
 from cachebench.files import atomic
@@ -100,3 +101,14 @@ def _objects(path):
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # a file of another kind: what is wrong with it is said where it is loaded
         return []
+
+
+def digest(model):
+    """SHA-256 of a network's weights, by name, in the precision that they have: hexadecimal."""
+    import torch
+
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

@@ -10,10 +10,10 @@ from cachebench.engine.backbones import checkpoints
 from cachebench.engine.device import fast_dtype, mixed, send
 from cachebench.engine.noise import TRAIN_STEPS
 from cachebench.engine.seeds import generator
+from cachebench.files.weights import digest
 from cachebench.fit import objective, parallel
 from cachebench.fit.loop import optimise
 from cachebench.fit.sampled import sample_rows
-from cachebench.plugin.tuned import digest
 
 
 @dataclass(frozen=True)

@@ -12,25 +12,18 @@ from cachebench.metrics.intervals import comparable, difference, interval
 
 COLUMNS = ("loss", "loss_bound", "within")
 LEVEL = 0.9  # of the two-sided interval whose ends are those of 95 % on one side
-IMAGES_AT_BEST = {"latent_mse": 0.0, "lpips": 0.0, "ssim": 1.0}  # of an image that is the full run's
-
-
-def metrics(config):
-    """Keys of the metrics that a margin may be in."""
-    images = [key for key in IMAGES_AT_BEST if key != "lpips" or "lpips" in config["metrics"]]
-    return [key for key, one in catalog.of_kind("distribution").items() if one.better] + images
 
 
 def of_row(row, full, quality):
     """{column of COLUMNS: value} of a row of scores.json and that of the full run; {} where the metric is missing."""
     key, margin = quality["metric"], quality["margin"]
-    if key in IMAGES_AT_BEST:
+    metric = catalog.metric(key)
+    if metric.kind == "image":
         values = row["errors"].get(key)
         if not values:
             return {}
-        loss, _, bound = interval(np.abs(np.array(values) - IMAGES_AT_BEST[key]), level=LEVEL)
+        loss, _, bound = interval(np.abs(np.array(values) - metric.best), level=LEVEL)
         return told(loss, bound, bound < margin)
-    metric = catalog.metric(key)
     if any(key not in one or (metric.frechet and not comparable(one)) for one in (row, full)):
         return {}
     apart = difference(row, full, metric, LEVEL)

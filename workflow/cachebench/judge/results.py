@@ -5,11 +5,10 @@ from pathlib import Path
 
 from cachebench.engine import cost
 from cachebench.files import atomic
-from cachebench.judge import provenance
 from cachebench.metrics import catalog
 from cachebench.plugin import loader, method
 from cachebench.run.folder import Folder
-from cachebench.setup import matrix, sources, stamps
+from cachebench.setup import matrix, provenance, sources, stamps
 
 BITS = {"float32": 32, "tf32": 32, "bfloat16": 16}  # of what is read and written; TF32 rounds inside its products
 IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "family", "effort", "reference")

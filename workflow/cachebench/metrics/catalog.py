@@ -39,6 +39,7 @@ class Metric:
     optional: bool = False  # printed only where a row has it, and not missed otherwise
     under: str = ""  # printed only where the Frechet distance is called FD, or FID
     without: str = ""  # the reason to give where it cannot be had
+    best: float | None = None  # of an image that is the full run's, where a margin may be in it
 
     @property
     def paired(self):
@@ -133,13 +134,13 @@ METRICS = (
     Metric("psnr_db", "PSNR", "dB, to full", 1, errors.to_full, "image"),
     Metric(
         "ssim", "SSIM", "to full", 1, errors.similarity, "image",
-        without=f"the images have fewer than {errors.WINDOW} pixels a side",
+        without=f"the images have fewer than {errors.WINDOW} pixels a side", best=1.0,
     ),
     Metric(
         "lpips", "LPIPS", f"{{lpips}}, to full, enlarged to {errors.LEAST} if smaller", -1, errors.perceptual, "image",
-        optional=True,
+        optional=True, best=0.0,
     ),
-    Metric("latent_mse", "Latent MSE", "to full", -1, errors.to_full, "image"),
+    Metric("latent_mse", "Latent MSE", "to full", -1, errors.to_full, "image", best=0.0),
 )  # fmt: skip
 
 
@@ -152,6 +153,13 @@ def of_kind(kind):
     """{key: Metric} of a kind; those of single images by name, as scores.json and comparisons.csv have them."""
     found = {m.key: m for m in METRICS if m.kind == kind}
     return dict(sorted(found.items())) if kind == "image" else found
+
+
+def with_margin(config):
+    """Keys of the metrics that a margin of quality may be in, where a run of this config has them."""
+    images = [key for key, one in of_kind("image").items() if one.best is not None]
+    missing = {one.key for one in METRICS if one.optional} - set(config["metrics"])
+    return [key for key, one in of_kind("distribution").items() if one.better] + [key for key in images if key not in missing]
 
 
 def result_keys():

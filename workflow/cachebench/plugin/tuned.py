@@ -1,8 +1,8 @@
 """Methods that change the network's weights: their state is a network, with the digest of the weights that it began from."""
 
 import copy
-import hashlib
 
+from cachebench.files.weights import digest
 from cachebench.plugin.method import Method
 
 NETWORK, BASE = "network/", "base"
@@ -49,17 +49,6 @@ def refusal(model, state):
     found, own = bytes(state[BASE].tolist()).hex(), digest(model)
     if found != own:
         return f"the fitted state is of the base weights {found[:12]}, the run's network has {own[:12]}"
-
-
-def digest(model):
-    """SHA-256 of a network's weights, by name, in the precision that they have: hexadecimal."""
-    import torch
-
-    found = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
 
 
 def as_bytes(text):

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from cachebench.judge import pairs, provenance, results, validity
+from cachebench.judge import pairs, results, validity
 from cachebench.metrics import catalog
 from cachebench.report import markdown as md
 from cachebench.report import marks
 from cachebench.report.marks import DASH
-from cachebench.setup import matrix
+from cachebench.setup import matrix, provenance
 
 TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "family", "effort", "reference")
 TEXT += ("setting", "status", "reason")

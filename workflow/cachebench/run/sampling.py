@@ -2,10 +2,10 @@
 
 from cachebench.engine import device
 from cachebench.files import atomic
-from cachebench.judge import provenance
 from cachebench.metrics import extractors
 from cachebench.run.opening import decoder, open_setting
 from cachebench.run.sample import sample_shard
+from cachebench.setup import provenance
 
 
 def write_shard(cfg, run, name, budget, settings, states, shard, path, facts):

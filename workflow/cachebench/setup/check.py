@@ -111,9 +111,9 @@ def _check_methods(config):
 
 def _check_quality(config):
     """ValueError if the margin is in a metric that the run has not, or the gate names a method that no run has."""
-    from cachebench.judge import margin  # scipy, which a config without a margin does not wait for
+    from cachebench.metrics import catalog  # scipy, which a config without a margin does not wait for
 
-    asked, allowed = config["quality"], margin.metrics(config)
+    asked, allowed = config["quality"], catalog.with_margin(config)
     if asked["metric"] not in allowed:
         raise ValueError(f"quality.metric: unknown {asked['metric']!r}; allowed: {', '.join(allowed)}")
     if unknown := [name for name in asked["gate"] if name not in method_ids(config)]:

@@ -13,13 +13,12 @@ import torch
 from cachebench.engine import cost, device, doors, trajectory
 from cachebench.engine.pixels import to_pixels
 from cachebench.files import atomic
-from cachebench.judge import provenance
 from cachebench.plugin import loader, method
 from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.folder import Folder
 from cachebench.run.opening import Setting, decoder, network, read_states
 from cachebench.run.sample import start
-from cachebench.setup import matrix
+from cachebench.setup import matrix, provenance
 from cachebench.speed import latency, modes, plain
 
 GROUP = ("run", "precision", "batch_size", "mode", "method", "budget")

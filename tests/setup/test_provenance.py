@@ -7,10 +7,10 @@ import yaml
 
 from cachebench.engine import cost
 from cachebench.files import atomic
-from cachebench.judge import provenance, results
+from cachebench.judge import results
 from cachebench.plugin import loader
 from cachebench.report import tables
-from cachebench.setup import config, matrix
+from cachebench.setup import config, matrix, provenance
 
 SMOKE = atomic.ROOT / "config/smoke.yaml"
 
