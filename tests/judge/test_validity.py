@@ -84,6 +84,8 @@ def test_blocks_of_seeds_are_compared_as_two_samples_are():
         low, high = stats.ttest_ind(blocks[1], blocks[0]).confidence_interval()
         assert said == verdict == ("yes" if low <= 0 <= high else "no")
         assert by == f"{blocks[1].mean() - blocks[0].mean():.3g} [{low:.3g}, {high:.3g}]"
+        first, further = map(of_groups, blocks[:2])
+        assert validity.blocks_tie(first | {"seed_blocks": 1, "further_block": further}) == (said, by)
 
 
 def of_blocks(blocks):

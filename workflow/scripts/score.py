@@ -28,10 +28,24 @@ def scored(paths):
 
     sample, row = shards.join_shards(paths)
     sample["labels"] = labels(len(sample["features"]))
+    row |= counted(sample)
+    sample, further = split(sample, matrix.total(cfg["samples"]))
     values, replicates, errors = scores.score_setting(sample, *given(), cfg["metrics"], cfg["samples"]["blocks"])
+    if further:  # the full run's next seed block
+        of_block, without = scores.score_images(further, given()[1], cfg["metrics"])
+        values["further_block"] = of_block | {"replicates": without}
     far = opening.far_from_data(cfg, args.run, sample["latents"]) if paths == args.full else ""
     said = "; ".join(filter(None, (row.get("reason"), far, values["reason"])))
-    return row | {"status": "ok"} | values | counted(sample) | {"reason": said, "replicates": replicates, "errors": errors}
+    return row | {"status": "ok"} | values | {"reason": said, "replicates": replicates, "errors": errors}
+
+
+def split(sample, count):
+    """(what is known of the first `count` images, what the scores of the block after them are made of, or {})."""
+    from cachebench.metrics.scores import SAMPLED
+
+    made_of = {name: of for name, of in sample.items() if name in SAMPLED}
+    further = {name: of[count : count + cfg["samples"]["count"]] for name, of in made_of.items()}
+    return sample | {name: of[:count] for name, of in made_of.items()}, further if len(further["features"]) else {}
 
 
 def labels(count):

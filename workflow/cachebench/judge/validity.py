@@ -58,13 +58,18 @@ def blocks_tie(full):
     scores.json, or empty. Blocks are independent, so the variances of their values add up."""
     if full.get("status") != "ok":
         return UNKNOWN, "the full run has no scores"
-    blocks = full["seed_blocks"]
-    if blocks < 2:
+    blocks, further = full["seed_blocks"], full.get("further_block")
+    if blocks < 2 and not further:
         return UNKNOWN, "one seed block"
     if not comparable(full):
         return UNKNOWN, "no FD of enough images"
-    (first, second), groups = full["block_values"]["fd"][:2], len(full["replicates"]) // blocks
-    of_both = [{"fd": blocks * r["fd"]} for r in full["replicates"][: 2 * groups]]  # a replicate moves its block's share only
+    if blocks < 2:
+        first, second, of_both = full["fd"], further["fd"], [*full["replicates"], *further["replicates"]]
+    else:
+        (first, second), groups = full["block_values"]["fd"][:2], len(full["replicates"]) // blocks
+        of_both = [
+            {"fd": blocks * r["fd"]} for r in full["replicates"][: 2 * groups]
+        ]  # a replicate moves its block's share only
     ends = jackknife(of_both, {"fd": second - first}, 2)
     text = f"{second - first:.3g} [{ends['fd_low']:.3g}, {ends['fd_high']:.3g}]"
     return YES if ends["fd_low"] <= 0 <= ends["fd_high"] else NO, text

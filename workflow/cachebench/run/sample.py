@@ -31,7 +31,8 @@ def sample_shard(samples, setting, decode, extractor, shard):
     from cachebench.metrics.extractors import extract
 
     size, batch = matrix.shard_size(samples, setting.method.across_samples), samples["batch_size"]
-    indices = range(shard * size, min((shard + 1) * size, matrix.total(samples)))
+    indices = range(shard * size, min((shard + 1) * size, matrix.total(samples, setting.method.id())))
+    pairs = min(samples["paired"], matrix.total(samples))
     session, arch, halves = doors.Counted(setting.session()), setting.spec.arch, setting.spec.rows
     undecided, finite = 0, torch.ones((), dtype=torch.bool, device=next(setting.model.parameters()).device)
     computed = torch.zeros(setting.spec.mask_shape, dtype=torch.float64)
@@ -45,7 +46,7 @@ def sample_shard(samples, setting, decode, extractor, shard):
             raise ValueError(f"samples have shape {tuple(x.shape)}, expected {tuple(noise.shape)}")
         finite.logical_and_(torch.isfinite(x).all())
         images = to_pixels(decode(x))
-        kept = sum(i < samples["paired"] for i in part)
+        kept = sum(i < pairs for i in part)
         found = extract(extractor, images)
         for name, values in (("latents", x), ("images", images)):
             found[name] = values[:kept].clone()  # a view would keep the whole batch in memory

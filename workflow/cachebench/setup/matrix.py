@@ -122,7 +122,7 @@ def shard_size(samples, across_samples=False):
 def shards(config, name):
     """Number of shards of a method's settings."""
     samples = config["samples"]
-    return -(-total(samples) // shard_size(samples, says(name, "across_samples")))
+    return -(-total(samples, name) // shard_size(samples, says(name, "across_samples")))
 
 
 def says(name, attribute):
@@ -130,9 +130,9 @@ def says(name, attribute):
     return bool(getattr(_attempt(name), attribute, False))
 
 
-def total(samples):
-    """Images of a setting: `count` in each of its seed blocks."""
-    return samples["count"] * samples["blocks"]
+def total(samples, name=None):
+    """Images of a setting: `count` in each of its seed blocks, of which the full run may have more."""
+    return samples["count"] * max(samples["blocks"], samples["full_blocks"] if name == "full" else 1)
 
 
 def partners(cfg, run):
