@@ -199,11 +199,13 @@ def test_keys_for_anchors_are_no_part_of_a_config():
     assert refused(smoke(xtiny=1), config.fill).startswith("unknown key 'xtiny'")
 
 
-def test_null_takes_away_what_another_file_gave():
-    """A run, a network, parameters and keys with a default; and what is needed is missing then."""
+@pytest.mark.parametrize("nothing", [None, "null"], ids=["file", "command line"])
+def test_null_takes_away_what_another_file_gave(nothing):
+    """A run, a network, parameters and keys with a default; and what is needed is missing then. Of `--config` Snakemake makes
+    a text of it."""
     values = deepcopy(FILLED)
-    update_config(values, {"runs": {"tiny-dpm20": None, "tiny-2m8": None}, "backbones": {"uvit-tiny": None}})
-    update_config(values, {"params": {"l2c": None}, "tolerance": None, "samples": {"paired": None}})
+    update_config(values, {"runs": {"tiny-dpm20": nothing, "tiny-2m8": nothing}, "backbones": {"uvit-tiny": nothing}})
+    update_config(values, {"params": {"l2c": nothing}, "tolerance": nothing, "samples": {"paired": nothing}})
     cfg = check.check(values)
     assert [*cfg["runs"]] == ["tiny-ddim20"] and [*cfg["backbones"]] == ["dit-tiny"] and cfg["params"] == {}
     assert cfg["tolerance"] == 0.02 and cfg["samples"]["paired"] == 500

@@ -37,15 +37,21 @@ def _unnamed(config, where=""):
 
 
 def _drop(value, entry, defs):
-    """Drops from mappings what is null where the schema's entry allows no null, so that a second config can take it away."""
-    entry = defs[entry["$ref"].rpartition("/")[2]] if "$ref" in entry else entry
+    """Drops from mappings what is null where the schema's entry allows no null, so that a second config can take it away. On the
+    command line (`--config`) Snakemake reads null as a text."""
     for item in value if isinstance(value, list) else ():
-        _drop(item, entry.get("items", {}), defs)
+        _drop(item, _entry(entry.get("items", {}), defs), defs)
     for key, inner in [*value.items()] if isinstance(value, dict) else ():
-        own = entry.get("properties", {}).get(key, entry.get("additionalProperties")) or {}
-        if inner is None and own and "null" not in own.get("type", ()):
+        own = _entry(entry.get("properties", {}).get(key, entry.get("additionalProperties")) or {}, defs)
+        nothing = inner is None or (inner == "null" and "string" not in own.get("type", ()))
+        if nothing and own and "null" not in own.get("type", ()):
             del value[key]
         _drop(inner, own, defs)
+
+
+def _entry(entry, defs):
+    """An entry of the schema, or the one in `defs` that it refers to."""
+    return defs[entry["$ref"].rpartition("/")[2]] if "$ref" in entry else entry
 
 
 def _validator(schema):
