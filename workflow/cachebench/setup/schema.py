@@ -37,8 +37,8 @@ def _unnamed(config, where=""):
 
 
 def _drop(value, entry, defs):
-    """Drops from mappings what is null where the schema's entry allows no null, so that a second config can take it away. On the
-    command line (`--config`) Snakemake reads null as a text."""
+    """Drops from mappings what is null where the schema allows no null, so that a second config can take it away.
+    On the command line, with `--config`, Snakemake reads null as a text."""
     for item in value if isinstance(value, list) else ():
         _drop(item, _entry(entry.get("items", {}), defs), defs)
     for key, inner in [*value.items()] if isinstance(value, dict) else ():
