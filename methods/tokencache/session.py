@@ -104,9 +104,8 @@ class TokenSession(Session):
             return 0.0
         if tokens is None:
             return self.remembered(i, h, run) if name == "attn" and self.method.attention == "cached" else run(h)
-        z = run.input(h)
-        some = self.attention(i, z, tokens, run) if name == "attn" else run.values(z, tokens)
-        return put(torch.zeros_like(z), tokens, some)
+        some = self.attention(i, run.input(h), tokens, run) if name == "attn" else run(taken(h, tokens))
+        return put(torch.zeros_like(h), tokens, some)
 
     def attention(self, i, z, tokens, run):
         """The attention of some tokens [rows, count], of the inputs z of all: [rows, count, width]."""
