@@ -1,6 +1,6 @@
-"""How much of what the MACs promise a method saves, in batches of 1, 8 and 32 (csv).
+"""How much of what the MACs promise a method saves, in batches of 1, 8 and 32 or of other sizes (csv).
 
-On a CPU it is the time of the process itself, on one thread, so that what runs beside it counts little."""
+On a CPU it is the time of the process itself, on one thread: what runs beside it does not add to it, but shares the caches."""
 
 import random
 import time
@@ -27,7 +27,7 @@ CHOSEN += [("teacache.identity", {}), ("toca", {}), ("cfg_cache", {})]
 SIZES = (1, 8, 32)
 TRAJECTORIES = 8  # on which methods that decide while running are matched
 
-args = arguments(__doc__, "config?", "run?", "budget?", "turns?", "beside?")
+args = arguments(__doc__, "config?", "run?", "budget?", "sizes*", "turns?", "beside?")
 cfg = config.load(args.config or atomic.ROOT / "config/config.yaml")
 run, budget, turns = args.run or next(iter(cfg["runs"])), float(args.budget or 0.6), int(args.turns or 7)
 where, spec = device.pick(exclusive=True), matrix.spec(cfg, run)
@@ -65,7 +65,7 @@ ways, rows = {FULL: loader.plugin("full")()}, []
 for name, grid in CHOSEN:
     chosen = matched(name, grid)
     ways[name, setting(chosen, grid)] = chosen
-for size in SIZES:
+for size in map(int, args.sizes or SIZES):
     noise, labels, draw = start(cfg["samples"], spec.arch, range(size))
     inputs = noise.to(where), labels.to(where), draw
     told = {key: counted(chosen, inputs) for key, chosen in ways.items()}  # and what happens once only, happens here

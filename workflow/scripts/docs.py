@@ -196,19 +196,18 @@ def batches():
 def efficiency():
     """What batches of several sizes save of what the MACs promise, in the newest measurement."""
     path, frame = measurements("time_share")[-1]
-    sizes, known, lines = list(frame.batch_size.unique()), tables.read(RESULTS), []
-    names = known.drop_duplicates("method").set_index("method")["name"]
+    sizes, lines = list(frame.batch_size.unique()), []
     for (name, setting), rows in frame.groupby(["method", "setting"], sort=False):
         of = rows.set_index("batch_size")
         told = [(of.macs_share / of[f"time_share{end}"]).map(tables.number) for end in ("", "_high", "_low")]
         cells = [f"{middle[size]} [{low[size]}, {high[size]}]" for size in sizes for middle, low, high in [told]]
         shares = [tables.number(100 * of.macs_share[8]), f"{of.syncs[8]:.0f}", tables.number(1 / of.time_share[8])]
-        lines.append([md.escape(names.get(name, name)), f"`{setting}`", *shares, *cells])
+        lines.append([md.escape(loader.plugin(name).name), f"`{setting}`", *shares, *cells])
     first = frame.iloc[0]
-    about = f"{first.run} of the demo, {first.device}, {first.turns} turns ([file]({link(path)}))"
+    about = f"{first.run} of the demo, {first.device}, {first.turns} turns ([file]({link(path)})). Beside it ran"
     head = ["Method", "Setting", "MACs, % of full", "Waits", "Times as fast, batch of 8"]
     head += [f"Efficiency, batch of {size}" for size in sizes]
-    return f"{about}, with {first.beside} beside it.\n\n{md.table(head, lines)}"
+    return f"{about} {first.beside}.\n\n{md.table(head, lines)}"
 
 
 def link(path):
