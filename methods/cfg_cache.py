@@ -176,6 +176,7 @@ class CFGSession(Session):
         out = self.inner.output(out)
         self.spent, self.inner.spent = self.spent + self.inner.spent, 0.0
         self.undecided, self.inner.undecided = self.undecided + self.inner.undecided, 0
+        self.syncs, self.inner.syncs = self.syncs + self.inner.syncs, 0
         return out
 
     def keep(self, out, images):

@@ -138,7 +138,7 @@ class ClusCaSession(ForecastSession):
         places, (last, *slopes) = self.kept[i, name]
         picks = self.picks(i)
         tokens = with_extras(picks, self.extras)
-        fresh = run.values(run.input(h), tokens)  # (rows, extras + clusters, width)
+        fresh = run(taken(h, tokens))  # (rows, extras + clusters, width)
         last = put(last, tokens, fresh)
         if self.method.weight:
             last = self.mixed(last, picks, fresh[:, self.extras :])

@@ -6,7 +6,7 @@ that their errors enter the change. On U-ViT the input of an out-block is what i
 import numpy as np
 
 from cachebench.plugin.by_row import stand_ins
-from cachebench.plugin.deciding import DECISIONS, Deciding, at, change, check, forced
+from cachebench.plugin.deciding import DECISIONS, Deciding, at, change, check, forced, indices
 from cachebench.plugin.forecast import named
 from cachebench.plugin.method import AMOUNT, COUNT
 from cachebench.plugin.per_block import BlockSession
@@ -67,7 +67,7 @@ class PruneSession(BlockSession):
 
     def reset(self):
         self.inputs = {}  # {block: [rows, tokens, width]} at which a row was computed last
-        self.increments = {i: stand_ins(self.method.calibrator, self.method.since) for i in self.skippable}
+        self.increments = {i: stand_ins(self, self.method.calibrator, self.method.since) for i in self.skippable}
         self.run_length = self.skipped = None  # evaluations in a row at which a row skips; whether it does at this one: [rows]
         self.changes, self.bounds = {}, {}
 
@@ -82,8 +82,8 @@ class PruneSession(BlockSession):
         if i not in self.skippable or self.forced[self.evaluation]:
             return None
         compute = self.judge(i, h)
-        rows = compute.nonzero().squeeze(1)  # the one wait for the device, of this block
-        if len(rows) == len(h):
+        rows = indices(self, compute)
+        if rows is None:
             return None
         self.compute, self.skipped = compute, self.skipped | ~compute
         return [(rows, None)]

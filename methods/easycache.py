@@ -8,7 +8,7 @@ data, as SiT's, moves against its input: `sign` is -1 there, and `easycache_flow
 import numpy as np
 
 from cachebench.engine.doors import Session
-from cachebench.plugin.deciding import DECISIONS, Deciding, check, forced, refusal
+from cachebench.plugin.deciding import DECISIONS, Deciding, check, forced, indices, refusal
 from cachebench.plugin.method import AMOUNT, COUNT, SHARE
 from cachebench.plugin.ratio import CHANGES, LEADS, Ratio, at, window
 from cachebench.plugin.values import among
@@ -76,8 +76,8 @@ class EasySession(Session):
         if where == "before":
             return run(x)
         compute = self.ratio.judge(x, self.forced[self.evaluation] or where == "after")
-        rows = None if compute is None else compute.nonzero().squeeze(1)  # the one wait for the device
-        if rows is None or len(rows) == len(x):
+        rows = indices(self, compute)
+        if rows is None:
             out = run(x)
             self.record(x, out, None)
             return out

@@ -6,7 +6,7 @@ stand-in keeps D - X, so that the prediction grows as the noise falls; by defaul
 import numpy as np
 
 from cachebench.engine.doors import Session
-from cachebench.plugin.deciding import DECISIONS, Deciding, check, forced, refusal
+from cachebench.plugin.deciding import DECISIONS, Deciding, check, forced, indices, refusal
 from cachebench.plugin.method import AMOUNT, COUNT, SHARE
 from cachebench.plugin.ratio import CHANGES, Ratio, at, window
 from cachebench.plugin.values import allowed, among
@@ -65,10 +65,8 @@ class LazySession(Session):
         now, images = self.evaluation, len(x) // self.halves
         self.x = self.data[now][0] * x[:images].float()  # X
         self.compute = self.ratio.judge(self.x, self.forced[now] or self.window[now] != "in")
-        if self.compute is None:
-            return run(x)
-        rows = self.compute.repeat(self.halves).nonzero().squeeze(1)  # the one wait for the device
-        if len(rows) == len(x):
+        rows = None if self.compute is None else indices(self, self.compute.repeat(self.halves))
+        if rows is None:
             self.compute = None
             return run(x)
         out = x.new_zeros(len(x), self.arch.out_channels, *x.shape[2:])

@@ -97,8 +97,12 @@ class SenSession(TrunkDecisions):
         return self.reaches(score, self.limits[self.evaluation]) | (self.skipped >= self.method.max_skips)
 
     def remember(self, x, compute):
+        import torch
+
+        from cachebench.engine.device import send
+
         now = self.evaluation
-        facts = x.new_tensor([self.times[now], *self.sensitivities[now]]).expand(len(x), -1)
+        facts = send(torch.tensor([self.times[now], *self.sensitivities[now]]), x.device).expand(len(x), -1)
         if compute is None:
             self.reference, self.skipped = (x, facts), x.new_zeros(len(x))
             return
@@ -118,7 +122,7 @@ class OutputSession(SenSession):
         return run(h)
 
     def network(self, x, run):
-        rows = indices(self.judge(None, run))
+        rows = indices(self, self.judge(None, run))
         if rows is None:
             self.kept = run(x)
         elif len(rows):

@@ -85,6 +85,8 @@ class SpeSession(Session):
         """Rows that do the same run together."""
         import torch
 
+        from cachebench.engine.device import send
+
         modes, self.rows, out = self.judge(len(h)), None, h
         self.modes.append(modes)
         self.error = h.new_zeros(len(h)).float() if CHECKED in modes else None
@@ -92,7 +94,7 @@ class SpeSession(Session):
             if len(set(modes)) == 1:
                 out = run(h)
             else:
-                self.rows = torch.tensor([row for row, mode in enumerate(modes) if mode == self.mode], device=h.device)
+                self.rows = send(torch.tensor([row for row, mode in enumerate(modes) if mode == self.mode]), h.device)
                 value = run.rows(self.rows)(h[self.rows])  # (rows that do the same, tokens, width)
                 out = out.index_copy(0, self.rows, value)
         if self.error is not None:
@@ -105,7 +107,7 @@ class SpeSession(Session):
         now, method = self.evaluation, self.method
         failed = [False] * count
         if self.error is not None:
-            failed = self.reaches(self.error, self.thresholds[now]).tolist()  # the one wait for the device
+            failed = self.read(self.reaches(self.error, self.thresholds[now]))  # the one wait for the device
         full = [now < self.warmup] * count
         if now >= self.warmup:
             full = [n > 0 and (now < OPENING or n >= method.most or bad) for n, bad in zip(self.drafts, failed, strict=True)]

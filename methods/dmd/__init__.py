@@ -24,6 +24,11 @@ class DynamicModes(CalibratedMethod):
     def forecaster(self):
         return Modes(self.snapshots, self.fallback)
 
+    def session(self, model, spec, state=None):
+        made = super().session(model, spec, state)
+        made.forecaster.read = made.read
+        return made
+
     def rows(self, spec, state=None):
         """With the products of every fit: one for each evaluation before a skip, where there are snapshots enough."""
         computed, places, spent = self.computes(spec, state), [], 0

@@ -24,7 +24,7 @@ class Modes(Forecaster):
     def __init__(self, snapshots=6, fallback=FALLBACKS[0]):
         self.snapshots = snapshots
         self.literal = allowed("fallback", fallback, {FALLBACKS[0]: False, FALLBACKS[1]: True})
-        self.macs = 0
+        self.macs, self.read = 0, lambda values: values.tolist()  # a session's own counts how often it waits
 
     def held(self, computed):
         return np.minimum(computed, self.snapshots)
@@ -54,12 +54,12 @@ class Modes(Forecaster):
         return sum(value * weight[:, None, None] for value, weight in zip(values[-count:], weights.T, strict=True))
 
     def products(self, values):
-        """Inner products of the values of every row: float64 [rows, count, count], on the CPU. The one wait for the device."""
+        """Inner products of the values of every row: float64 [rows, count, count]. The one wait for the device."""
         import torch
 
         stacked = torch.stack(values, dim=1).flatten(2).double()  # (rows, count, tokens * width)
         self.macs += stacked.numel() * len(values)
-        return (stacked @ stacked.transpose(1, 2)).cpu().numpy()
+        return np.array(self.read(stacked @ stacked.transpose(1, 2)))
 
     def fall_back(self, places, values, position):
         needed = 3 if self.literal else 2

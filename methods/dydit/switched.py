@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from cachebench.engine.device import send
 from cachebench.engine.doors import Session
 
 
@@ -69,7 +70,8 @@ class Switched(Session):
     def mlp(self, run, z, groups, passed):
         """The value of the tokens that pass, from some groups of the hidden channels; zero of the others."""
         module, T, H = run.branch, z.shape[1], self.arch.heads
-        tokens = z.flatten(0, 1) if passed is None else z[passed]  # (n, D)
+        tokens, chosen = z.flatten(0, 1), None if passed is None else self.which(passed.flatten())  # the one wait of a block
+        tokens = tokens if chosen is None else tokens[chosen]  # (n, D)
         first, bias, last = module.fc1.weight, module.fc1.bias, module.fc2.weight
         if groups is not None:
             channels = chosen_channels(groups, len(first) // H, z.device)
@@ -77,7 +79,8 @@ class Switched(Session):
         value = F.linear(module.gelu(F.linear(tokens, first, bias)), last, module.fc2.bias)
         self.spend(2 * len(tokens) * first.numel())
         run.ran(len(tokens) / T * len(first) / len(module.fc1.weight))
-        return value.view(z.shape) if passed is None else torch.zeros_like(z).masked_scatter(passed.unsqueeze(-1), value)
+        value = value if chosen is None else z.new_zeros(z.shape).flatten(0, 1).index_copy(0, chosen, value)
+        return value.view(z.shape)
 
 
 class Recorded(Switched):
@@ -109,4 +112,4 @@ def on(spec, name, logits, always):
 
 def chosen_channels(indices, size, device):
     """The channels of groups with so many each."""
-    return (torch.tensor(indices)[:, None] * size + torch.arange(size)).flatten().to(device)
+    return send((torch.tensor(indices)[:, None] * size + torch.arange(size)).flatten(), device)

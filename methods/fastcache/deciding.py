@@ -31,7 +31,7 @@ class FastSession(BlockSession):
         self.before = h if split else None
         out = run(h)
         if self.moving is not None:
-            out = self.mapped(self.spec.arch.blocks, h, out, groups(~self.moving)[0])
+            out = self.mapped(self.spec.arch.blocks, h, out, self.groups(~self.moving)[0])
         return out
 
     def moves(self, size):
@@ -59,7 +59,7 @@ class FastSession(BlockSession):
             mapped = moving & linear[:, None]
         computed = moving & ~linear[:, None]
         self.ran[self.evaluation, i] = computed.sum(1)
-        parts, self.mapping = groups(computed, mapped)
+        parts, self.mapping = self.groups(computed, mapped)
         return None if len(parts) == 1 and len(parts[0][0]) == len(h) and parts[0][1] is None else parts
 
     def changed(self, h, before, moving):
@@ -100,17 +100,18 @@ class FastSession(BlockSession):
             self.maps = [torch.as_tensor(self.state[name]).to(h.device, h.dtype) for name in ("weight", "bias")]
         return self.maps
 
+    def groups(self, *masks):
+        """For every mask [rows, tokens] the rows with equally many tokens in it, [(rows, tokens [rows, k])], tokens None where
+        these are all; rows without any are left out. The one wait for the device, of a block."""
+        import torch
 
-def groups(*masks):
-    """For every mask [rows, tokens] the rows with equally many tokens in it, [(rows, tokens [rows, k])], tokens None where
-    these are all; rows without any are left out. The one wait for the device, of a block."""
-    import torch
+        from cachebench.engine.device import send
 
-    counts, found = torch.stack([mask.sum(1) for mask in masks]).tolist(), []
-    for mask, of_row in zip(masks, counts, strict=True):
-        order = mask.int().argsort(dim=1, descending=True, stable=True)
-        found.append([])
-        for count in sorted(set(of_row) - {0}):
-            rows = mask.new_tensor([row for row, own in enumerate(of_row) if own == count], dtype=int)
-            found[-1].append((rows, None if count == mask.shape[1] else order[rows, :count]))
-    return found
+        counts, found = self.read(torch.stack([mask.sum(1) for mask in masks])), []
+        for mask, of_row in zip(masks, counts, strict=True):
+            order = mask.int().argsort(dim=1, descending=True, stable=True)
+            found.append([])
+            for count in sorted(set(of_row) - {0}):
+                rows = send(torch.tensor([row for row, own in enumerate(of_row) if own == count]), mask.device)
+                found[-1].append((rows, None if count == mask.shape[1] else order[rows, :count]))
+        return found

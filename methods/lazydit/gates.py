@@ -12,7 +12,7 @@ from cachebench.engine.spec import BRANCHES
 from cachebench.fit import parallel
 from cachebench.fit.loop import optimise
 from cachebench.fit.router import Recorder, arrive, batch, pairs
-from cachebench.plugin.deciding import DECISIONS, together
+from cachebench.plugin.deciding import DECISIONS, indices, together
 from cachebench.plugin.values import among
 
 
@@ -51,8 +51,8 @@ class LazySession(Session):
         z = run.input(h)
         score = scores(z, self.gates[self.evaluation, i, j])  # (rows)
         self.spend(z.numel())
-        rows = (together(score, self.decision, self.halves) >= self.thresholds[j]).nonzero().squeeze(1)  # waits for the device
-        if len(rows) == len(h):
+        rows = indices(self, together(score, self.decision, self.halves) >= self.thresholds[j])
+        if rows is None:
             return self.keep(i, name, run.values(z))
         if len(rows):
             last = last.index_copy(0, rows, run.rows(rows).values(z[rows]))

@@ -2,6 +2,8 @@
 
 import torch
 
+from cachebench.engine.device import send
+
 from .fingerprints import FINGERPRINTS
 
 
@@ -15,7 +17,7 @@ class Prototypes:
 
     def look_up(self, evaluation, x, labels):
         """(similarity [rows, layers or 1], what `values` needs to know of each row) for inputs x [images, C, H, W]."""
-        similarity = self.similarity[evaluation].to(x.device).expand(len(labels), -1)
+        similarity = send(self.similarity[evaluation], x.device).expand(len(labels), -1)
         images = len(labels) // self.means.shape[1]
         return similarity, torch.arange(len(labels), device=x.device) // images
 
@@ -51,9 +53,9 @@ class Entries:
         for label in set(labels):
             if not self.buckets.get((evaluation, label)):
                 continue
-            rows = [row for row, of_row in enumerate(labels) if of_row == label]
+            rows = send(torch.tensor([row for row, of_row in enumerate(labels) if of_row == label]), x.device)
             known, keys = self.keys(evaluation, label, own)
-            found, macs = self.fingerprint.similar(own[[row % len(x) for row in rows]], keys)
+            found, macs = self.fingerprint.similar(own[rows % len(x)], keys)
             best = found.max(1)
             similarity[rows, 0], numbers[rows] = best.values, known[best.indices]
             self.macs += macs

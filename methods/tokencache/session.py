@@ -54,8 +54,13 @@ class TokenSession(Session):
             logits = self.logits(h, run)  # (rows, blocks, patches)
             order = logits.sort(dim=-1, descending=True, stable=True).indices
             if count is None:
-                count = of_batch(logits, self.method.ratio, self.method.last)
+                count = self.of_batch(logits)
         return [None if n == order.shape[2] else with_extras(order[:, i, :n], self.extras) for i, n in enumerate(count)]
+
+    def of_batch(self, logits):
+        """`counts.ranked` of the mean scores of a batch [rows, blocks, patches]. The one wait for the device."""
+        profile = logits.sigmoid().sort(dim=-1, descending=True).values.mean(0)
+        return ranked(np.array(self.read(profile)), self.method.ratio, self.method.last).tolist()
 
     def logits(self, h, run):
         behind = doors(run)
@@ -99,9 +104,8 @@ class TokenSession(Session):
             return 0.0
         if tokens is None:
             return self.remembered(i, h, run) if name == "attn" and self.method.attention == "cached" else run(h)
-        z = run.input(h)
-        some = self.attention(i, z, tokens, run) if name == "attn" else run.values(z, tokens)
-        return put(torch.zeros_like(z), tokens, some)
+        some = self.attention(i, run.input(h), tokens, run) if name == "attn" else run(taken(h, tokens))
+        return put(torch.zeros_like(h), tokens, some)
 
     def attention(self, i, z, tokens, run):
         """The attention of some tokens [rows, count], of the inputs z of all: [rows, count, width]."""
@@ -133,9 +137,3 @@ def of_heads(x, attn):
     """[rows, n, width] -> [rows, heads, n, width / heads], in the precision of the module's products."""
     x = x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
     return x.float() if attn.exact else x
-
-
-def of_batch(logits, ratio, last):
-    """`counts.ranked` of the mean scores of a batch [rows, blocks, patches]."""
-    profile = logits.sigmoid().sort(dim=-1, descending=True).values.mean(0)
-    return ranked(np.asarray(profile.cpu()), ratio, last).tolist()

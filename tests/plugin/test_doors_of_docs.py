@@ -126,3 +126,15 @@ def test_the_output_after_guidance_may_be_replaced(small_model, small_spec):
     signal = small_spec.plan.signal
     assert torch.allclose(found, noise * signal[-1] / signal[0], atol=1e-4)  # no noise predicted: x0 all along
     assert all(a**2 + b**2 == pytest.approx(1) for a, b in zip(signal, small_spec.plan.noise, strict=True))
+
+
+@pytest.mark.parametrize("name", ["teacache.identity", "easycache", "fora"])
+def test_waits_for_the_device_are_the_evaluations_at_which_it_decides(backbone, name):
+    """However many rows there are and whatever it decides; a static schedule never waits."""
+    model, spec = backbone
+    decided = {"teacache.identity": spec.num_evaluations - 2 - spec.first_counted, "easycache": spec.num_evaluations - 3}
+    cls = loader.plugin(name)
+    for value, n in ((cls.grid(spec)[cls.knob][-1], 1), (cls.grid(spec)[cls.knob][len(cls.grid(spec)[cls.knob]) // 2], 3)):
+        session = cls(**{cls.knob: value}).session(model, spec)
+        sample(model, spec, doors.Counted(session), n=n)
+        assert session.syncs == decided.get(name, 0)

@@ -224,7 +224,7 @@ class Lost(Method):
             def trunk(self, h, run):
                 values = torch.zeros(len(h))
                 values[0] = torch.nan if self.evaluation else 0.0
-                assert self.reaches(values, 0.5).tolist() == [bool(self.evaluation), *[False] * (len(h) - 1)]
+                assert self.read(self.reaches(values, 0.5)) == [bool(self.evaluation), *[False] * (len(h) - 1)]
                 return run(h)
 
             def begin(self, evaluation, x=None, t=None, y=None):
@@ -234,9 +234,10 @@ class Lost(Method):
 
 
 def test_a_row_says_how_many_decisions_were_no_numbers(drawn, small_spec):
-    """Of all batches of a shard."""
+    """Of all batches of a shard. And of each image how often its batch waited for the device."""
     count = (small_spec.num_evaluations - 1) * 2
-    _, facts = drawn(Lost, shard=1, batch_size=1)
+    tensors, facts = drawn(Lost, shard=1, batch_size=1)
+    assert tensors["syncs"].tolist() == [small_spec.num_evaluations] * 2
     assert facts["reason"] == f"Of the samples 2 to 3 {count} decisions of a network row were no number."
 
 

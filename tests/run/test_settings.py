@@ -1,14 +1,18 @@
 """A run's `settings`: rows whose parameters are fixed, beside those that are matched to budgets."""
 
 import math
+import re
 
 import pytest
 import yaml
 
 from cachebench.files import atomic
 from cachebench.plugin import loader
+from cachebench.run import opening
+from cachebench.run.folder import Folder
 from cachebench.run.match import candidates, match
 from cachebench.setup import check, config, matrix
+from cachebench.speed import clock
 
 
 def checked(**run):
@@ -54,6 +58,24 @@ def test_fixed_settings_are_fitted_too_and_each_fit_once():
     found = matrix.fits(checked(settings=same), loader.plugin("l2c"), "tiny-ddim20")
     assert [fit["lambda"] for fit in found] == [1e-3, 0.5]  # the first is the sweep's
     assert all(fit["iterations"] == 20 for fit in found)
+
+
+def test_a_value_that_was_never_trained_is_named_with_the_command_that_trains_it(tmp_path):
+    """By who samples it and by who times it; the command asks for a fit that the configuration has."""
+    cfg, run, cls = checked(settings=FIXED[1:]), "tiny-ddim20", loader.plugin("l2c")
+    tree, (swept, asked) = Folder(tmp_path), matrix.fits(cfg, cls, run)
+    made = tree.fit(run, "l2c", cls.fit_label(swept))
+    atomic.write_json(tree.fit(run, "l2c", cls.fit_label(swept), "json"), {})
+    atomic.write_tensors(made, {})
+    params = {key: values[0] for key, values in cls.sweep(matrix.spec(cfg, run)).items()}
+    entries = [{"budget": budget, "params": params | fit} for budget, fit in ((0.65, swept), (0.78, asked))]
+    atomic.write_json(tree.settings(run, "l2c"), entries)
+    target = Folder(f"results/{cfg['name']}").fit(run, "l2c", cls.fit_label(asked))
+    told = f"l2c has no fit for {cls.fit_label(asked)} on {run}; this trains it: snakemake {target} "
+    with pytest.raises(ValueError, match=re.escape(told)):
+        opening.open_setting(cfg, run, "l2c", 0.78, tree.settings(run, "l2c"), [made], "cpu", network=object())
+    (_, _, state), (_, lost, _) = (one for one in clock.settings(cfg, tmp_path, run) if one[0] == "l2c")
+    assert state == {} and lost["status"] == "failed" and told in lost["reason"]
 
 
 @pytest.mark.parametrize(

@@ -54,13 +54,13 @@ def test_a_method_decides_on_a_gpu_as_on_a_cpu(setting):
 
 
 def test_a_trajectory_never_waits_but_where_it_decides(setting):
-    """A static one not at all; one that decides while running at most once for each evaluation."""
+    """A static one not at all; one that decides while running as often as it says."""
     setting.model.cuda()
     session, values = setting.session(), [value.cuda() for value in inputs(setting.spec, 0)]
     trajectory.run(setting.model, setting.spec, session, *values)  # what happens once only, happens here
+    session.syncs = 0
     waits = device.syncs(lambda: trajectory.run(setting.model, setting.spec, session, *values), "cuda")
-    static = setting.method.rows(setting.spec, setting.state) is not None and not setting.method.waits
-    assert waits <= (0 if static else setting.spec.num_evaluations)
+    assert waits == session.syncs  # which `contract.waits_are_counted` holds to be 0 where it is static
 
 
 def test_a_captured_trajectory_has_the_bits_of_the_eager_one(setting):

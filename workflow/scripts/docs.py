@@ -193,6 +193,23 @@ def batches():
     return f"{about}\n\n{md.table(head, lines)}"
 
 
+def efficiency():
+    """What batches of several sizes save of what the MACs promise, in the newest measurement."""
+    path, frame = measurements("time_share")[-1]
+    sizes, lines = list(frame.batch_size.unique()), []
+    for (name, setting), rows in frame.groupby(["method", "setting"], sort=False):
+        of = rows.set_index("batch_size")
+        told = [(of.macs_share / of[f"time_share{end}"]).map(tables.number) for end in ("", "_high", "_low")]
+        cells = [f"{middle[size]} [{low[size]}, {high[size]}]" for size in sizes for middle, low, high in [told]]
+        shares = [tables.number(100 * of.macs_share[8]), f"{of.syncs[8]:.0f}", tables.number(1 / of.time_share[8])]
+        lines.append([md.escape(loader.plugin(name).name), f"`{setting}`", *shares, *cells])
+    first = frame.iloc[0]
+    about = f"{first.run} of the demo, {first.device}, {first.turns} turns ([file]({link(path)})). Beside it ran"
+    head = ["Method", "Setting", "MACs, % of full", "Waits", "Times as fast, batch of 8"]
+    head += [f"Efficiency, batch of {size}" for size in sizes]
+    return f"{about} {first.beside}.\n\n{md.table(head, lines)}"
+
+
 def link(path):
     return f"../{path.relative_to(atomic.ROOT)}"
 
@@ -280,6 +297,7 @@ BLOCKS = {
     "targets": targets,
     "coverage": coverage,
     "batches": batches,
+    "efficiency": efficiency,
     "card-dit-fmnist": partial(card, "dit-fmnist"),
     "card-uvit-fmnist": partial(card, "uvit-fmnist"),
 }

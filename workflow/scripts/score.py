@@ -60,13 +60,13 @@ def labels(count):
 
 
 def counted(sample):
-    """What the doors counted: MACs of an image and their spread, and the branches that an image reused."""
+    """What was counted: MACs of an image and their spread, the branches that an image reused, and the waits of its batch."""
     first, beyond = sample["macs"][0], sample["macs"] - sample["macs"][0]  # so that the mean of equal ones is exact
     computed = sample["computed"].sum(0) / len(sample["macs"])  # (evaluations, blocks, branches)
     reused = computed[..., 0].numel() - computed.sum((0, 1))
     out = {"macs_counted": (first + beyond.mean()).item(), "macs_spread": beyond.std().item()}
     out |= {f"reused_{branch}": of.item() for branch, of in zip(BRANCHES, reused, strict=True)}
-    return out | {"hit_rate": (1 - computed.mean()).item()}
+    return out | {"hit_rate": (1 - computed.mean()).item(), "syncs": sample["syncs"].mean().item()}
 
 
 rows, made_with, of_samples = {}, stamps.scores(cfg, args.run), stamps.samples(cfg, args.run)

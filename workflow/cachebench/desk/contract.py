@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache, cached_property
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from cachebench.desk.small import inputs, random_state, relative, sample
 from cachebench.engine import cost, trajectory
@@ -20,11 +21,28 @@ from cachebench.plugin.problem import Problem
 # For methods that train: few steps, and so violent that L2C's scores reach the ends of their range.
 QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "rho": 1000.0, "samples": 4, "rounds": 2}
 QUICK |= {"shifted": "to_share"}  # DyDiT's share is not reached in three steps
+READS = {"item", "tolist", "numpy", "cpu", "nonzero", "argwhere", "masked_select", "unique", "equal", "allclose"}
+READS |= {f"__{name}__" for name in ("bool", "int", "float", "index", "array", "contains")}
 RULES = []
 
 
 class Exempt(Exception):
     """A rule does not apply to a method; the message is a sentence."""
+
+
+class Reads(TorchFunctionMode):
+    """Counts what would make the host wait for a GPU: values that it asks for, and sizes that depend on values."""
+
+    count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        masked = name in ("__getitem__", "__setitem__") and any(
+            isinstance(index, torch.Tensor) and index.dtype == torch.bool
+            for index in (args[1] if isinstance(args[1], tuple) else args[1:2])
+        )
+        self.count += name in READS or masked
+        return function(*args, **kwargs or {})
 
 
 class Run:
@@ -205,6 +223,18 @@ def counted_is_analytic(subject):
         setting = subject.at(place)
         counted, told = cost.count_macs(lambda setting=setting: setting.sample(n=1)), setting.macs()
         assert counted == told, f"torch counts {counted}, the cost says {told}"
+
+
+@rule
+def waits_are_counted(subject):
+    """It reads from the device by `which` and `read` alone, which count, and never where its schedule is known beforehand."""
+    setting = subject.at(0.5)
+    session = setting.session()
+    with Reads() as reads:
+        setting.sample(session, n=2)
+    assert reads.count == session.syncs, f"it reads {reads.count} times, and {session.syncs} are counted"
+    known = setting.method.rows(setting.spec, setting.state) is not None and not setting.method.waits
+    assert not (known and session.syncs), f"its schedule is known, and it reads {session.syncs} times"
 
 
 @rule

@@ -19,6 +19,7 @@ class Session:
 
     spent = 0.0  # MACs that the session itself has multiplied
     undecided = 0  # rows that computed since what decides was no number; a tensor where it was asked of one
+    syncs = 0  # how often it has waited for the device, to read from it
 
     def reset(self):
         """Called by the engine before and after every trajectory: what was kept goes."""
@@ -56,6 +57,16 @@ class Session:
         """Where what decides, values [rows], reaches a threshold: bool. So it does where it is no number, which is counted."""
         self.undecided = self.undecided + values.isnan().sum()
         return ~(values < threshold)
+
+    def which(self, mask):
+        """The indices at which a mask [n] holds. It waits for the device, which is counted."""
+        self.syncs += 1
+        return mask.nonzero().squeeze(1)
+
+    def read(self, values):
+        """What a tensor holds, as a list. It waits for the device, which is counted."""
+        self.syncs += 1
+        return values.tolist()
 
 
 class Behind:
@@ -156,7 +167,7 @@ class Counted(Session):
     def clear(self):
         for counts in (self.rows, self.parts, self.computed):
             counts.clear()
-        self.session.undecided = 0
+        self.session.undecided = self.session.syncs = 0
 
     def begin(self, evaluation, x=None, t=None, y=None):
         self.x, self.evaluation = x, evaluation

@@ -27,7 +27,7 @@ COSTS = (
 COSTS += ("latency_ms_median", "latency_ms_q25")
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
 COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "images_to_repay_fit", "latency_device")
-COSTS += ("reused_attn", "reused_mlp", "hit_rate", "bit_operations", "batch_dependent")
+COSTS += ("reused_attn", "reused_mlp", "hit_rate", "syncs", "bit_operations", "batch_dependent")
 PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "lpips_net", "reference_stats", "reference_count")
 PROVENANCE += ("precision_dtype", "batch_size_used", "device", *provenance.COLUMNS)
 

@@ -20,15 +20,16 @@ class Last:
 
 class Forecast:
     """What a forecaster (see `plugin.forecast`) makes of the values that a row had. Rows that were computed at the same
-    evaluations share what is held. Before evaluation `since` no value is compared with the one before it."""
+    evaluations share what is held. Before evaluation `since` no value is compared with the one before it. `read` is that of
+    the session."""
 
-    def __init__(self, forecaster, since=0):
-        self.forecaster, self.since, self.groups = forecaster, since, []  # [(rows, what is held of them)]
+    def __init__(self, forecaster, since, read):
+        self.forecaster, self.since, self.read, self.groups = forecaster, since, read, []  # [(rows, what is held of them)]
         self.spent = forecaster.spent
 
     def settle(self, value, evaluation, compute=None):
         """As `Last.settle`. Where some rows compute and others do not it waits for the device."""
-        chosen = None if compute is None else compute.tolist()
+        chosen = None if compute is None else self.read(compute)
         groups, found = self.groups or [(list(range(len(value))), None)], []
         for rows, kept in groups:
             for computes in (True, False):
@@ -43,6 +44,10 @@ class Forecast:
 
     def one(self, value, evaluation, rows, kept, computes):
         """(values with what stands in for these rows, what is then held of them)."""
+        import torch
+
+        from cachebench.engine.device import send
+
         every = len(rows) == len(value)
         if computes:
             before = kept if evaluation >= self.since else None
@@ -51,7 +56,7 @@ class Forecast:
         kept = self.forecaster.recall(kept, stand_in, evaluation)
         if every:
             return stand_in, kept
-        index = value.new_tensor(rows, dtype=int)
+        index = send(torch.tensor(rows), value.device)
         return value.index_copy(0, index, stand_in), kept
 
 
@@ -62,8 +67,8 @@ def part(kept, places):
     return kept[places] if hasattr(kept, "shape") else kept
 
 
-def stand_ins(calibrator, since=0):
-    """`Forecast` of the forecaster of that name; `Last` where there is none."""
+def stand_ins(session, calibrator, since):
+    """What a Session has stand in: `Forecast` of the forecaster of that name; `Last` where there is none."""
     from cachebench.plugin.forecast import named
 
-    return Forecast(named(calibrator), since) if calibrator else Last()
+    return Forecast(named(calibrator), since, session.read) if calibrator else Last()

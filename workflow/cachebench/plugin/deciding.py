@@ -76,9 +76,9 @@ def refusal(spec, first=1, last=1):
         )
 
 
-def indices(compute):
-    """The rows that compute, of bool [rows], or None: all. None where all do; the one wait for the device."""
-    rows = None if compute is None else compute.nonzero().squeeze(1)
+def indices(session, compute):
+    """The rows that compute, of bool [rows], or None: all. None where all do; the one wait of a Session for the device."""
+    rows = None if compute is None else session.which(compute)
     return None if rows is None or len(rows) == len(compute) else rows
 
 
@@ -105,7 +105,7 @@ class TrunkDecisions(Session):
 
     def trunk(self, h, run):
         compute = self.judge(h, run)
-        self.rows = rows = indices(compute)
+        self.rows = rows = indices(self, compute)
         if rows is None:
             out = run(h)
             self.keep(out - h, None)

@@ -48,7 +48,7 @@ class FrontSession(Session):
         if i == self.middle[0]:
             self.before, self.added = h, h - self.entered
             self.compute = self.judge(h)
-            self.rows = indices(self.compute)
+            self.rows = indices(self, self.compute)
             self.computed.append(1.0 if self.rows is None else len(self.rows) / len(h))
         if i not in self.middle:
             return run(h)
@@ -89,7 +89,7 @@ class FirstBlockSession(FrontSession):
     def reset(self):
         super().reset()
         self.front = None  # what the front blocks added when a row was computed last, [rows, tokens, width]
-        self.increment = stand_ins(self.method.calibrator, self.method.since)  # of what the middle ones added
+        self.increment = stand_ins(self, self.method.calibrator, self.method.since)  # of what the middle ones added
         self.run_length = self.reused = self.sum = None  # [rows]: evaluations in a row that reused, all of them, and of changes
         self.differences = {}
 

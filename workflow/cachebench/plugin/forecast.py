@@ -4,7 +4,9 @@ A method list may name both: `fora+taylor2` is FORA's schedule with a Taylor for
 `fora+final_taylor2` with one of the final hidden state. No torch here."""
 
 import re
+from itertools import accumulate
 from math import factorial
+from operator import mul
 
 import numpy as np
 
@@ -40,7 +42,8 @@ class Forecaster:
 class Differences(Forecaster):
     """A sum of differences of the last computed values, up to an order that grows by one with each of them.
 
-    They are formed when a value is computed, not when one is skipped: a skip takes one pass over memory for each order."""
+    They are formed when a value is computed, not when one is skipped: either takes one pass over memory for each order. What
+    is held of a difference is without its divisor, which the places say."""
 
     name = ""
 
@@ -60,20 +63,27 @@ class Differences(Forecaster):
 
     def keep(self, kept, value, position):
         before, known = kept or ([], [])
-        places, factors = [position, *before], [value]  # newest first
+        places, factors = [position, *before][: self.values], [value]  # newest first
+        divisors, earlier = self.divisors(places), self.divisors(before)
         for j, factor in enumerate(known[: self.order]):
-            factors.append((factors[-1] - factor).div_(self.span(places, j)))
-        return places[: self.values], factors
+            factors.append(factors[-1].sub(factor, alpha=divisors[j] / earlier[j]))
+        return places, factors
 
     def stand_in(self, kept, position):
         places, factors = kept
-        weights = self.weights(places, position)[: len(factors) - 1]
+        pairs = zip(self.weights(places, position), self.divisors(places)[1 : len(factors)], strict=False)
+        weights = [weight / divisor for weight, divisor in pairs]
         if not weights:
             return factors[0]
         value = factors[0].add(factors[1], alpha=weights[0])
         for factor, weight in zip(factors[2:], weights[1:], strict=True):
             value.add_(factor, alpha=weight)
         return value
+
+    def divisors(self, places):
+        """What the differences of order 0, 1, ... are divided by, as many as there are places."""
+        spans = (self.span(places, j) for j in range(len(places) - 1))
+        return list(accumulate(spans, mul, initial=1.0))
 
     def span(self, places, j):
         """What the difference of order j + 1 is divided by."""

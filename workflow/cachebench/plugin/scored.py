@@ -236,7 +236,7 @@ class ScoredSession(Session):
         if count == self.arch.tokens:
             return run(h)
         some = tokens.with_extras(chosen, self.extra)
-        return tokens.put(self.values[i, "mlp"], some, run.values(run.input(h), some))
+        return tokens.put(self.values[i, "mlp"], some, run(tokens.taken(h, some)))
 
     def choose(self, i, count):
         """The patches [rows, count] that score highest; the others grow older."""

@@ -1,5 +1,6 @@
 """One setting of one method on one run, opened from the files that the pipeline wrote, and sampled."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,21 @@ def read_states(paths):
     if failed and len(failed) == len(reports):
         raise ValueError(f"fit failed: {failed[0]}")
     return {path.stem: atomic.read_tensors(path, "np")[0] for path, report in reports.items() if not report.get("reason")}
+
+
+def fitted(cfg, run, name, params, paths):
+    """What a method's `params` were fitted to, of the files of its fits; None for a method without one. ValueError if it is not
+    among them, with the command that trains it."""
+    cls = loader.plugin(name)
+    if not cls.has_fit():
+        return None
+    label = cls.fit_label(params)
+    there = [path for path in paths if Path(path).stem == label and Path(path).with_suffix(".json").exists()]
+    if not there:
+        here = f"results/{cfg['name']}"
+        command = ["snakemake", Folder(here).fit(run, name, label), "--cores", "all", "--configfile", f"{here}/config.yaml"]
+        raise ValueError(f"{name} has no fit for {label} on {run}; this trains it: {shlex.join(command)}")
+    return read_states(there)[label]
 
 
 def state_files(cfg, folder, run, name):
@@ -115,7 +131,7 @@ def open_setting(cfg, run, name, budget, settings, states, device, network=None)
     if entry.get("status"):
         return Setting(entry)
     chosen = loader.plugin(name)(**entry["params"])
-    state = read_states(states).get(chosen.fit_label(entry["params"])) if chosen.has_fit() else None
+    state = fitted(cfg, run, name, entry["params"], states)
     model = chosen.prepare(run_model(cfg, run, device) if network is None else network, state)
     return Setting(entry, chosen, state, chosen.sampler(matrix.spec(cfg, run)), model)
 

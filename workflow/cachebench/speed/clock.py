@@ -16,7 +16,7 @@ from cachebench.files import atomic
 from cachebench.plugin import loader, method
 from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.folder import Folder
-from cachebench.run.opening import Setting, decoder, network, read_states
+from cachebench.run.opening import Setting, decoder, fitted, network
 from cachebench.run.sample import start
 from cachebench.setup import matrix, provenance
 from cachebench.speed import latency, modes, plain
@@ -67,22 +67,14 @@ def settings(cfg, folder, run):
     settings there. An entry that has a status does not run, and says why."""
     tree, found = Folder(folder), []
     for name in matrix.method_ids(cfg, run)[1:]:
-        file = Path(tree.settings(run, name))
+        file, fits = Path(tree.settings(run, name)), sorted(Path(tree.of(run, name), "fit").glob("*.safetensors"))
         try:
             for entry in atomic.read_json(file) if file.exists() else []:
-                found.append((name, entry, None if entry.get("status") else fitted(tree, run, name, entry["params"])))
+                state = None if entry.get("status") else fitted(cfg, run, name, entry["params"], fits)
+                found.append((name, entry, state))
         except FAILURES as error:
             found.append((name, {"status": "failed", "reason": reason(error)}, None))
     return found
-
-
-def fitted(tree, run, name, params):
-    """The state that a method's `params` were fitted to, as numpy arrays; None if it has no fit."""
-    cls = loader.plugin(name)
-    if not cls.has_fit():
-        return None
-    label = cls.fit_label(params)
-    return read_states([tree.fit(run, name, label)])[label]
 
 
 def opened(cfg, run, model, mode, chosen):

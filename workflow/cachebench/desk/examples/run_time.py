@@ -32,7 +32,7 @@ class ExampleSession(Session):
 
     def trunk(self, h, run):
         """All blocks: h [rows, tokens, width] -> the same. What they add to it is kept."""
-        rows = None if self.entered is None else self.moved(h).nonzero().squeeze(1)  # the one wait for the device
+        rows = None if self.entered is None else self.which(self.moved(h))  # the one wait for the device
         if rows is None or len(rows) == len(h):
             out = run(h)
             self.entered, self.added = h, out - h

@@ -132,6 +132,7 @@ def panel(files, row, full):
         found["images"] = samples(own, full)
     parts = {"fit": attempt(fit_curve, files, row), "times": attempt(times, files, row, entry)}
     parts |= {"cost": attempt(cost_parts, files, row, entry), "seeds": row.status == "ok" and attempt(seeds, files, row)}
+    parts["counted"] = attempt(counted, row)
     found |= {key: part for key, part in parts.items() if part and not isinstance(part, str)}
     if len(entry.get("knob", [])) > 1:
         ends = match.useful(entry["knob"], files.cfg["tolerance"])
@@ -172,6 +173,15 @@ def cost_parts(files, row, entry):
     told = {"attention and MLP": cost.total(arch, branches), "the method's own": rows.get("spent", 0)}
     told = {"the network's rest": whole - sum(told.values())} | told
     return {part: round(100 * macs / whole, 1) for part, macs in told.items()}
+
+
+def counted(row):
+    """Of a setting that decides while running, as text: the percent of the full run's MACs over all images and their standard
+    deviation, the percent that was planned on others, and how often a trajectory waits for the device; else None."""
+    if row.status != "ok" or not row.syncs > 0:
+        return None
+    shares = {key: tables.number(100 * row[column]) for key, column in (("met", "achieved"), ("spread", "achieved_sd"))}
+    return shares | {"planned": tables.number(100 * row.planned), "waits": tables.number(row.syncs)}
 
 
 def seeds(files, row):

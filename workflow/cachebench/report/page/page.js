@@ -155,6 +155,8 @@ function costs(setting) {
   const parts = Object.entries(setting.cost ?? {}).filter(([, share]) => share > 0);
   const [name, low, high] = setting.knob ?? [];
   const knob = name ? [sentence(`Here ${name} works from ${low} to ${high}: before it saves nothing, and beyond it saves no more.`)] : [];
+  const { met, spread, planned, waits } = setting.counted ?? {};
+  if (met) knob.push(sentence(`It computed ${met} % of the full run's MACs, with a standard deviation of ${spread} % over the images; ${planned} % were planned, on other images. A trajectory waits for the device ${waits} times, to decide.`));
   return parts.length ? [...knob, sentence(`Where the MACs go: ${parts.map(([part, share]) => `${part} ${share} %`).join(", ")}.`)] : knob;
 }
 
