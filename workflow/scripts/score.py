@@ -27,6 +27,7 @@ def scored(paths):
     from cachebench.metrics import scores
 
     sample, row = shards.join_shards(paths)
+    stamps.check(paths[0], {"images": len(sample["features"])}, {"images": matrix.total(cfg["samples"])})
     sample["labels"] = labels(len(sample["features"]))
     values, replicates, errors = scores.score_setting(sample, *given(), cfg["metrics"], cfg["samples"]["blocks"])
     far = opening.far_from_data(cfg, args.run, sample["latents"]) if paths == args.full else ""

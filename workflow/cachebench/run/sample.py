@@ -30,8 +30,7 @@ def sample_shard(samples, setting, decode, extractor, shard):
     from cachebench.engine.pixels import to_pixels
     from cachebench.metrics.extractors import extract
 
-    size, batch = matrix.shard_size(samples, setting.method.across_samples), samples["batch_size"]
-    indices = range(shard * size, min((shard + 1) * size, matrix.total(samples)))
+    indices, batch = matrix.indices(samples, shard, setting.method.across_samples), samples["batch_size"]
     session, arch, halves = doors.Counted(setting.session()), setting.spec.arch, setting.spec.rows
     undecided, finite = 0, torch.ones((), dtype=torch.bool, device=next(setting.model.parameters()).device)
     computed = torch.zeros(setting.spec.mask_shape, dtype=torch.float64)
