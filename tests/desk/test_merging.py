@@ -44,6 +44,8 @@ def test_parts_become_one(tmp_path, capsys):
     ("changes", "told"),
     [
         ({"code_version": "def"}, "run r_1: the parts are of two versions: code_version 'abc' in .*/a, 'def' in .*/b"),
+        ({"kid": "low"}, "b/results.csv: line 2: kid is 'low', which is no number"),
+        ({"status": "fine"}, "b/results.csv: line 2: status is 'fine', which is none of ok, unreachable"),
         ({"recall": 0.9}, "r_1/full/1.0: the parts contradict each other: recall is '.*' in .*/a/results.csv and '0.9' in"),
     ],
 )

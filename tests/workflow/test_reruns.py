@@ -90,6 +90,8 @@ TIMED = {"sample": {"full", "smoothcache"}, "latency": {None}}
         ("given", same, {}),
         ("given", settings(fora={"interval": 2}), {"match": {"fora"}, "sample": {"fora"}, "latency": {None}}),
         ("given", settings(smoothcache={"alpha": 0.5}), {"match": {"smoothcache"}} | SAMPLED),
+        ("given", lambda cfg: cfg["samples"].update(count=18), {}),  # there are more shards, and these stay
+        ("given", lambda cfg: cfg["samples"].update(until="settled"), {}),
         ("encoded", same, {}),
         ("encoded", lambda cfg: cfg["data"].update(count=3), {"encode": {None}} | FITTED),
         ("encoded", coder(scale=1.0), {"encode": {None}} | FITTED | TIMED),

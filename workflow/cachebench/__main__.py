@@ -33,6 +33,9 @@ def parser():
     merge = command("merge", "the tables of several results folders, of one version, as one")
     merge.add_argument("folders", nargs="+", help="folders with results.csv and comparisons.csv")
     merge.add_argument("--out", required=True, help="the folder to write")
+    settle = command("settle", "more and more images, until every verdict is settled or samples.count is reached")
+    settle.add_argument("--configfile", nargs="+", required=True, help="a configuration with `samples: {until: settled}`")
+    settle.add_argument("words", nargs="*", metavar="-- option", help="Snakemake's own options (default: --cores all)")
     command("check", "the contract of a plug-in, rule by rule, and the method's own tests", "method")
     return main
 
@@ -93,7 +96,13 @@ def merge(args):
     print(f"{args.out}: {merging.merge(args.folders, args.out)} rows")
 
 
-COMMANDS = {"list": list_methods, "show": show, "new": new, "try": try_out, "check": check, "merge": merge}
+def settle(args):
+    from cachebench.desk import settling
+
+    return settling.settle(args.configfile, args.words)
+
+
+COMMANDS = {"list": list_methods, "show": show, "new": new, "try": try_out, "check": check, "merge": merge, "settle": settle}
 
 if __name__ == "__main__":
     sys.exit(main())

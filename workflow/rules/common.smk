@@ -133,6 +133,12 @@ def sampled(run, name):
     return [TREE.sampled(run, name, shard) for shard in range(matrix.shards(CONFIG, name))]
 
 
+def images_in(wildcards):
+    """How many images a shard has."""
+    across = matrix.says(wildcards.method, "across_samples")
+    return len(matrix.indices(CONFIG["samples"], int(wildcards.shard), wildcards.method, across))
+
+
 def fits_of(run):
     endings = ("safetensors", "csv", "json")
     return [TREE.fit(run, name, fit, e) for name in methods_of(run) for fit in FITS[run, name] for e in endings]

@@ -29,12 +29,13 @@ rule comparisons:
         results=TREE.file("results.csv"),
         scores=results_of(TREE.scores),
     output:
-        report(
+        table=report(
             TREE.file("comparisons.csv"),
             caption="../report/comparisons.rst",
             category="Tables",
             labels={"table": "comparisons", "format": "csv"},
         ),
+        looks=[update(TREE.file("looks.csv"))] if "until" in CONFIG["samples"] else [],
     log:
         f"{LOGS}/comparisons.log",
     localrule: True
@@ -45,7 +46,8 @@ rule comparisons:
         quality=canonical(CONFIG.get("quality")),
         code=code("comparisons"),
     shell:
-        "job comparisons --results {input.results:q} --folder {params.results:q} --out {output:q} > {log:q} 2>&1"
+        "job comparisons --results {input.results:q} --folder {params.results:q} --looks {output.looks:q} "
+        "--out {output.table:q} > {log:q} 2>&1"
 
 
 rule validity:

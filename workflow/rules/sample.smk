@@ -19,7 +19,9 @@ rule sample:
     params:
         results=lambda wildcards: RESULTS,
         budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
-        made_of=lambda wildcards: made_of(wildcards.run, wildcards.method, "sample", CONFIG["samples"], EXTRACTOR),
+        made_of=lambda wildcards: made_of(
+            wildcards.run, wildcards.method, "sample", stamps.each_sample(CONFIG), images_in(wildcards), EXTRACTOR
+        ),
     shell:
         "LOG={log:q} job sample --run {wildcards.run} --method {wildcards.method} "
         "--budgets {params.budgets:q} --states {input.states:q} --shard {wildcards.shard} --made-of {params.made_of:q} "

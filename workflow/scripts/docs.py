@@ -14,9 +14,10 @@ import pandas as pd
 from _cli import arguments
 from cachebench.desk import shown, template
 from cachebench.files import atomic
-from cachebench.judge import equivalents, pairs, published
+from cachebench.judge import agreement, equivalents, pairs, published
 from cachebench.plugin import loader
 from cachebench.plugin.method import FAMILIES
+from cachebench.report import agreement as agreed
 from cachebench.report import answers, marks, printed, tables, transfer, typeset, validity
 from cachebench.report import markdown as md
 from cachebench.report.page import compared
@@ -41,6 +42,7 @@ FAMILY_WORDS = {
     "tokens": "{n} compute some tokens",
     "trained": "{n} are trained",
 }
+HOURS = 591  # of a GPU with 1.5e14 MACs a second, that `estimate` gives for the papers' four configurations
 MEASURED = tables.Column("measured", "measured", interval="bounds")
 TIME = tables.Column("time_ratio", "time", interval="bounds")
 
@@ -113,6 +115,29 @@ def more_methods():
         f"`random_skip` at each of its budgets would turn {turned['random']} of them, and thirty methods that tie with fewer\n"
         f"steps would turn {turned['tied']}."
     )
+
+
+def one_setting():
+    """What the order of methods on one setting of the committed results tells of another."""
+    return "\n".join(f"* {sentence}" for sentence in agreed.sentences(agreement.agreement(results())))
+
+
+def settling():
+    """Error and images of looks with more and more images, in the newest simulation."""
+    path, frame = measurements("at_once")[-1]
+    lines, first = [], frame.iloc[0]
+    for _, row in frame.iterrows():
+        length = tables.number(row.error, 2) if row.truth else "none"
+        shown = [tables.number(100 * row[key], 0) for key in ("false", "found", "at_once", "inside")]
+        share = row.images / row.most
+        lines.append([length, "yes" if row.margin else "no", *shown, *(tables.number(of * share) for of in (100, HOURS))])
+    head = ["Difference, in errors", "Margin", "False", "Found", "Found in one look", "Tie within the margin"]
+    head += ["Images, % of all", f"GPU hours of {HOURS}"]
+    none = frame[frame.truth == 0]
+    wrong, trials = (none.false * none.trials).sum(), none.trials.sum()
+    told = f"Shares of {first.trials} trials, in %, with at most {first.looks} looks ([file]({link(path)}))."
+    told += f"\nOf all {trials} trials without a difference {wrong:.0f} ended in a verdict: {100 * wrong / trials:.1f} %."
+    return f"{told}\n\n{md.table(head, lines)}"
 
 
 def macs():
@@ -296,6 +321,8 @@ BLOCKS = {
     "speed": speed,
     "targets": targets,
     "coverage": coverage,
+    "settling": settling,
+    "one-setting": one_setting,
     "batches": batches,
     "efficiency": efficiency,
     "card-dit-fmnist": partial(card, "dit-fmnist"),

@@ -27,6 +27,8 @@ def scored(paths):
     from cachebench.metrics import scores
 
     sample, row = shards.join_shards(paths)
+    count = matrix.total(cfg["samples"], "full" if paths == args.full else None)
+    stamps.check(paths[0], {"images": len(sample["features"])}, {"images": count})
     sample["labels"] = labels(len(sample["features"]))
     row |= counted(sample)
     sample, further = split(sample, matrix.total(cfg["samples"]))

@@ -17,17 +17,18 @@ OF_RUN = (
     "code_version",
     "torch_version",
 )  # of `full`
-TIMES = [column for column in results.COSTS if "latency" in column or column.startswith(("speed_up", "end_to_end", "decode"))]
-TIMES += ["images_per_s", "peak_memory_mb", "fit_s", "images_to_repay_fit", "device", "batch_size_used"]  # a machine's own
 
 
 def merge(folders, out):
     """Writes results.csv, comparisons.csv and validity.csv of `out` from those of the folders, and returns how many rows there
     are. ValueError in one line, and nothing is written, if the parts are of two versions or contradict each other."""
     parts = {Path(folder): read(Path(folder) / "results.csv", results.columns()) for folder in folders}
+    for folder, frame in parts.items():
+        for row, column, text, told in results.wrong(frame):
+            raise ValueError(f"{folder / 'results.csv'}: line {row + 2}: {column} is {text!r}, {told}")
     compared = {folder: read(folder / "comparisons.csv", pairs.columns()) for folder in parts}
     check_versions(parts)
-    rows = joined({folder / "results.csv": frame for folder, frame in parts.items()}, TIMES)
+    rows = joined({folder / "results.csv": frame for folder, frame in parts.items()}, results.columns(x_own=True))
     check_families(compared)
     comparisons = joined({folder / "comparisons.csv": frame for folder, frame in compared.items()}, ())
     out = Path(out)

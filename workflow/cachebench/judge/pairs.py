@@ -40,8 +40,8 @@ def others():
 def columns():
     """The columns of comparisons.csv in their order."""
     by_others, over = catalog.columns(f"{key}_minus_control" for key in others()), (*OVER["control"], *OVER["random"])
-    start = ("run", "budget", "method", "name", "status", *BY_FD, *DOUBT, *WILCOXON, *over, *STEPS, *READOUTS, *margin.COLUMNS)
-    return (*start, *by_others, "first_in", *SAME, "reason")
+    start = ("run", "budget", "method", "name", "status", *BY_FD, "settled_at", *DOUBT, *WILCOXON, *over, *STEPS, *READOUTS)
+    return (*start, *margin.COLUMNS, *by_others, "first_in", *SAME, "reason")
 
 
 class Incomparable(ValueError):

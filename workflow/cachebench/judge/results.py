@@ -1,7 +1,11 @@
 """The results table: one row per run, method and budget, joined from what the pipeline wrote. Units are in the names."""
 
 import math
+from functools import cache
 from pathlib import Path
+
+import pandas as pd
+import yaml
 
 from cachebench.engine import cost
 from cachebench.files import atomic
@@ -11,30 +15,45 @@ from cachebench.run.folder import Folder
 from cachebench.setup import matrix, provenance, sources, stamps
 
 BITS = {"float32": 32, "tf32": 32, "bfloat16": 16}  # of what is read and written; TF32 rounds inside its products
-IDENTITY = ("run", "backbone", "sampler", "num_steps", "cfg_scale", "method", "name", "kind", "family", "effort", "reference")
-OUTCOME = ("budget", "achieved", "setting", "status", "reason")
-COSTS = (
-    "planned",
-    "achieved_sd",
-    "nfe",
-    "macs_per_image",
-    "macs_counted_per_image",
-    "macs_paper",
-    "speed_up",
-    "speed_up_low",
-    "speed_up_high",
-)
-COSTS += ("latency_ms_median", "latency_ms_q25")
-COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
-COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "images_to_repay_fit", "latency_device")
-COSTS += ("reused_attn", "reused_mlp", "hit_rate", "syncs", "bit_operations", "batch_dependent")
-PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "lpips_net", "reference_stats", "reference_count")
-PROVENANCE += ("precision_dtype", "batch_size_used", "device", *provenance.COLUMNS)
+SCHEMA = "workflow/schemas/results.schema.yaml"
+BEFORE_METRICS = ("identity", "outcome")  # parts
 
 
-def columns():
-    """The columns of results.csv in their order; a metric is followed by its interval."""
-    return (*IDENTITY, *OUTCOME, *catalog.columns(catalog.result_keys()), *COSTS, *PROVENANCE)
+@cache
+def written():
+    return yaml.safe_load((atomic.ROOT / SCHEMA).read_text("utf-8"))
+
+
+def schema():
+    """{column: what the schema says of it} of results.csv in the order of its columns; a metric is followed by its interval."""
+    fixed, metric = written()["properties"], written()["additionalProperties"] | {"x-part": "metrics"}
+    first = {key: of for key, of in fixed.items() if of["x-part"] in BEFORE_METRICS}
+    return first | dict.fromkeys(catalog.columns(catalog.result_keys()), metric) | fixed
+
+
+def columns(**said):
+    """The columns of results.csv of which the schema says this, such as x_part="cost"; all of them without."""
+    wanted = {key.replace("_", "-"): value for key, value in said.items()}
+    return tuple(key for key, of in schema().items() if wanted.items() <= of.items())
+
+
+def wrong(frame):
+    """[(number of the row, column, its text, what is wrong with it)] of a results.csv that was read as text, by row."""
+    found = []
+    for column, said in schema().items():
+        for row, text in frame.get(column, pd.Series(dtype=str)).items():
+            if text and said["type"] != "string" and not is_number(text):
+                found.append((row, column, text, "which is no number"))
+            elif text and text not in said.get("enum", [text]):
+                found.append((row, column, text, f"which is none of {', '.join(said['enum'])}"))
+    return sorted(found, key=lambda one: one[0])
+
+
+def is_number(text):
+    try:
+        return bool(float(text)) or True
+    except ValueError:
+        return False
 
 
 def collect(cfg, folder):
@@ -82,7 +101,7 @@ def row(cfg, tree, run, name, entry, scored, timed, full):
         out |= costs(cfg, run, name, entry)
     if failed:
         return out
-    kept = set(columns()).difference(OUTCOME)
+    kept = set(columns()).difference(columns(x_part="outcome"))
     out |= {key: part[key] for part in (timed, scored) for key in part if key in kept}
     out |= {"latency_batch_size": timed.get("batch_size"), "bit_operations": bit_operations(cfg, run, name, entry, scored)}
     out |= counted(cfg, run, entry, scored, out["reason"])

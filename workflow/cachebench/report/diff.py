@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from cachebench.judge import results
 from cachebench.judge.pairs import SAME
-from cachebench.judge.results import PROVENANCE
 from cachebench.metrics import catalog
 from cachebench.report import markdown as md
 from cachebench.report import tables
 
 KEY = ["run", "budget", "method"]
+PROVENANCE = results.columns(x_part="provenance")
 PLAIN = ("setting", "status", "reason", "achieved", "macs_per_image", "speed_up")
 VERDICTS = {
     "same": "the same to the last digit",

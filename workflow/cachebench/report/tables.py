@@ -10,32 +10,10 @@ from cachebench.metrics import catalog
 from cachebench.report import markdown as md
 from cachebench.report import marks
 from cachebench.report.marks import DASH
-from cachebench.setup import matrix, provenance
+from cachebench.setup import matrix
 
-TEXT = ("run", "backbone", "sampler", "method", "name", "kind", "family", "effort", "reference")
-TEXT += ("setting", "status", "reason")
-TEXT += (
-    "latency_device",
-    "fd_label",
-    "extractor",
-    "lpips_net",
-    "reference_stats",
-    "precision_dtype",
-    "device",
-    "batch_dependent",
-)
-TEXT += (
-    "control",
-    "best",
-    "verdict",
-    "wilcoxon_verdict",
-    "equivalent_steps_bound",
-    "first_in",
-    "compared",
-    "within",
-    *pairs.DOUBT,
-)
-TEXT += provenance.COLUMNS[1:]
+TEXT = (*results.columns(type="string"), "control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "first_in")
+TEXT += ("compared", "within", *pairs.DOUBT)
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,8 @@ def sample_shard(samples, setting, decode, extractor, shard):
     from cachebench.engine.pixels import to_pixels
     from cachebench.metrics.extractors import extract
 
-    size, batch = matrix.shard_size(samples, setting.method.across_samples), samples["batch_size"]
-    indices = range(shard * size, min((shard + 1) * size, matrix.total(samples, setting.method.id())))
-    pairs = min(samples["paired"], matrix.total(samples))
+    method, batch, pairs = setting.method, samples["batch_size"], min(samples["paired"], matrix.total(samples))
+    indices = matrix.indices(samples, shard, method.id(), method.across_samples)
     session, arch, halves = doors.Counted(setting.session()), setting.spec.arch, setting.spec.rows
     undecided, finite = 0, torch.ones((), dtype=torch.bool, device=next(setting.model.parameters()).device)
     computed = torch.zeros(setting.spec.mask_shape, dtype=torch.float64)
@@ -61,7 +60,7 @@ def sample_shard(samples, setting, decode, extractor, shard):
     if not finite:
         raise ValueError(f"among the samples {indices[0]} to {indices[-1]} are NaN or infinity")
     facts, reasons = {"batch_size_used": used}, []
-    if used < batch and (setting.method.batch_dependent or setting.method.across_samples):
+    if used < batch and (method.batch_dependent or method.across_samples):
         reasons.append(f"Memory sufficed for batches of {used}, not {batch}, and this method's samples depend on the batch.")
     if undecided:
         reasons.append(

@@ -32,6 +32,9 @@ def _check_runs(config):
     if samples["shard_size"] % samples["batch_size"]:
         told = f"{samples['shard_size']} is not a multiple of samples.batch_size, {samples['batch_size']}"
         raise ValueError(f"samples.shard_size: {told}: batches may not depend on shards")
+    if "most" in samples and (samples["most"] < samples["count"] or "until" not in samples):
+        told = "it is set by `cachebench settle` beside samples.until, and is at least samples.count"
+        raise ValueError(f"samples.most: {samples['most']}: {told}")
     for name, run in config["runs"].items():
         if run["backbone"] not in config["backbones"]:
             raise ValueError(f"runs.{name}.backbone: unknown {run['backbone']!r}; allowed: {', '.join(config['backbones'])}")

@@ -119,6 +119,12 @@ def shard_size(samples, across_samples=False):
     return total(samples) if across_samples else samples["shard_size"]
 
 
+def indices(samples, shard, name, across_samples=False):
+    """The samples of a method's shard, as a range."""
+    size = shard_size(samples, across_samples)
+    return range(shard * size, min((shard + 1) * size, total(samples, name)))
+
+
 def shards(config, name):
     """Number of shards of a method's settings."""
     samples = config["samples"]

@@ -14,8 +14,6 @@ from cachebench.setup import matrix, sources, stamps
 
 LIBRARIES = ("torch", "numpy", "scipy")
 HERE = ("code_version", "python_version", *(f"{name}_version" for name in LIBRARIES))  # written by the job that samples
-COLUMNS = ("first_seed", "config_digest", "weights_digest", "extractor_digest", "reference_digest")
-COLUMNS += ("calibration_digest", *HERE)
 PARTS = ("samples", "metrics", "latency", "tolerance", "extractor", "reference", "calibration")  # of the config, for every row
 
 

@@ -17,6 +17,8 @@ OF_METHODS = (
     "settings",
 )  # keys of a run that say nothing of its network and trajectory
 
+OF_COUNT = ("count", "blocks", "full_blocks", "until", "most")  # keys of `samples` that no sample depends on: with more there are more shards
+
 
 def network(cfg, run):
     """{what: value} of a run's network and trajectory."""
@@ -39,10 +41,15 @@ def match(cfg, run, name):
     return network(cfg, run) | said | {"tolerance": cfg["tolerance"]}
 
 
+def each_sample(cfg):
+    """What the config's `samples` say of every one of them."""
+    return {key: value for key, value in cfg["samples"].items() if key not in OF_COUNT}
+
+
 def samples(cfg, run):
-    """Of a shard, besides its setting."""
+    """Of a shard, besides its setting and how many samples it has."""
     coder = cfg["backbones"][cfg["runs"][run]["backbone"]].get("autoencoder")
-    said = {"samples": cfg["samples"], "extractor": sources.digest_of(cfg["extractor"])}
+    said = {"samples": each_sample(cfg), "extractor": sources.digest_of(cfg["extractor"])}
     return network(cfg, run) | said | {"autoencoder": sources.digest_of(coder) if coder else None}
 
 
@@ -50,7 +57,8 @@ def scores(cfg, run):
     """Of a setting's metrics."""
     reference = downloads.digest(atomic.placed(sources.reference_file(cfg)))
     lpips = sources.digest_of(cfg["metrics"]["lpips"]) if "lpips" in cfg["metrics"] else None
-    return samples(cfg, run) | {"metrics": cfg["metrics"], "reference": reference, "lpips": lpips}
+    said = {"samples": cfg["samples"], "metrics": cfg["metrics"], "reference": reference, "lpips": lpips}
+    return samples(cfg, run) | said
 
 
 def latency(cfg, run):
