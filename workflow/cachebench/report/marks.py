@@ -13,7 +13,7 @@ NO_RANKS = "FD does not rank here"  # a run in which fewer steps do not cost FD,
 
 def of_budget(rows, key):
     """{index: "best" or "tie"} of a budget's rows: who is best, or cannot be told from the best by paired differences."""
-    first = [i for i, row in rows.iterrows() if is_first(row, key)]
+    first = [i for i, metrics in rows.first_in.items() if viewed(key) in metrics.split()]
     return dict.fromkeys(first, "tie" if len(first) > 1 else "best")
 
 

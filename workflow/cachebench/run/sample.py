@@ -19,11 +19,12 @@ def start(samples, arch, indices, *key):
 
 def sample_shard(samples, setting, decode, extractor, shard):
     """({features, latents, images, macs (of each image, as the doors counted them), computed [1, evaluations, blocks, branches]
-    (how many images computed a site), and logits and spatial where the extractor has them} of a shard, {batch_size_used, and a
-    reason if a smaller batch matters, a decision was no number, or torch counts other MACs than the doors}).
+    (how many images computed a site), computed_each [images, evaluations, blocks, branches] (what each of them computed, in
+    percent), and logits and spatial where the extractor has them} of a shard, {batch_size_used, and a reason if a smaller
+    batch matters, a decision was no number, or torch counts other MACs than the doors}).
 
-    Images are turned into features batch by batch; only the first `paired` samples keep latents and images. Nothing waits for
-    a GPU before the last batch is under way."""
+    Images are turned into features batch by batch; only the first `paired` samples keep latents, images and computed_each.
+    Nothing waits for a GPU before the last batch is under way."""
     import torch
 
     from cachebench.engine import doors, trajectory
@@ -51,6 +52,8 @@ def sample_shard(samples, setting, decode, extractor, shard):
             found[name] = values[:kept].clone()  # a view would keep the whole batch in memory
         undecided = undecided + session.session.undecided
         computed.add_(session.shares(computed.shape, halves * len(part)), alpha=len(part))
+        each = session.shares_of_rows(computed.shape, halves * len(part)).view(halves, len(part), *computed.shape)
+        found["computed_each"] = (100 * each.mean(0)[:kept]).round().to(torch.uint8)
         found["macs"] = session.macs(arch, halves * len(part)).view(halves, -1).sum(0)  # both halves of a guided pair
         return found
 

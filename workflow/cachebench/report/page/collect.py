@@ -14,7 +14,6 @@ from cachebench.engine import cost
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.judge import pairs
-from cachebench.plugin import loader
 from cachebench.plugin.loader import reason
 from cachebench.report import files_of_run, marks, style, tables
 from cachebench.run import match
@@ -131,11 +130,12 @@ def panel(files, row, full):
     if own is not None:
         found["images"] = samples(own, full)
     parts = {"fit": attempt(fit_curve, files, row), "times": attempt(times, files, row, entry)}
+    parts |= {"decided": attempt(decided, files, row, entry)}
     parts |= {"cost": attempt(cost_parts, files, row, entry), "seeds": row.status == "ok" and attempt(seeds, files, row)}
     found |= {key: part for key, part in parts.items() if part and not isinstance(part, str)}
     if len(entry.get("knob", [])) > 1:
         ends = match.useful(entry["knob"], files.cfg["tolerance"])
-        found["knob"] = [loader.plugin(row.method).knob, *(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)]
+        found["knob"] = [files.plugin(row.method).knob, *(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)]
     if row.status == "unreachable" and "params" in entry:
         found["lines"] = lines_for(row, entry)
     return found | {"cite": cite(row.reference)}
@@ -160,7 +160,7 @@ def cite(reference):
 
 def times(files, row, entry):
     """The network's time at each evaluation of a setting's trajectory; None where two are the same."""
-    spec = loader.plugin(row.method)(**entry["params"]).sampler(files.spec)
+    spec = files.plugin(row.method)(**entry["params"]).sampler(files.spec)
     found = [float(time) for time in spec.plan.timesteps]
     return found if all(a > b for a, b in itertools.pairwise(found)) else None
 
@@ -194,7 +194,27 @@ def computed(files, row):
     """[[100, 0, ...], ...] for each (block, branch) the percentage of the images that computed it, by evaluation; or words why
     there is none."""
     found = files.computed(row.method, entry_of(files, row))
-    return found if isinstance(found, str) else (100 * found).round().astype(int).reshape(len(found), -1).T.tolist()
+    return found if isinstance(found, str) else by_site(100 * found)
+
+
+def by_site(shares):
+    """Percentages [evaluations, blocks, branches] as rows of (block, branch)."""
+    return shares.round().astype(int).reshape(len(shares), -1).T.tolist()
+
+
+def decided(files, row, entry):
+    """Of a setting whose images decide for themselves the hit rate of every evaluation in percent, {"mean", "low", "high"}
+    (the ends leave out a tenth of the images on either side), and {"samples": {"fewest", "median", "most"}} with the [seed,
+    percentages by (block, branch)] of three single images; None of any other."""
+    each = files.decided(row.method, entry)
+    if each is None:
+        return None
+    hits, first = 100 - each.mean((2, 3), dtype=float), files.cfg["samples"]["first_seed"]
+    order = hits.mean(1).argsort(kind="stable")[::-1]
+    chosen = {"fewest": order[0], "median": order[len(order) // 2], "most": order[-1]}
+    ends = dict(zip(("low", "high"), np.quantile(hits, (0.1, 0.9), axis=0), strict=True)) | {"mean": hits.mean(0)}
+    told = {end: values.round(1).tolist() for end, values in ends.items()}
+    return told | {"samples": {word: [first + int(i), by_site(each[i])] for word, i in chosen.items()}}
 
 
 def images(files, name, budget):
@@ -224,7 +244,7 @@ def strip(images):
 
 def fit_curve(files, row):
     """{"label", "x", "steps", "series": {column: values}} of the fit that a setting uses, thinned by medians; or None."""
-    cls, entry = loader.plugin(row.method), entry_of(files, row)
+    cls, entry = files.plugin(row.method), entry_of(files, row)
     if not cls.has_fit() or "params" not in entry:
         return None
     label = cls.fit_label(entry["params"])

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import zlib
 from datetime import datetime
 from pathlib import Path
 
@@ -155,6 +156,15 @@ def drawn(paths, files, folder):
     return out
 
 
+def as_json(value):
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
+
+
+def pack(text):
+    """What unpack.js makes the text of again."""
+    return base64.b64encode(zlib.compress(str(text).encode(), 9)).decode()
+
+
 def script(text):
     """{"text", "digest"} of an inline script; the digest is what the page's security policy allows to run."""
     return {"text": text, "digest": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
@@ -174,6 +184,7 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
     of_all = drawn(paths, Files(cfg, None, folder, frame), folder)
     loader = jinja2.FileSystemLoader(HERE)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["pack"] = pack
     environment.globals |= {
         "direction": tables.direction,
         "DASH": marks.DASH,
@@ -183,8 +194,14 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
         "MEANINGS": {by: answers.MEANINGS[by].format(fd=tables.short(tables.called(frame))) for by in answers.meanings(cfg)},
         "COMPARED": compared.headings(tables.called(frame)),
     }
-    scripts = [script(get_plotlyjs()), *(script((HERE / name).read_text("utf-8")) for name in ("page.js", "chart.js"))]
-    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
+    unpack, page, chart = ((HERE / f"{name}.js").read_text("utf-8") for name in ("unpack", "page", "chart"))
+    scripts = [script(text) for text in (unpack, get_plotlyjs(), page, chart)]
+    light = [{key: value for key, value in one.items() if key != "images"} for one in (*data["settings"], *data["runs"])]
+    rows = len(data["settings"])
+    text = as_json(data | {"settings": light[:rows], "runs": light[rows:]})
+    images = as_json(
+        {one.get("id", one.get("name")): one["images"] for one in (*data["settings"], *data["runs"]) if one.get("images")}
+    )
     context = {"facts": facts(cfg, frame, results), "runs": runs, "figures": of_all, "scripts": scripts}
     context |= {"printed": printed, "margin": published.MARGIN}
     ways = ((by, effort) for by in answers.meanings(cfg) for effort in EFFORTS)
@@ -192,4 +209,4 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
     context["leagues"] = [league.table(cfg, frame, by) for by in judged.MEASURES]
     context["flaws"] = flaws
     context["measures"] = [(line["run"], validity.words(line)) for line in measures]
-    return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, **context)
+    return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, images=images, **context)
