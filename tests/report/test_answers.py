@@ -93,6 +93,34 @@ def test_where_fd_does_not_rank_closeness_decides_and_the_cell_says_so():
     )
 
 
+def test_where_fd_ranks_at_one_budget_it_decides_there_and_closeness_at_the_other():
+    rows = [
+        one(name, b, fd, said, 1 + fd, near)
+        for b in (0.8, 0.5)
+        for name, fd, said, near in (("a", -0.5, "better", "tie"), ("b", 0.5, "worse", "tie"))
+    ]
+    frame = frame_of(*rows, ranks="yes").assign(first_in="")
+    frame.loc[frame.under == 0.8, "fd_ranks"] = "no"
+    (line,) = answers.matrix(configuration(), frame, "fd", "trained")["rows"]
+    assert [cell["by"] for cell in line["cells"]] == ["by closeness, since FD does not rank here", ""]
+
+
+def test_a_setting_that_met_another_cost_stands_under_its_own():
+    cfg = configuration()
+    cfg["runs"]["r_1"]["settings"] = [{"budget": 0.8, "fora": {}}]
+    frame = frame_of(one("fora", 0.8, -0.5, "better", achieved=0.5613), one("a", 0.8, achieved=0.75)).assign(first_in="")
+    frame = frame.assign(under=tables.under(cfg, frame))
+    headings = [heading for heading, _ in tables.grouped(frame)]
+    assert headings[2:] == [
+        "56.1 % of the full run's MACs: settings that met no budget",
+        "Budget 0.5: 50 % of the full run's MACs",
+    ]
+    named = {line["name"] for line in league.table(cfg, frame, "fd")["rows"]}
+    assert named == {"A", "FEWER_STEPS"} and "FORA" not in answers.sentence(cfg, frame, "r_1")
+    (line,) = answers.matrix(cfg, frame, "fd", "trained")["rows"]
+    assert [cell["text"] for cell in line["cells"]] == ["A", "none could be compared"]
+
+
 def test_what_is_below_full_is_marked():
     assert "use A (below full) on DiT" in said(one("a", 0.5, -0.9, "better", below_full="yes"))
 

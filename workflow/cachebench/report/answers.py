@@ -36,7 +36,7 @@ def fastest(cfg, rows, run, effort=EFFORTS[-1]):
     if found.row is None:
         return f"On {network(cfg, run)} no setting is within {margin}."
     speed = f", {found.row.speed_up:.2f} times as fast" if math.isfinite(found.row.speed_up) else ""
-    at = f"{called(found)} at {share(found.row.budget)} of the compute"
+    at = f"{called(found)} at {share(found.row.under)} of the compute"
     return f"Within {margin} on {network(cfg, run)} the fastest is {at}{speed}."
 
 
@@ -44,7 +44,7 @@ def sentence(cfg, rows, run, by="fd", effort=EFFORTS[-1]):
     """What to use on a run, in one sentence that can be repeated. `rows` are the run's."""
     if by == answers.MARGIN:
         return fastest(cfg, rows, run, effort)
-    told = {budget: answers.answer(rows[rows.budget == budget], by, effort) for budget in answers.budgets(rows)}
+    told = {budget: answers.answer(rows[rows.under == budget], by, effort) for budget in answers.budgets(rows)}
     named = {budget: found for budget, found in told.items() if found.row is not None}
     if not named:
         return f"On {network(cfg, run)} no method could be compared with fewer steps."
@@ -65,7 +65,7 @@ def nearer(rows, by, effort):
     told = (
         {}
         if by == "closeness"
-        else {b: answers.answer(rows[rows.budget == b], "closeness", effort) for b in answers.budgets(rows)}
+        else {b: answers.answer(rows[rows.under == b], "closeness", effort) for b in answers.budgets(rows)}
     )
     better = {budget: found for budget, found in told.items() if found.word == "better"}
     if not better:
@@ -90,7 +90,7 @@ def called(found):
 
 
 def share(budget):
-    return f"{100 * budget:g} %"
+    return f"{100 * budget:.3g} %"
 
 
 def listed(texts):
@@ -103,7 +103,7 @@ def closing(cfg, frame, page):
     runs = {run: frame[frame.run == run] for run in cfg["runs"]}
     lines = [sentence(cfg, rows, run) for run, rows in runs.items()]
     for run, rows in runs.items():
-        found = {budget: answers.answer(rows[rows.budget == budget], "fd") for budget in answers.budgets(rows)}
+        found = {budget: answers.answer(rows[rows.under == budget], "fd") for budget in answers.budgets(rows)}
         told = [f"{share(b)} {called(one)}, {WORDS.get(one.word, '')}" for b, one in found.items() if one.row is not None]
         lines.append(f"  {run}: {'; '.join(told) or 'nothing could be compared'}")
     counts = frame.status.value_counts()
@@ -119,7 +119,7 @@ def matrix(cfg, frame, by, effort):
     found = {}
     for run, rows in runs.items():
         for budget in answers.budgets(rows):
-            of_budget = rows[rows.budget == budget]
+            of_budget = rows[rows.under == budget]
             found[run, budget] = answers.answer(of_budget, by, effort), answers.answer(of_budget, by, EFFORTS[0]), of_budget
     place = None if by == answers.MARGIN else axis([best for best, _, _ in found.values() if best.by == by], by)
     lines = []

@@ -88,7 +88,13 @@ def describe(row, shown, marked, labels, style):
     about = {
         key: row[key] for key in ("id", "run", "method", "name", "kind", "family", "effort", "backbone", "status", "reason")
     }
-    about |= {"budget": row.budget, "colour": colour, "symbol": SYMBOLS[marker], "label": labels.get(row.name, "")}
+    about |= {
+        "budget": row.budget,
+        "under": float(f"{row.under:.3g}"),
+        "colour": colour,
+        "symbol": SYMBOLS[marker],
+        "label": labels.get(row.name, ""),
+    }
     about["mark"] = ", ".join(marks.of_row(row))
     about["params"] = [part.partition("=")[::2] for part in row.setting.split(",") if "=" in part]
     values = {c.key: value(row, c) for c in shown} if row.status == "ok" else {}

@@ -31,13 +31,18 @@ FD, LATENT = (tables.column(key) for key in ("fd", "latent_mse"))
 def summary(frame, run):
     """Plain sentences from the verdicts of comparisons.csv: (those about all budgets, [(budget, sentences)])."""
     rows, per_budget = frame[(frame.run == run) & (frame.method != "full")], []
-    for budget, group in sorted(rows.groupby("budget"), reverse=True):
+    for budget, group in sorted(rows.groupby("under"), reverse=True):
         good = group[group.status == "ok"]
         sentences = [closest(good), lowest(good), not_beyond_random(good)]
         missing = len(group) - len(good)
         sentences += [f"{missing} of {len(group)} methods have no number here; the table says why."] if missing else []
-        per_budget.append((f"{budget:g}", [s for s in sentences if s]))
-    return overall(rows[(rows.status == "ok") & (rows.verdict != "")]), per_budget
+        per_budget.append((f"{budget:.3g}", [s for s in sentences if s]))
+    judged, lost = rows[(rows.status == "ok") & (rows.verdict != "")], marks.unranked(rows)
+    ranked = judged[judged.fd_ranks != NO]
+    sentences = overall(judged if ranked.empty else ranked)
+    if lost and not ranked.empty:
+        sentences.append(f"{lost}, so these cases are not counted.")
+    return sentences, per_budget
 
 
 def overall(rows):
@@ -48,7 +53,7 @@ def overall(rows):
     fd = tables.short(tables.called(rows))
     sentences = [f"Against fewer steps at the same budget, by {fd}, of {len(rows)} cases: {counts}."]
     for word in ("better", "worse", "tie"):
-        named = rows[rows.verdict == word].sort_values("budget", ascending=False).groupby("name", sort=False)
+        named = rows[rows.verdict == word].sort_values("under", ascending=False).groupby("name", sort=False)
         who = [f"{name} at {', '.join(placed(row) for _, row in of.iterrows())}" for name, of in named]
         sentences += [f"{word.capitalize()}: {'; '.join(who)}."] if who else []
     return sentences
@@ -56,7 +61,7 @@ def overall(rows):
 
 def placed(row):
     """A row's budget, with its mark."""
-    return f"{row.budget:g} ({marks.BELOW})" if marks.below(row) else f"{row.budget:g}"
+    return f"{row.under:.3g} ({marks.BELOW})" if marks.below(row) else f"{row.under:.3g}"
 
 
 def closest(rows):
@@ -179,7 +184,7 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
         lead, budgets = summary(frame, run)
         table, shown = tables.build(frame, run), drawn(paths, Files(cfg, run, folder, frame), folder)
         about = {"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": shown}
-        about["fd_ranks"] = not frame.fd_ranks[frame.run == run].eq(NO).any()
+        about["fd_ranks"] = marks.unranked(frame[frame.run == run]) != NO_RANKS
         runs.append(about | {"compared": compared.groups(frame, run)})
     of_all = drawn(paths, Files(cfg, None, folder, frame), folder)
     loader = jinja2.FileSystemLoader(HERE)
