@@ -441,22 +441,6 @@ def test_page_is_made_of_whatever_is_there(case, tmp_path):
         assert not any("computed" in one or "images" in one for one in data["settings"])
 
 
-def test_a_setting_whose_images_decide_shows_the_spread_and_three_of_them(tmp_path):
-    cfg, frame = write_results(tmp_path, ["dit-20"])
-    each = torch.full((10, 2, 8, 2), 100, dtype=torch.uint8)
-    for image in range(10):  # image i skips i of the 16 branches of evaluation 1
-        each[image, 1].view(-1)[:image] = 0
-    path = tmp_path / "dit-20/l2c/0.5/shard-0.safetensors"
-    atomic.write_tensors(path, atomic.read_tensors(path)[0] | {"computed_each": each})
-    _, data = write_page(tmp_path, cfg, frame)
-    settings = {one["id"]: one for one in data["settings"]}
-    found = settings["dit-20/l2c/0.5"]["decided"]
-    assert found["mean"] == [0.0, round(100 * 4.5 / 16, 1)] and found["low"][1] < found["mean"][1] < found["high"][1]
-    assert [found["samples"][word][0] for word in ("fewest", "median", "most")] == [9, 4, 0]
-    assert found["samples"]["fewest"][1] == each[9].reshape(2, -1).T.tolist()
-    assert [one for one in settings.values() if "decided" in one] == [settings["dit-20/l2c/0.5"]]
-
-
 def test_the_command_names_the_files_of_the_setting(synthetic):
     setting = next(one for one in synthetic[1]["settings"] if one["id"] == "dit-50/fewer_steps/0.5")
     here = "results/synthetic"

@@ -146,10 +146,22 @@ def test_snakemakes_own_report_holds_every_table_and_figure_under_its_label(fini
     with zipfile.ZipFile(finished / "report.zip") as archive:
         names = [name.rpartition("/")[2] for name in archive.namelist()]
         found = archive.read("report/report.html").decode()
-    assert {"results.csv", "comparisons.csv", "validity.csv", "tiny-ddim20.tex", "pareto.svg", "halves.png"} <= set(names)
+    answer = (finished / "results/smoke/answer.txt").read_text().splitlines()
+    assert (
+        answer[-1].startswith("  rows: ") and "Which method to use:" in found and answer[-1].strip() in found
+    )  # it opens with
+    assert {
+        "answer.txt",
+        "results.csv",
+        "comparisons.csv",
+        "validity.csv",
+        "tiny-ddim20.tex",
+        "pareto.svg",
+        "halves.png",
+    } <= set(names)
     labels = re.findall(r'"labels": (\{[^}]*\})', found)
     tables = [tuple(json.loads(label).items()) for label in labels if '"table"' in label]
-    assert len(tables) == len(set(tables)) == 3 + 3 * 3  # each under its own label: of every run two forms and the trace
+    assert len(tables) == len(set(tables)) == 4 + 3 * 3  # each under its own label: of every run two forms and the trace
 
 
 def test_editing_a_method_reruns_that_method_only(finished):

@@ -98,8 +98,8 @@ def listed(texts):
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
 
-def closing(cfg, frame, page):
-    """Lines with which a run ends: what to use, the best of every budget, how many rows there are, and where the page is."""
+def closing(cfg, frame):
+    """Lines with which a run ends: what to use, the best of every budget, and how many rows there are."""
     runs = {run: frame[frame.run == run] for run in cfg["runs"]}
     lines = [sentence(cfg, rows, run) for run, rows in runs.items()]
     for run, rows in runs.items():
@@ -108,7 +108,7 @@ def closing(cfg, frame, page):
         lines.append(f"  {run}: {'; '.join(told) or 'nothing could be compared'}")
     counts = frame.status.value_counts()
     lines.append(f"  rows: {', '.join(f'{counts[name]} {OUTCOMES.get(name, name)}' for name in counts.index)}")
-    return [*lines, f"Open {page}"]
+    return lines
 
 
 def matrix(cfg, frame, by, effort):

@@ -36,7 +36,7 @@ function hover(point, x, y) {
 const shade = point => point.method === "full" ? colour("ink") : point.kind === "control" ? colour("soft") : families.get(point.family)?.colour ?? point.colour;
 
 function trace(points, x, y, own, bright) {
-  const first = points[0], full = first.method === "full", ink = bright ? shade(first) : colour("line");
+  const first = points[0], full = first.method === "full", ink = bright ? shade(first) : colour("pale");
   return {
     name: first.name, ids: points.map(point => point.id), mode: full ? "markers" : "lines+markers", type: "scatter", showlegend: bright,
     x: points.map(point => point.values[x].value), y: points.map(point => own.bend(point.values[y].value)),

@@ -4,7 +4,10 @@ import base64
 import io
 import itertools
 import math
+import os
+import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import yaml
@@ -40,6 +43,7 @@ SYMBOLS = dict(
 GAIN = 4  # how much the difference view amplifies
 SIDE = 96  # pixels of a side above which an image is shrunk, so that a page of many settings stays small
 POINTS = 300  # of a fit's curve
+LINES = 20  # of a log
 
 
 def collect(cfg, frame, folder):
@@ -144,7 +148,25 @@ def panel(files, row, full):
         found["knob"] = [files.plugin(row.method).knob, *(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)]
     if row.status == "unreachable" and "params" in entry:
         found["lines"] = lines_for(row, entry)
+    if row.status == "failed":
+        found["log"] = attempt(failure, files, row)
     return found | {"cite": cite(row.reference)}
+
+
+def failure(files, row):
+    """Of a row that failed {"links": [[text, address from the page]], "tail"}: the plug-in's line that its reason names and
+    the logs of its jobs, and how the first log with a traceback ends."""
+    folder = Path(files.tree.root).resolve()
+    project = folder.parents[files.cfg["name"].count("/") + 1]
+    place = re.search(r"\(([^()]+), line (\d+)\)", row.reason)
+    links = [[f"{place[1]}, line {place[2]}", os.path.relpath(project / place[1], folder)]] if place else []
+    logs = {
+        path: path.read_text("utf-8", "replace")
+        for path in sorted(project.glob(f"logs/{files.cfg['name']}/{row.run}/{row.method}/*.log"))
+    }
+    told = {path: text for path, text in logs.items() if "Traceback" in text} or logs
+    links += [[str(path.relative_to(project)), os.path.relpath(path, folder)] for path in told]
+    return {"links": links, "tail": "\n".join(next(iter(told.values()), "").splitlines()[-LINES:])}
 
 
 def lines_for(row, entry):

@@ -187,6 +187,13 @@ function seeds(setting) {
   return told.length && pictures()[setting.id] ? [sentence(`Of these, to the full run, ${told.join(", ")}.`)] : [];
 }
 
+// Where to look for what went wrong: links to the plug-in's line and to the logs, and how the log ends.
+function log(setting) {
+  if (!setting.log?.links) return [];
+  const links = setting.log.links.map(([text, href]) => element("a", { href }, text));
+  return [element("h3", {}, "What went wrong"), element("div", { className: "buttons" }, ...links), ...(setting.log.tail ? [element("pre", {}, setting.log.tail)] : [])];
+}
+
 function open(setting) {
   const close = element("button", { type: "button", ariaLabel: "Close" }, "Close");
   close.addEventListener("click", () => at("panel").close());
@@ -204,6 +211,7 @@ function open(setting) {
       element("div", { className: "buttons" }, close)),
     element("div", { className: "buttons" }, ...budgets),
     ...(setting.reason ? [element("p", {}, `${setting.status === "ok" ? "In doubt" : setting.status}: ${setting.reason}`)] : []),
+    ...log(setting),
     element("div", { className: "pair" },
       element("div", {}, element("h3", {}, "Result"), facts(setting)),
       element("div", {}, element("h3", {}, "Parameters"), setting.params.length ? parameters : element("p", { className: "about" }, "None."))),
