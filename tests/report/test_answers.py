@@ -105,6 +105,12 @@ def test_where_fd_ranks_at_one_budget_it_decides_there_and_closeness_at_the_othe
     assert [cell["by"] for cell in line["cells"]] == ["by closeness, since FD does not rank here", ""]
 
 
+def test_where_no_fd_could_be_compared_the_cell_says_so():
+    frame = frame_of(*(one("a", b, math.nan, "", 0.5, "better") for b in (0.8, 0.5))).assign(first_in="")
+    (line,) = answers.matrix(configuration(), frame, "fd", "trained")["rows"]
+    assert {cell["by"] for cell in line["cells"]} == {"by closeness, since no FD could be compared"}
+
+
 def test_a_setting_that_met_another_cost_stands_under_its_own():
     cfg = configuration()
     cfg["runs"]["r_1"]["settings"] = [{"budget": 0.8, "fora": {}}]

@@ -12,6 +12,7 @@ MEANINGS = {"fd": "lowest {fd}", "closeness": "closest to the full run", answers
 ALLOWED = dict(zip(EFFORTS, ("without a fit", "calibrated too", "trained too"), strict=True))
 PLACES = {"fd": "{fd} − fewer steps", "closeness": "latent MSE / fewer steps", answers.MARGIN: "loss to the full run"}
 OUTCOMES = {"ok": "measured"}  # others are called as results.csv has them
+NO_FD = "no FD could be compared"
 WORDS = {"better": "better", "tie": "a tie", "worse": "worse", "within": "within"}
 
 
@@ -149,7 +150,10 @@ def cell(best, simple, rows, by, place):
         "said": WORDS.get(best.word, ""),
         "tied": max(tied, 0),
     }
-    out |= {"difference": difference(best), "by": "" if best.by == by else f"by closeness, since {marks.NO_RANKS}"}
+    out |= {
+        "difference": difference(best),
+        "by": "" if best.by == by else f"by closeness, since {marks.unranked(rows) or NO_FD}",
+    }
     if best.by == by and place:
         out["place"] = [round(place(value), 1) for value in (best.low, best.value, best.high)]
     if simple.row is not None and simple.row.name != best.row.name:
