@@ -1,7 +1,10 @@
 """Small functions that several test files use."""
 
+import base64
+import re
 import runpy
 import sys
+import zlib
 from importlib import import_module
 from unittest import mock
 
@@ -27,6 +30,17 @@ def part_of(plugin, module=None):
     """The module of a plug-in, or one of a plug-in that is a folder."""
     loader.plugin(next(name for name in loader.ids(plugin)))
     return import_module(".".join([loader.PACKAGE, plugin, *([module] if module else [])]))
+
+
+def unpacked(html):
+    """A page's text once it has unpacked itself in a browser."""
+
+    def text(found):
+        kind, id, packed = found.groups()
+        inside = zlib.decompress(base64.b64decode(packed)).decode()
+        return inside if kind == "html" else f"<script{f' id={id}' if id else ''}>{inside}</script>"
+
+    return re.sub('<script type="application/zlib" data-packed="(.*?)" id="(.*?)">(.*?)</script>', text, html)
 
 
 def random_schedule(shape, seed, share=0.5):

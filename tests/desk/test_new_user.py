@@ -6,6 +6,7 @@ import yaml
 
 from cachebench.desk import template
 from checkouts import ROOT, snakemake
+from helpers import unpacked
 
 SHORTER = '''"""Shorter: a trajectory of its own, of fewer steps."""
 
@@ -62,5 +63,5 @@ def test_five_plug_ins_of_a_new_user_have_their_rows(tmp_path, monkeypatch):
     assert {name: rows.status[name] for name in (*new, "even")} == dict.fromkeys(["shorter", "even", *new], "ok") | {
         "mine_line": "unreachable"
     }
-    page = (tmp_path / "results/new/index.html").read_text("utf-8")
+    page = unpacked((tmp_path / "results/new/index.html").read_text("utf-8"))
     assert all(shown in page for shown in ("MineFitted", "MineDeciding", "MineLine", "Even", "Shorter"))

@@ -50,6 +50,13 @@ def compared(frame, scored, budget=0.5):
     return {r["method"]: r for r in pairs.comparisons(frame, scored) if r["budget"] == budget}
 
 
+def test_a_row_that_stands_under_another_cost_is_not_compared_at_its_budget():
+    frame, scored = example(fora=4.0, l2c=6.5)
+    frame.loc[frame.method == "fora", "under"] = 0.41
+    rows = {(row["method"], row["budget"]): row for row in pairs.comparisons(frame, scored)}
+    assert "verdict" not in rows["fora", 0.5] and rows["l2c", 0.5]["verdict"] == "worse" and rows["l2c", 0.5]["best"] != "fora"
+
+
 def test_a_difference_that_the_pairs_show_is_claimed_though_the_intervals_overlap():
     found = compared(*example(good=5.7, same=6.001, bad=6.4))
     verdicts = {name: found[name]["verdict"] for name in ("good", "same", "bad")}

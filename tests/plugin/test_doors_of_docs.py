@@ -34,10 +34,12 @@ def test_a_printed_plugin_holds_the_contract(cls, backbone, place):
     together = sample(model, spec, counted, n=4)
     assert torch.equal(together, sample(model, spec, n=4)) or place
     each = counted.macs(spec.arch, 4 * spec.rows).view(spec.rows, 4).sum(0)
-    for image in range(4):  # what an image costs in a batch is what it costs alone
+    shares = counted.shares_of_rows(spec.mask_shape, 4 * spec.rows).unflatten(0, (spec.rows, 4)).mean(0)
+    for image in range(4):  # what an image costs in a batch is what it costs alone, and so is what it computes
         alone = doors.Counted(made.session(model, spec))
         sample(model, spec, alone, n=1, first_seed=image)
         assert cost.total(spec.arch, alone.rows) == each[image]
+        assert torch.allclose(alone.shares(spec.mask_shape, spec.rows), shares[image])
     counted.clear()
     dispatched = cost.count_macs(lambda: sample(model, spec, counted, n=1))
     assert cost.total(spec.arch, counted.rows) == dispatched

@@ -93,6 +93,40 @@ def test_where_fd_does_not_rank_closeness_decides_and_the_cell_says_so():
     )
 
 
+def test_where_fd_ranks_at_one_budget_it_decides_there_and_closeness_at_the_other():
+    rows = [
+        one(name, b, fd, said, 1 + fd, near)
+        for b in (0.8, 0.5)
+        for name, fd, said, near in (("a", -0.5, "better", "tie"), ("b", 0.5, "worse", "tie"))
+    ]
+    frame = frame_of(*rows, ranks="yes").assign(first_in="")
+    frame.loc[frame.under == 0.8, "fd_ranks"] = "no"
+    (line,) = answers.matrix(configuration(), frame, "fd", "trained")["rows"]
+    assert [cell["by"] for cell in line["cells"]] == ["by closeness, since FD does not rank here", ""]
+
+
+def test_where_no_fd_could_be_compared_the_cell_says_so():
+    frame = frame_of(*(one("a", b, math.nan, "", 0.5, "better") for b in (0.8, 0.5))).assign(first_in="")
+    (line,) = answers.matrix(configuration(), frame, "fd", "trained")["rows"]
+    assert {cell["by"] for cell in line["cells"]} == {"by closeness, since no FD could be compared"}
+
+
+def test_a_setting_that_met_another_cost_stands_under_its_own():
+    cfg = configuration()
+    cfg["runs"]["r_1"]["settings"] = [{"budget": 0.8, "fora": {}}]
+    frame = frame_of(one("fora", 0.8, -0.5, "better", achieved=0.5613), one("a", 0.8, achieved=0.75)).assign(first_in="")
+    frame = frame.assign(under=tables.under(cfg, frame))
+    headings = [heading for heading, _ in tables.grouped(frame)]
+    assert headings[2:] == [
+        "56.1 % of the full run's MACs: settings that met no budget",
+        "Budget 0.5: 50 % of the full run's MACs",
+    ]
+    named = {line["name"] for line in league.table(cfg, frame, "fd")["rows"]}
+    assert named == {"A", "FEWER_STEPS"} and "FORA" not in answers.sentence(cfg, frame, "r_1")
+    (line,) = answers.matrix(cfg, frame, "fd", "trained")["rows"]
+    assert [cell["text"] for cell in line["cells"]] == ["A", "none could be compared"]
+
+
 def test_what_is_below_full_is_marked():
     assert "use A (below full) on DiT" in said(one("a", 0.5, -0.9, "better", below_full="yes"))
 
@@ -152,15 +186,15 @@ def test_the_league_has_a_row_a_method_sorted_by_its_mean_place():
     assert league.table(configuration(), frame.assign(fd_ranks="no"), "fd")["rows"][0]["cells"][1]["shade"] == "lost"
 
 
-def test_a_run_ends_with_the_answer_the_best_of_every_budget_the_counts_and_the_page():
+def test_a_run_ends_with_the_answer_the_best_of_every_budget_and_the_counts():
     rows = (
         one("a", 0.5, -0.5, "better", 0.2),
         one("b", 0.8, 0.1, "tie"),
         missing("c", 0.5, "unreachable", "far"),
         missing("d", 0.5, "failed", "broke"),
     )
-    lines = answers.closing(configuration(), frame_of(*rows), "results/x/index.html")
-    assert lines[0].startswith("At 50 % of the compute use A on DiT") and lines[-1] == "Open results/x/index.html"
+    lines = answers.closing(configuration(), frame_of(*rows))
+    assert lines[0].startswith("At 50 % of the compute use A on DiT") and len(lines) == 3
     assert lines[1] == "  r_1: 80 % B, a tie; 50 % A, better"
     assert (
         lines[2] == "  rows: 5 measured, 1 unreachable, 1 failed" or lines[2] == "  rows: 5 measured, 1 failed, 1 unreachable"

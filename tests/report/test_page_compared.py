@@ -11,6 +11,7 @@ from cachebench.files import atomic
 from cachebench.judge import pairs, published, results, validity
 from cachebench.report import tables, typeset
 from cachebench.report.page import collect, compared, render
+from helpers import unpacked
 from judge.test_pairs import example
 from report.test_page import browser, click, visit, write_results  # noqa: F401
 
@@ -90,7 +91,7 @@ def html(written, tmp_path_factory):
     data = collect.collect(cfg, frame, folder)
     text = render.render(cfg, frame, folder / "config.yaml", [], folder, data)
     atomic.write_text(folder / "index.html", text)
-    return folder / "index.html", text
+    return folder / "index.html", unpacked(text)
 
 
 def test_a_row_that_ran_shows_its_reason_and_greys_what_it_lacks(html):
@@ -139,6 +140,7 @@ def test_whether_a_run_can_tell_methods_apart_is_a_line_of_the_page_in_words(htm
     data = collect.collect(cfg, frame, tmp_path)
     lines = [line, line | {"run": "<other>", "fd_ranks": "no"}]
     text = render.render(cfg, frame.assign(fd_ranks="no"), tmp_path / "config.yaml", [], tmp_path, data, measures=lines)
+    text = unpacked(text)
     shown = re.findall(r"<li>.*?</li>", text.partition('id="validity"')[2].partition("</section>")[0])
     assert len(shown) == 2 and "<b>dit-20.</b> FD ranks here: " in shown[0] and "can be seen: " in shown[0]
     assert "<b>&lt;other&gt;.</b> FD does not rank here: " in shown[1]

@@ -20,6 +20,7 @@ from cachebench.report.figures import differences
 from cachebench.report.files_of_run import Files
 from cachebench.report.page import collect, render
 from cachebench.setup import matrix
+from helpers import unpacked
 from report.test_tables import example, missing, row
 
 ARCH = Arch("dit", 4, 2, 1, 32, depth=2, heads=2, num_classes=10)
@@ -281,7 +282,8 @@ def html(frame, drawn):
     folder = paths[0].parents[2]
     (folder / "config.yaml").write_text(json.dumps(CONFIG))
     data = collect.collect(CONFIG, frame, folder)
-    return render.render(CONFIG, frame, folder / "config.yaml", paths, folder, data).replace(get_plotlyjs(), "")
+    text = render.render(CONFIG, frame, folder / "config.yaml", paths, folder, data)
+    return unpacked(text).replace(get_plotlyjs(), "")
 
 
 def test_page_shows_every_reason_escaped(html, frame):
@@ -333,6 +335,24 @@ def test_summary_marks_what_is_below_full_and_names_no_best_where_fd_does_not_ra
     assert any(one.startswith("Lowest FD, less its bias: L2C (below full), 4.000") for one in sentences)
     _, ((_, sentences),) = render.summary(frame.assign(fd_ranks="no"), "r_1")
     assert "FD does not rank here, so none is the best by it." in sentences and "Lowest" not in " ".join(sentences)
+
+
+def test_the_summary_counts_the_cases_of_the_budgets_at_which_fd_ranks():
+    rows = [
+        row("l2c", b, verdict=said, best="l2c", fd_ranks=ranks)
+        for b, said, ranks in ((0.8, "better", "no"), (0.5, "worse", "yes"))
+    ]
+    frame = tables.tidy(pd.DataFrame(rows))
+    lead, _ = render.summary(frame, "r_1")
+    assert lead[0] == "Against fewer steps at the same budget, by FD, of 1 cases: better in 0, worse in 1, a tie in 0."
+    assert lead[1:] == ["Worse: L2C at 0.5.", "FD does not rank at 0.8, so these cases are not counted."]
+    assert any(one.startswith("FD does not rank at 0.8: it does not rise") for one in tables.general_remarks(frame))
+    lead, _ = render.summary(frame.assign(fd_ranks="no"), "r_1")  # nowhere: all are counted, and shown in grey
+    assert lead == [
+        "Against fewer steps at the same budget, by FD, of 2 cases: better in 1, worse in 1, a tie in 0.",
+        *lead[1:],
+    ]
+    assert lead[1:] == ["Better: L2C at 0.8.", "Worse: L2C at 0.5."]
 
 
 def test_summary_names_what_does_not_beat_a_random_choice():

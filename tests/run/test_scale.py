@@ -63,7 +63,7 @@ def test_eight_shards_and_one_give_the_same_features(fora, extractor, tmp_path):
         assert torch.equal(shares, torch.tensor(fora.method.schedule(fora.spec).compute).double())
     assert set(joined[1]["macs"].tolist()) == {cost.image_macs(fora.spec, fora.method.rows(fora.spec, None))}
     lengths = {name: len(values) for name, values in joined[1].items()}
-    assert lengths == dict(features=16, logits=16, macs=16, syncs=16, latents=3, images=3)
+    assert lengths == dict(features=16, logits=16, macs=16, syncs=16, latents=3, images=3, computed_each=3)
     assert not joined[1]["syncs"].any()  # it is known beforehand
     assert shards.join_shards(paths, ("latents", "images"))[0].keys() == {"latents", "images"}
     assert joined[1].keys() == joined[8].keys()

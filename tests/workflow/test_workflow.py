@@ -18,6 +18,7 @@ import yaml
 
 from cachebench.files import atomic
 from checkouts import MEASURED, ROOT, copy_checkout, results, rules_to_run, shrink, smoke, snakemake, texts
+from helpers import unpacked
 
 DPM_METHODS = ["full", "fewer_steps", "deepcache.uniform", "deepcache.quadratic", "alternate.outer", "alternate.mid", "l2c"]
 
@@ -57,7 +58,7 @@ def test_smoke_run_of_the_second_backbone(finished):
     assert {"fewer_steps", "alternate.outer", "alternate.mid", "l2c"} <= set(ran.index.get_level_values(0))
     assert (ran.macs_per_image == ran.macs_counted_per_image).all()
     assert ran.loc[("full", 1.0), "nfe"] == 20
-    page = (finished / "results/smoke/index.html").read_text()
+    page = unpacked((finished / "results/smoke/index.html").read_text())
     assert "half of a solver" in page and "dpm_solver2" in page
 
 
@@ -130,11 +131,11 @@ def test_a_run_that_has_not_ended_can_be_looked_at(finished, tmp_path):
     assert told["l2c"].endswith("l2c/scores.json is not there yet")
     assert told["random_skip"].endswith("random_skip/settings.json is not there yet")
     assert table.loc[("tiny-ddim20", "fora_spread")].status == "ok"
-    assert "is not there yet" in (folder / "index.html").read_text()
+    assert "is not there yet" in unpacked((folder / "index.html").read_text())
 
 
 def test_page_and_tables_exist(finished):
-    page = (finished / "results/smoke/index.html").read_text()
+    page = unpacked((finished / "results/smoke/index.html").read_text())
     assert "Learning" in page or "L2C" in page
     assert "unreachable" in page or "nearest cost" in page
 
@@ -145,10 +146,22 @@ def test_snakemakes_own_report_holds_every_table_and_figure_under_its_label(fini
     with zipfile.ZipFile(finished / "report.zip") as archive:
         names = [name.rpartition("/")[2] for name in archive.namelist()]
         found = archive.read("report/report.html").decode()
-    assert {"results.csv", "comparisons.csv", "validity.csv", "tiny-ddim20.tex", "pareto.svg", "halves.png"} <= set(names)
+    answer = (finished / "results/smoke/answer.txt").read_text().splitlines()
+    assert (
+        answer[-1].startswith("  rows: ") and "Which method to use:" in found and answer[-1].strip() in found
+    )  # it opens with
+    assert {
+        "answer.txt",
+        "results.csv",
+        "comparisons.csv",
+        "validity.csv",
+        "tiny-ddim20.tex",
+        "pareto.svg",
+        "halves.png",
+    } <= set(names)
     labels = re.findall(r'"labels": (\{[^}]*\})', found)
     tables = [tuple(json.loads(label).items()) for label in labels if '"table"' in label]
-    assert len(tables) == len(set(tables)) == 3 + 3 * 3  # each under its own label: of every run two forms and the trace
+    assert len(tables) == len(set(tables)) == 4 + 3 * 3  # each under its own label: of every run two forms and the trace
 
 
 def test_editing_a_method_reruns_that_method_only(finished):

@@ -166,6 +166,11 @@ use rule plots as plots_of_all with:
         captions=captions("all"),
 
 
+# What Snakemake's own report begins with.
+answer = Path(TREE.file("answer.txt"))
+config["answer"] = answer.read_text("utf-8").splitlines() if answer.exists() else []
+
+
 rule page:
     input:
         unpack(lambda wildcards: drawn_from(*CONFIG["runs"])),
@@ -176,7 +181,13 @@ rule page:
         tables=rules.tables.output,
         figures=[*expand(rules.plots.output, run=CONFIG["runs"]), *rules.plots_of_all.output],
     output:
-        TREE.file("index.html"),
+        page=TREE.file("index.html"),
+        answer=report(
+            TREE.file("answer.txt"),
+            caption="../report/answer.rst",
+            category="Answer",
+            labels={"table": "answer", "format": "txt"},
+        ),
     log:
         f"{LOGS}/page.log",
     localrule: True
@@ -187,7 +198,7 @@ rule page:
         printed=["--verdicts", VERDICTS[0]] if VERDICTS else [],
     shell:
         "TERMINAL=3 job page --results {input.results:q} --comparisons {input.comparisons:q} --validity {input.validity:q} "
-        "{params.printed:q} --figures {input.figures:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        "{params.printed:q} --figures {input.figures:q} --answer {output.answer:q} --out {output.page:q} 3>&2 > {log:q} 2>&1"
 
 
 # `snakemake gate`: fails where a method that `quality.gate` names is not within the margin; without an output it always runs.

@@ -13,6 +13,7 @@ from cachebench.setup import config, stamps
 args = arguments(__doc__, "config?", "results", "folder", "looks*", "out")
 
 cfg, frame = config.load(args.config), tables.read(args.results)
+frame = frame.assign(under=tables.under(cfg, frame))
 methods = frame[["run", "method"]].drop_duplicates().itertuples(index=False, name=None)
 paths = {pair: Path(Folder(args.folder).scores(*pair)) for pair in methods}
 files = {pair: atomic.read_json(path) for pair, path in paths.items() if path.exists()}

@@ -273,6 +273,7 @@ def answer():
     if not all(path.exists() for path in there):
         return ""
     cfg, frame = config.load(atomic.ROOT / "config/config.yaml"), tables.read(*there)
+    frame = frame.assign(under=tables.under(cfg, frame))
     said = (answers.sentence(cfg, frame[frame.run == run], run) for run in cfg["runs"] if (frame.run == run).any())
     return "\n".join(f"* {sentence}" for sentence in said)
 

@@ -9,7 +9,7 @@ from cachebench.report import answers, flaws, tables, validity
 from cachebench.report.page import collect, render
 from cachebench.setup import config
 
-args = arguments(__doc__, "config?", "results", "comparisons?", "validity?", "verdicts?", "figures+", "out")
+args = arguments(__doc__, "config?", "results", "comparisons?", "validity?", "verdicts?", "figures+", "answer?", "out")
 
 cfg = config.load(args.config)
 frame = tables.completed(cfg, tables.read(args.results, args.comparisons))
@@ -24,4 +24,7 @@ try:
 except pairs.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
 atomic.write_text(args.out, html)
-tell("\n".join(answers.closing(cfg, frame, args.out)))
+said = answers.closing(cfg, frame)
+if args.answer:
+    atomic.write_text(args.answer, "\n".join(said))
+tell("\n".join([*said, f"Open {args.out}"]))

@@ -33,5 +33,16 @@ given = "--results", results, "--comparisons", comparisons
 for run, paths in drawn.items():
     script("plots", *given, "--folder", args.folder, *(["--run", run] if run else []), "--out", *paths)
 every = [path for paths in drawn.values() for path in paths]
-script("page", *given, "--validity", validity, "--figures", *every, "--out", tree.file("index.html"))
+script(
+    "page",
+    *given,
+    "--validity",
+    validity,
+    "--figures",
+    *every,
+    "--answer",
+    tree.file("answer.txt"),
+    "--out",
+    tree.file("index.html"),
+)
 print(tree.file("index.html"))

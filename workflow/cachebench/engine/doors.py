@@ -155,17 +155,18 @@ class ScheduledSession(Session):
 class Counted(Session):
     """Wraps any session and counts the rows that each site (see `engine.cost`) really computed: `rows` {site: rows}, and of
     those that were computed for some rows of the batch alone `parts`, [(site, which rows)]. The site "spent" holds MACs.
-    `computed` counts rows by (evaluation, block, branch), a row of which some tokens were computed as their share. It refuses
-    a value of another shape than the door has: ValueError names the door and both shapes."""
+    `computed` counts rows by (evaluation, block, branch), a row of which some tokens were computed as their share, and `chosen`
+    holds those that some rows of the batch alone computed, [(evaluation, block, branch, which rows, share)]. It refuses a
+    value of another shape than the door has: ValueError names the door and both shapes."""
 
     def __init__(self, session):
-        self.session, self.rows, self.parts, self.computed = session, Counter(), [], Counter()
+        self.session, self.rows, self.parts, self.computed, self.chosen = session, Counter(), [], Counter(), []
         self.members = None  # the rows that the doors are now passed with; None: all
         self.tokens = None  # of the trunk; a branch that is passed with fewer is counted for these
         self.reset, self.computes = session.reset, session.computes
 
     def clear(self):
-        for counts in (self.rows, self.parts, self.computed):
+        for counts in (self.rows, self.parts, self.computed, self.chosen):
             counts.clear()
         self.session.undecided = self.session.syncs = 0
 
@@ -211,6 +212,16 @@ class Counted(Session):
             found[evaluation, i, BRANCHES.index(name)] = rows / count
         return found
 
+    def shares_of_rows(self, shape, count):
+        """The same of each of the `count` rows: float64 [count, *shape], on the CPU."""
+        import torch
+
+        found = torch.zeros(count, *shape, dtype=torch.float64)
+        for evaluation, i, name, members, share in self.chosen:
+            site = found[:, evaluation, i, BRANCHES.index(name)]
+            site.index_add_(0, members.cpu(), torch.full((len(members),), share, dtype=torch.float64))
+        return found + self.shares(shape, count) - found.mean(0)
+
     def macs(self, arch, count):
         """MACs of each of the `count` rows of a batch: float64 [count], on the CPU."""
         import torch
@@ -255,8 +266,11 @@ class Seen:
         every = torch.arange(len(self.counted.x), device=self.counted.x.device) if self.members is None else self.members
         return Seen(self.run.rows(index), self.site, self.counted, every[index], self.block)
 
-    def ran(self, rows):
-        self.counted.computed[self.counted.evaluation, self.block, self.site] += rows
+    def ran(self, z, share):
+        where = self.counted.evaluation, self.block, self.site
+        self.counted.computed[where] += len(z) * share
+        if self.members is not None:
+            self.counted.chosen.append((*where, self.members, share))
 
     def add(self, z, queries, keys):
         """Counts a branch of the rows of z, of so many tokens that attend to so many; unless these are all, by their number."""
@@ -264,7 +278,7 @@ class Seen:
         if not queries == keys == tokens:
             some = f"@{queries}/{keys}" if self.site == "attn" else f"@{queries}"
         self.counted.add(f"{self.site}{some}", z, self.members)
-        self.ran(len(z) * queries / tokens)
+        self.ran(z, queries / tokens)
 
     def door(self, i, name):
         return Seen(self.run.door(i, name), name, self.counted, self.members, block=i)

@@ -77,7 +77,7 @@ def allowed(rows, effort):
 def budgets(rows):
     """The budgets of a run's rows at which fewer steps ran, the largest first: what ran at others has nothing to beat."""
     ran = rows[(rows.method == step_reduction(rows)) & (rows.status == "ok")]
-    return sorted(set(ran.budget), reverse=True)
+    return sorted(set(ran.under), reverse=True)
 
 
 def steps_beaten(rows, error):

@@ -25,7 +25,7 @@ LEVEL = 0.05
 SAME = ("count", "seed_blocks", "extractor", "extractor_digest", "reference_stats", "reference_digest", "reference_count")
 BY_FD = ("fd", "control", "fd_minus_control", "fd_minus_control_low", "fd_minus_control_high", "p", "p_holm", "verdict")
 BY_FD += ("best", "fd_minus_best", "fd_minus_best_low", "fd_minus_best_high", "p_holm_best", "rank", "rank_first", "rank_last")
-DOUBT = ("below_full", "fd_ranks")  # what validity says: of this row's FD, and of FD in this run
+DOUBT = ("below_full", "fd_ranks")  # what validity says: of this row's FD, and of FD at this budget
 WILCOXON = ("latent_mse_minus_control", "wilcoxon_p", "wilcoxon_p_holm", "wilcoxon_verdict")
 STEPS = tuple(catalog.columns(["fd_minus_steps", "latent_mse_over_steps"]))
 OVER = {other: tuple(catalog.columns([f"latent_mse_over_{other}"])) for other in ("control", "random")}
@@ -57,8 +57,9 @@ def comparisons(frame, scored, quality=None):
     for run, rows in frame.groupby("run", sort=False):
         check_comparable(rows[rows.status == "ok"], f"run {run}")
         control, curve = step_reduction(rows), equivalents.Curve.of(rows)
-        of_run, uncached = {"fd_ranks": validity.fd_ranks(rows)[0]}, points(rows, scored, run)
-        for budget, group in rows[rows.method != "full"].groupby("budget", sort=False):
+        uncached, is_full = points(rows, scored, run), rows.method == "full"
+        for (_, budget), group in rows[~is_full].groupby(["under", "budget"], sort=False):
+            of_budget = {"fd_ranks": validity.fd_ranks(rows[is_full | rows.index.isin(group.index)])[0]}
             scores = {m: scored[run, m][budget] for m in group.method[group.status == "ok"]}
             parts = [by_fd(having(scores, "fd"), control), by_image(scores, control), by_metric(scores, control)]
             for _, row in group.iterrows():
@@ -67,7 +68,7 @@ def comparisons(frame, scored, quality=None):
                     found |= beside_steps(scores[row.method], row.achieved, uncached)
                     full = scored.get((run, "full"), {}).get(1.0)
                     found |= margin.of_row(scores[row.method], full, quality) if quality and full else {}
-                out.append(line(rows, row, found, curve, of_run))
+                out.append(line(rows, row, found, curve, of_budget))
     return out
 
 
@@ -80,14 +81,14 @@ def check_comparable(rows, where):
             raise Incomparable(f"{where}: rows with {column} {shown} cannot stand in one comparison; give each its own config.")
 
 
-def line(rows, row, found, curve, of_run):
-    """A row of the comparisons; `found` is what the budget's FDs and images say of it, `of_run` the columns of all rows."""
+def line(rows, row, found, curve, of_budget):
+    """A row of the comparisons; `found` is what the budget's FDs and images say of it, `of_budget` of all its rows."""
     out = {key: row[key] for key in ("run", "budget", "method", "name", "status", *SAME)}
     if row.status != "ok":
         return out | {"reason": row.reason}
     worth, no_worth = equivalents.of_row(row, curve)
     mean, no_area = equivalents.area(rows, row.method)
-    out |= {"below_full": validity.below_full(row)} | of_run
+    out |= {"below_full": validity.below_full(row)} | of_budget
     found = {key: clean(value) for key, value in (found | worth | {"fd": row.fd, "area": mean}).items()}
     return out | found | {"reason": "; ".join(filter(None, [row.reason, no_worth, no_area]))}
 

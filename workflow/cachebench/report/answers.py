@@ -12,6 +12,7 @@ MEANINGS = {"fd": "lowest {fd}", "closeness": "closest to the full run", answers
 ALLOWED = dict(zip(EFFORTS, ("without a fit", "calibrated too", "trained too"), strict=True))
 PLACES = {"fd": "{fd} − fewer steps", "closeness": "latent MSE / fewer steps", answers.MARGIN: "loss to the full run"}
 OUTCOMES = {"ok": "measured"}  # others are called as results.csv has them
+NO_FD = "no FD could be compared"
 WORDS = {"better": "better", "tie": "a tie", "worse": "worse", "within": "within"}
 
 
@@ -36,7 +37,7 @@ def fastest(cfg, rows, run, effort=EFFORTS[-1]):
     if found.row is None:
         return f"On {network(cfg, run)} no setting is within {margin}."
     speed = f", {found.row.speed_up:.2f} times as fast" if math.isfinite(found.row.speed_up) else ""
-    at = f"{called(found)} at {share(found.row.budget)} of the compute"
+    at = f"{called(found)} at {share(found.row.under)} of the compute"
     return f"Within {margin} on {network(cfg, run)} the fastest is {at}{speed}."
 
 
@@ -44,7 +45,7 @@ def sentence(cfg, rows, run, by="fd", effort=EFFORTS[-1]):
     """What to use on a run, in one sentence that can be repeated. `rows` are the run's."""
     if by == answers.MARGIN:
         return fastest(cfg, rows, run, effort)
-    told = {budget: answers.answer(rows[rows.budget == budget], by, effort) for budget in answers.budgets(rows)}
+    told = {budget: answers.answer(rows[rows.under == budget], by, effort) for budget in answers.budgets(rows)}
     named = {budget: found for budget, found in told.items() if found.row is not None}
     if not named:
         return f"On {network(cfg, run)} no method could be compared with fewer steps."
@@ -65,7 +66,7 @@ def nearer(rows, by, effort):
     told = (
         {}
         if by == "closeness"
-        else {b: answers.answer(rows[rows.budget == b], "closeness", effort) for b in answers.budgets(rows)}
+        else {b: answers.answer(rows[rows.under == b], "closeness", effort) for b in answers.budgets(rows)}
     )
     better = {budget: found for budget, found in told.items() if found.word == "better"}
     if not better:
@@ -90,7 +91,7 @@ def called(found):
 
 
 def share(budget):
-    return f"{100 * budget:g} %"
+    return f"{100 * budget:.3g} %"
 
 
 def listed(texts):
@@ -98,17 +99,17 @@ def listed(texts):
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
 
-def closing(cfg, frame, page):
-    """Lines with which a run ends: what to use, the best of every budget, how many rows there are, and where the page is."""
+def closing(cfg, frame):
+    """Lines with which a run ends: what to use, the best of every budget, and how many rows there are."""
     runs = {run: frame[frame.run == run] for run in cfg["runs"]}
     lines = [sentence(cfg, rows, run) for run, rows in runs.items()]
     for run, rows in runs.items():
-        found = {budget: answers.answer(rows[rows.budget == budget], "fd") for budget in answers.budgets(rows)}
+        found = {budget: answers.answer(rows[rows.under == budget], "fd") for budget in answers.budgets(rows)}
         told = [f"{share(b)} {called(one)}, {WORDS.get(one.word, '')}" for b, one in found.items() if one.row is not None]
         lines.append(f"  {run}: {'; '.join(told) or 'nothing could be compared'}")
     counts = frame.status.value_counts()
     lines.append(f"  rows: {', '.join(f'{counts[name]} {OUTCOMES.get(name, name)}' for name in counts.index)}")
-    return [*lines, f"Open {page}"]
+    return lines
 
 
 def matrix(cfg, frame, by, effort):
@@ -119,7 +120,7 @@ def matrix(cfg, frame, by, effort):
     found = {}
     for run, rows in runs.items():
         for budget in answers.budgets(rows):
-            of_budget = rows[rows.budget == budget]
+            of_budget = rows[rows.under == budget]
             found[run, budget] = answers.answer(of_budget, by, effort), answers.answer(of_budget, by, EFFORTS[0]), of_budget
     place = None if by == answers.MARGIN else axis([best for best, _, _ in found.values() if best.by == by], by)
     lines = []
@@ -149,7 +150,10 @@ def cell(best, simple, rows, by, place):
         "said": WORDS.get(best.word, ""),
         "tied": max(tied, 0),
     }
-    out |= {"difference": difference(best), "by": "" if best.by == by else f"by closeness, since {marks.NO_RANKS}"}
+    out |= {
+        "difference": difference(best),
+        "by": "" if best.by == by else f"by closeness, since {marks.unranked(rows) or NO_FD}",
+    }
     if best.by == by and place:
         out["place"] = [round(place(value), 1) for value in (best.low, best.value, best.high)]
     if simple.row is not None and simple.row.name != best.row.name:

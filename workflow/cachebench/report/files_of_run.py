@@ -1,6 +1,6 @@
 """What the pipeline wrote, as figures and page read it: settings, what was computed, fits, curves, images. No torch here."""
 
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ class Files:
 
     def __init__(self, cfg, run, folder, frame=None):
         self.cfg, self.run, self.tree, self.frame = cfg, run, Folder(folder), frame
+        self.plugin, self.entries = cache(loader.plugin), cache(self.read_entries)  # a page asks for each again and again
+        self.count_shards = cache(partial(matrix.shards, cfg))
 
     @cached_property
     def spec(self):
@@ -38,7 +40,7 @@ class Files:
     def methods(self):
         return [name for name in self.names if name != "full"]
 
-    def entries(self, name):
+    def read_entries(self, name):
         """What the matcher chose for a method; nothing yet of a run that has not come so far."""
         path = Path(self.tree.settings(self.run, name))
         return atomic.read_json(path) if path.exists() else []
@@ -46,7 +48,7 @@ class Files:
     def fits(self, name, suffix="safetensors"):
         """Files of the fits that the config asks for; older ones may lie beside them. None for a plug-in that does not load."""
         try:
-            cls = loader.plugin(name)
+            cls = self.plugin(name)
             labels = [cls.fit_label(params) for params in matrix.fits(self.cfg, cls, self.run)]
         except loader.FAILURES:  # its rows say why
             return []
@@ -66,9 +68,17 @@ class Files:
         of_shards, metadata = join_shards(paths, ("computed", "macs"))
         return metadata.get("status") or of_shards["computed"].sum(0).numpy() / len(of_shards["macs"])
 
+    def decided(self, name, entry):
+        """What each of the first images computed, uint8 percent [images, evaluations, blocks, branches]; None where all
+        computed the same, or it is not known."""
+        paths = [] if entry.get("status") else self.shards(name, entry.get("budget"))
+        parts = [atomic.read_tensors(path, "np", names=("computed_each",))[0].get("computed_each", ()) for path in paths]
+        each = np.concatenate([part for part in parts if len(part)] or [np.empty((0, 1, 1, 1), np.uint8)])
+        return each if (each != each[:1]).any() else None
+
     def schedule(self, name, entry):
         """The Schedule of a setting that only reuses, so that a file of it repeats its samples; None of any other."""
-        chosen = None if entry.get("status") else loader.plugin(name)(**entry["params"])
+        chosen = None if entry.get("status") else self.plugin(name)(**entry["params"])
         if chosen is None or not chosen.only_reuses(self.spec):
             return None
         states = read_states(self.fits(name)) if chosen.has_fit() else {}
@@ -76,7 +86,7 @@ class Files:
 
     def shards(self, name, budget):
         """The files of a setting's samples that are there."""
-        paths = (Path(self.tree.shard(self.run, name, budget, shard)) for shard in range(matrix.shards(self.cfg, name)))
+        paths = (Path(self.tree.shard(self.run, name, budget, shard)) for shard in range(self.count_shards(name)))
         return [path for path in paths if path.exists()]
 
     def images(self, name, budget):

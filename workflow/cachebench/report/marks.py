@@ -8,12 +8,12 @@ from cachebench.metrics import catalog
 DASH = "–"
 BELOW = "below full"  # a row of which FD does not measure how close it is to the full run
 BATCH = "depends on its batch"  # a row whose samples depend on what else is in their batch
-NO_RANKS = "FD does not rank here"  # a run in which fewer steps do not cost FD, so that no verdict by it holds
+NO_RANKS = "FD does not rank here"  # at a budget at which fewer steps do not cost FD, so that no verdict by it holds
 
 
 def of_budget(rows, key):
     """{index: "best" or "tie"} of a budget's rows: who is best, or cannot be told from the best by paired differences."""
-    first = [i for i, row in rows.iterrows() if is_first(row, key)]
+    first = [i for i, metrics in rows.first_in.items() if viewed(key) in metrics.split()]
     return dict.fromkeys(first, "tie" if len(first) > 1 else "best")
 
 
@@ -56,8 +56,16 @@ def named(row):
 
 
 def doubt(row, key):
-    """Why a value is in doubt or missing: what the row's `reason` says, or that FD does not rank in its run; "" if nothing."""
+    """Why a value is in doubt or missing: what the row's `reason` says, or that FD does not rank there; "" if nothing."""
     return why(row.reason, key) or (NO_RANKS if viewed(key) == "fd" and row.fd_ranks == validity.NO else "")
+
+
+def unranked(rows):
+    """That FD does not rank, with the budgets where it does so elsewhere; "" where it ranks at all."""
+    lost = sorted(set(rows.under[rows.fd_ranks == validity.NO]), reverse=True)
+    if not lost or not rows.fd_ranks.eq(validity.YES).any():
+        return NO_RANKS if lost else ""
+    return f"FD does not rank at {', '.join(f'{budget:.3g}' for budget in lost)}"
 
 
 def why(reason, key):

@@ -137,12 +137,24 @@ def completed(cfg, frame):
     wanted = [(run, m, b) for run in cfg["runs"] for m in matrix.method_ids(cfg, run) for b in matrix.budgets(cfg, run, m)]
     lost = {"status": "missing", "reason": "results.csv has no such row"}
     absent = [results.describe(cfg, run, m) | {"budget": b} | lost for run, m, b in wanted if (run, m, b) not in there]
-    return tidy(pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)) if absent else frame
+    frame = tidy(pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)) if absent else frame
+    return frame.assign(under=under(cfg, frame))
+
+
+def under(cfg, frame):
+    """The budget that every row stands under. One of the config's `settings` that met another cost stands under its own."""
+    fixed = {
+        (run, name, b) for run in cfg["runs"] for name in matrix.method_ids(cfg, run) for b in matrix.fixed(cfg, run, name)
+    }
+    keys = zip(frame.run, frame.method, frame.budget, strict=True)
+    own = pd.Series([key in fixed for key in keys], frame.index)
+    return frame.budget.mask(((frame.achieved - frame.budget).abs() > cfg["tolerance"]) & own, frame.achieved)
 
 
 def tidy(frame):
-    """`frame` with all columns, numbers as float, text on one line, absent text as "", and `latency_ms` (per image) with its
-    quartiles added. The full run's speed-up over itself is 1, whatever noise it was measured with."""
+    """`frame` with all columns, numbers as float, text on one line, absent text as "", and added `latency_ms` (per image) with
+    its quartiles, and the budget that a row stands `under`. The full run's speed-up over itself is 1, whatever noise it was
+    measured with."""
     frame = frame.reindex(columns=[*results.columns(), *compared()])
     numbers = frame.drop(columns=list(TEXT)).apply(pd.to_numeric, errors="coerce").astype(float)
     texts = frame[list(TEXT)].astype(object).where(frame[list(TEXT)].notna(), "")
@@ -150,7 +162,7 @@ def tidy(frame):
     frame = pd.concat([numbers, texts], axis=1)[list(frame)]
     for key in ("speed_up", "speed_up_low", "speed_up_high"):
         frame[key] = frame[key].mask((frame.method == "full") & frame[key].notna(), 1.0)
-    return frame.assign(**latency(frame))
+    return frame.assign(**latency(frame), under=frame.budget)
 
 
 def latency(frame):
@@ -225,9 +237,11 @@ def grouped(rows):
     """[(heading, rows)]: the full run, then for each budget, largest first, the controls and then the methods."""
     is_full = rows.method == "full"
     groups = [("The full run", rows[is_full])]
-    for budget, group in sorted(rows[~is_full].groupby("budget"), reverse=True):
+    for budget, group in sorted(rows[~is_full].groupby("under"), reverse=True):
         control = group.kind == "control"
         heading = f"Budget {budget:g}: {100 * budget:g} % of the full run's MACs"
+        if not group.budget.eq(budget).any():
+            heading = f"{100 * budget:.3g} % of the full run's MACs: settings that met no budget"
         groups.append((heading, pd.concat([group[control], group[~control]])))
     return groups
 
@@ -261,8 +275,8 @@ def general_remarks(rows):
     remarks = ["± and [ ] are 95 % intervals. Bold: the best of its budget; † or a tie: not to be told from the best."]
     remarks.append("Ties are those of paired differences to the best, with Holm's correction over the budget's methods.")
     remarks.append("(In parentheses: in doubt.)")
-    if rows.fd_ranks.eq(validity.NO).any():
-        remarks.append(f"{marks.NO_RANKS}: it does not rise with fewer steps beyond doubt, so no verdict by it holds.")
+    if lost := marks.unranked(rows):
+        remarks.append(f"{lost}: it does not rise with fewer steps beyond doubt, so its verdicts do not count.")
     if rows.below_full.eq(validity.YES).any():
         remarks.append(f"{marks.BELOW.capitalize()}: FD is lower than the full run's, and does not measure fidelity there.")
     for name in rows.name[rows.batch_dependent == "yes"].unique():

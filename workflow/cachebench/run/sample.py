@@ -20,11 +20,12 @@ def start(samples, arch, indices, *key):
 def sample_shard(samples, setting, decode, extractor, shard):
     """({features, latents, images, macs (of each image, as the doors counted them), syncs (of each image, how often the
     trajectory of its batch waited for the device), computed [1, evaluations, blocks, branches] (how many images computed a
-    site), and logits and spatial where the extractor has them} of a shard, {batch_size_used, and a reason if a smaller batch
-    matters, a decision was no number, or torch counts other MACs than the doors}).
+    site), computed_each [images, evaluations, blocks, branches] (what each of them computed, in percent), and logits and
+    spatial where the extractor has them} of a shard, {batch_size_used, and a reason if a smaller batch matters, a decision was
+    no number, or torch counts other MACs than the doors}).
 
-    Images are turned into features batch by batch; only the first `paired` samples keep latents and images. Nothing waits for
-    a GPU before the last batch is under way."""
+    Images are turned into features batch by batch; only the first `paired` samples keep latents, images and computed_each.
+    Nothing waits for a GPU before the last batch is under way."""
     import torch
 
     from cachebench.engine import doors, trajectory
@@ -53,6 +54,8 @@ def sample_shard(samples, setting, decode, extractor, shard):
         undecided = undecided + session.session.undecided
         computed.add_(session.shares(computed.shape, halves * len(part)), alpha=len(part))
         found["syncs"] = torch.full((len(part),), float(session.session.syncs))
+        each = session.shares_of_rows(computed.shape, halves * len(part)).view(halves, len(part), *computed.shape)
+        found["computed_each"] = (100 * each.mean(0)[:kept]).round().to(torch.uint8)
         found["macs"] = session.macs(arch, halves * len(part)).view(halves, -1).sum(0)  # both halves of a guided pair
         return found
 

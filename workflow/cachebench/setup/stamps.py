@@ -17,7 +17,8 @@ OF_METHODS = (
     "settings",
 )  # keys of a run that say nothing of its network and trajectory
 
-OF_COUNT = ("count", "blocks", "full_blocks", "until", "most")  # keys of `samples` that no sample depends on: with more there are more shards
+# Keys of `samples` that no sample depends on: with more there are more shards.
+OF_COUNT = ("count", "blocks", "full_blocks", "until", "most")
 
 
 def network(cfg, run):

@@ -3,7 +3,6 @@
 import pandas as pd
 from matplotlib import pyplot, ticker
 
-from cachebench.judge import validity
 from cachebench.report import marks, tables
 from cachebench.report.style import INK, dark, empty, palette
 
@@ -38,7 +37,8 @@ def draw(files):
         axis.set_title(f"budget {budget:g}", fontsize=10, loc="left")
     label = f"{tables.called(of_run)} less that of fewer steps (the line), 95 % interval; lower is better, open: a tie"
     axes[-1, 0].set_xlabel(label, fontsize=9)
-    unsure = f" ({marks.NO_RANKS})" if of_run.fd_ranks.eq(validity.NO).any() else ""
+    lost = marks.unranked(of_run)
+    unsure = f" ({lost})" if lost else ""
     figure.suptitle(f"{files.run}: against fewer steps at the same budget{unsure}", fontsize=12)
     return figure
 

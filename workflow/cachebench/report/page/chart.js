@@ -36,7 +36,7 @@ function hover(point, x, y) {
 const shade = point => point.method === "full" ? colour("ink") : point.kind === "control" ? colour("soft") : families.get(point.family)?.colour ?? point.colour;
 
 function trace(points, x, y, own, bright) {
-  const first = points[0], full = first.method === "full", ink = bright ? shade(first) : colour("line");
+  const first = points[0], full = first.method === "full", ink = bright ? shade(first) : colour("pale");
   return {
     name: first.name, ids: points.map(point => point.id), mode: full ? "markers" : "lines+markers", type: "scatter", showlegend: bright,
     x: points.map(point => point.values[x].value), y: points.map(point => own.bend(point.values[y].value)),
@@ -100,8 +100,8 @@ function multiples(groups, x, y, own) {
   Plotly.react(place, traces, layout({ ...extra, margin: { l: 40, r: 10, t: 10, b: 40 } }), { ...QUIET, displayModeBar: false });
 }
 
-for (const name of ["run", "x", "y"]) at(`chart-${name}`).addEventListener("change", draw);
-at("chart-find").addEventListener("input", draw);
+for (const name of ["run", "x", "y"]) at(`chart-${name}`).addEventListener("change", () => charted(draw));
+at("chart-find").addEventListener("input", () => charted(draw));
 for (const axisOf of ["x", "y"]) for (const option of at(`chart-${axisOf}`).options) option.disabled = !data.settings.some(one => one.values[option.value]?.value != null);
 at("chart-y").value = [...at("chart-y").options].find(option => !option.disabled)?.value ?? at("chart-y").value;
 initial.set("chart-y", at("chart-y").value);
@@ -115,18 +115,20 @@ function answer() {
 }
 
 for (const input of document.querySelectorAll("#answer input")) input.addEventListener("change", answer);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); follow(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charted(() => { draw(); follow(); }));
 
 function show() {
   recall();
   answer();
   filter();
-  draw();
+  charted(draw);
 }
 
 show();
 addEventListener("hashchange", () => { show(); follow(); });
 addEventListener("change", () => remember());
 addEventListener("input", () => remember());
-for (const place of ["chart", "families"]) if (at(place).on) at(place).on("plotly_click", event => { location.hash = event.points[0].id; });
+charted(() => {
+  for (const place of ["chart", "families"]) if (at(place).on) at(place).on("plotly_click", event => { location.hash = event.points[0].id; });
+});
 follow();

@@ -4,7 +4,10 @@ import base64
 import io
 import itertools
 import math
+import os
+import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import yaml
@@ -14,7 +17,6 @@ from cachebench.engine import cost
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.judge import pairs
-from cachebench.plugin import loader
 from cachebench.plugin.loader import reason
 from cachebench.report import files_of_run, marks, style, tables
 from cachebench.run import match
@@ -41,6 +43,7 @@ SYMBOLS = dict(
 GAIN = 4  # how much the difference view amplifies
 SIDE = 96  # pixels of a side above which an image is shrunk, so that a page of many settings stays small
 POINTS = 300  # of a fit's curve
+LINES = 20  # of a log
 
 
 def collect(cfg, frame, folder):
@@ -89,7 +92,13 @@ def describe(row, shown, marked, labels, style):
     about = {
         key: row[key] for key in ("id", "run", "method", "name", "kind", "family", "effort", "backbone", "status", "reason")
     }
-    about |= {"budget": row.budget, "colour": colour, "symbol": SYMBOLS[marker], "label": labels.get(row.name, "")}
+    about |= {
+        "budget": row.budget,
+        "under": float(f"{row.under:.3g}"),
+        "colour": colour,
+        "symbol": SYMBOLS[marker],
+        "label": labels.get(row.name, ""),
+    }
     about["mark"] = ", ".join(marks.of_row(row))
     about["params"] = [part.partition("=")[::2] for part in row.setting.split(",") if "=" in part]
     values = {c.key: value(row, c) for c in shown} if row.status == "ok" else {}
@@ -131,15 +140,34 @@ def panel(files, row, full):
     if own is not None:
         found["images"] = samples(own, full)
     parts = {"fit": attempt(fit_curve, files, row), "times": attempt(times, files, row, entry)}
+    parts |= {"decided": attempt(decided, files, row, entry)}
     parts |= {"cost": attempt(cost_parts, files, row, entry), "seeds": row.status == "ok" and attempt(seeds, files, row)}
     parts["counted"] = attempt(counted, row)
     found |= {key: part for key, part in parts.items() if part and not isinstance(part, str)}
     if len(entry.get("knob", [])) > 1:
         ends = match.useful(entry["knob"], files.cfg["tolerance"])
-        found["knob"] = [loader.plugin(row.method).knob, *(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)]
+        found["knob"] = [files.plugin(row.method).knob, *(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)]
     if row.status == "unreachable" and "params" in entry:
         found["lines"] = lines_for(row, entry)
+    if row.status == "failed":
+        found["log"] = attempt(failure, files, row)
     return found | {"cite": cite(row.reference)}
+
+
+def failure(files, row):
+    """Of a row that failed {"links": [[text, address from the page]], "tail"}: the plug-in's line that its reason names and
+    the logs of its jobs, and how the first log with a traceback ends."""
+    folder = Path(files.tree.root).resolve()
+    project = folder.parents[files.cfg["name"].count("/") + 1]
+    place = re.search(r"\(([^()]+), line (\d+)\)", row.reason)
+    links = [[f"{place[1]}, line {place[2]}", os.path.relpath(project / place[1], folder)]] if place else []
+    logs = {
+        path: path.read_text("utf-8", "replace")
+        for path in sorted(project.glob(f"logs/{files.cfg['name']}/{row.run}/{row.method}/*.log"))
+    }
+    told = {path: text for path, text in logs.items() if "Traceback" in text} or logs
+    links += [[str(path.relative_to(project)), os.path.relpath(path, folder)] for path in told]
+    return {"links": links, "tail": "\n".join(next(iter(told.values()), "").splitlines()[-LINES:])}
 
 
 def lines_for(row, entry):
@@ -161,7 +189,7 @@ def cite(reference):
 
 def times(files, row, entry):
     """The network's time at each evaluation of a setting's trajectory; None where two are the same."""
-    spec = loader.plugin(row.method)(**entry["params"]).sampler(files.spec)
+    spec = files.plugin(row.method)(**entry["params"]).sampler(files.spec)
     found = [float(time) for time in spec.plan.timesteps]
     return found if all(a > b for a, b in itertools.pairwise(found)) else None
 
@@ -204,7 +232,27 @@ def computed(files, row):
     """[[100, 0, ...], ...] for each (block, branch) the percentage of the images that computed it, by evaluation; or words why
     there is none."""
     found = files.computed(row.method, entry_of(files, row))
-    return found if isinstance(found, str) else (100 * found).round().astype(int).reshape(len(found), -1).T.tolist()
+    return found if isinstance(found, str) else by_site(100 * found)
+
+
+def by_site(shares):
+    """Percentages [evaluations, blocks, branches] as rows of (block, branch)."""
+    return shares.round().astype(int).reshape(len(shares), -1).T.tolist()
+
+
+def decided(files, row, entry):
+    """Of a setting whose images decide for themselves the hit rate of every evaluation in percent, {"mean", "low", "high"}
+    (the ends leave out a tenth of the images on either side), and {"samples": {"fewest", "median", "most"}} with the [seed,
+    percentages by (block, branch)] of three single images; None of any other."""
+    each = files.decided(row.method, entry)
+    if each is None:
+        return None
+    hits, first = 100 - each.mean((2, 3), dtype=float), files.cfg["samples"]["first_seed"]
+    order = hits.mean(1).argsort(kind="stable")[::-1]
+    chosen = {"fewest": order[0], "median": order[len(order) // 2], "most": order[-1]}
+    ends = dict(zip(("low", "high"), np.quantile(hits, (0.1, 0.9), axis=0), strict=True)) | {"mean": hits.mean(0)}
+    told = {end: values.round(1).tolist() for end, values in ends.items()}
+    return told | {"samples": {word: [first + int(i), by_site(each[i])] for word, i in chosen.items()}}
 
 
 def images(files, name, budget):
@@ -234,7 +282,7 @@ def strip(images):
 
 def fit_curve(files, row):
     """{"label", "x", "steps", "series": {column: values}} of the fit that a setting uses, thinned by medians; or None."""
-    cls, entry = loader.plugin(row.method), entry_of(files, row)
+    cls, entry = files.plugin(row.method), entry_of(files, row)
     if not cls.has_fit() or "params" not in entry:
         return None
     label = cls.fit_label(entry["params"])

@@ -38,10 +38,10 @@ def groups(frame, run):
     rows, out = frame[(frame.run == run) & (frame.method != "full")], []
     if rows.efficiency.isna().all() and rows.best.eq("").all():
         return out
-    for budget, of in sorted(rows.groupby("budget"), reverse=True):
+    for budget, of in sorted(rows.groupby("under"), reverse=True):
         control = next((name for name in of.control if name), "")
         named = dict(zip(of.method, of.name, strict=True)).get(control)
-        heading = f"Budget {budget:g}: " + (f"fewer steps are {named}" if named else "no step-reduction control ran")
+        heading = f"Budget {budget:.3g}: " + (f"fewer steps are {named}" if named else "no step-reduction control ran")
         out.append((heading, [line(row) for _, row in of.iterrows()]))
     return out
 

@@ -13,14 +13,14 @@ def table(cfg, frame, by):
     their mean place among the methods of a column."""
     measure = judged.MEASURES[by]
     columns = [(run, budget) for run in cfg["runs"] for budget in judged.budgets(frame[frame.run == run])]
-    rows = frame[[key in columns for key in zip(frame.run, frame.budget, strict=True)]]  # the full run is at none of them
+    rows = frame[[key in columns for key in zip(frame.run, frame.under, strict=True)]]  # the full run is at none of them
     place = answers.axis([found_in(row, by, measure) for _, row in rows.iterrows()], by)
     known = rows[rows[measure.key].notna()]
-    ranks = known.groupby(["run", "budget"])[measure.key].rank().sub(1)
-    shares = ranks / (known.groupby(["run", "budget"])[measure.key].transform("count") - 1).clip(lower=1)
+    ranks = known.groupby(["run", "under"])[measure.key].rank().sub(1)
+    shares = ranks / (known.groupby(["run", "under"])[measure.key].transform("count") - 1).clip(lower=1)
     lines = []
     for method, of in rows.groupby("method", sort=False):
-        by_column = {(row.run, row.budget): row for _, row in of.iterrows()}
+        by_column = {(row.run, row.under): row for _, row in of.iterrows()}
         own = shares[known.method == method]
         about = {"name": of.name.iloc[0], "family": of.family.iloc[0], "place": float(own.mean()) if len(own) else None}
         lines.append(about | {"cells": [cell(by_column.get(column), by, measure, place) for column in columns]})

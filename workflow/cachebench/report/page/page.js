@@ -3,7 +3,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const settings = new Map(data.settings.map(setting => [setting.id, setting]));
-const runs = new Map(data.runs.map(run => [run.name, run]));
+const pictures = () => pictures.of ??= JSON.parse(at("images").textContent); // of {row or run}, once a row is looked at
 const at = id => document.getElementById(id);
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const title = key => [data.columns[key].title, data.columns[key].unit].filter(Boolean).join(", ");
@@ -40,10 +40,10 @@ function sortTable(table, heads, index) {
   }
 }
 
-for (const table of document.querySelectorAll("table:not(.matrix)")) {
-  const heads = [...table.querySelectorAll("thead th")];
-  heads.forEach((head, index) => head.querySelector("button").addEventListener("click", () => sortTable(table, heads, index)));
-}
+addEventListener("click", event => {
+  const head = event.target.closest?.("thead button")?.parentElement, table = head?.closest("table");
+  if (head) sortTable(table, [...table.querySelectorAll("thead th")], head.cellIndex);
+});
 
 // Leaderboard: what the filters leave; the full run is the reference at every budget and beside every kind.
 
@@ -66,10 +66,16 @@ at("filter-where").addEventListener("change", () => {
   const [scope, ...words] = at("filter-where").value.split(" ");
   const first = data.runs.find(run => scope === "run" ? run.name === words.join(" ") : run.backbone === words.join(" "));
   if (first) at("chart-run").value = first.name;
-  draw();
+  charted(draw);
 });
 
 // Charts
+
+// Does what needs the charts' library: now, or once that is there.
+function charted(action) {
+  if (window.Plotly) action();
+  else addEventListener("plotly", action, { once: true });
+}
 
 function axis(key, extra = {}) {
   const line = colour("line");
@@ -94,20 +100,38 @@ function layout(extra) {
 
 // Panel: the address after # names the setting, so that a link opens it and "back" closes it.
 
-function heatmap(place, setting) {
-  const z = setting.computed, gap = z[0].length <= 60 ? 1 : 0, branches = data.branches.length;
+function heatmap(place, setting, z = setting.computed, single = false) {
+  const gap = z[0].length <= 60 ? 1 : 0, branches = data.branches.length;
   const names = z.map((_, i) => `${Math.floor(i / branches)} ${data.branches[i % branches]}`);
   const when = z[0].map((_, e) => `evaluation ${e}${setting.times ? `, t = ${+setting.times[e].toFixed(1)}` : ""}`);
-  const said = value => ({ 0: "skipped", 100: "computed" }[value] ?? `computed by ${value} % of the images`);
+  const share = single || setting.family === "tokens" ? "of the tokens" : "of the images";
+  const said = value => ({ 0: "skipped", 100: "computed" }[value] ?? `${value} % ${share} computed`);
   const words = z.map((site, i) => site.map((value, e) => `${when[e]}, block ${names[i]}: ${said(value)}`));
   const scale = [[0, colour("reused")], [1, colour("computed")]], timed = setting.times?.length === z[0].length;
-  place.style.height = `${Math.min(560, 90 + 15 * names.length)}px`;
+  place.style.height = `${single ? 150 : Math.min(560, 90 + 15 * names.length)}px`;
   Plotly.newPlot(place, [{
     type: "heatmap", z, y: names, text: words, colorscale: scale, zmin: 0, zmax: 100, showscale: false, xgap: gap, ygap: gap,
     ...(timed ? { x: setting.times } : {}), hovertemplate: "%{text}<extra></extra>",
   }], layout({
-    xaxis: axis(null, { title: { text: timed ? "the network's time (noisiest first)" : "evaluation (0 = noisiest)" }, showgrid: false, ...(timed ? { autorange: "reversed" } : {}) }),
-    margin: { l: 60, r: 10, t: 8, b: 45 }, yaxis: axis(null, { autorange: "reversed", showgrid: false, type: "category" }),
+    xaxis: axis(null, { title: { text: single ? "" : placed(timed) }, showgrid: false, ...(timed ? { autorange: "reversed" } : {}) }),
+    margin: { l: 60, r: 10, t: 8, b: single ? 22 : 45 }, yaxis: axis(null, { autorange: "reversed", showgrid: false, type: "category" }),
+  }), { ...QUIET, displayModeBar: false });
+}
+
+const placed = timed => timed ? "the network's time (noisiest first)" : "evaluation (0 = noisiest)";
+
+// The hit rate of every evaluation, with its spread over the images that decide for themselves.
+function hits(place, setting) {
+  const { mean, low, high } = setting.decided, timed = setting.times?.length === mean.length, x = timed ? setting.times : mean.map((_, e) => e);
+  const line = { mode: "lines", x, hoverinfo: "skip", line: { width: 0 } };
+  place.style.height = "200px";
+  Plotly.newPlot(place, [
+    { ...line, y: low }, { ...line, y: high, fill: "tonexty", fillcolor: `${colour("mark")}40` },
+    { ...line, y: mean, mode: "lines+markers", line: { color: colour("mark"), width: 1.5 }, hoverinfo: "text",
+      text: mean.map((value, e) => `evaluation ${e}: ${value} % skipped; of the images between ${low[e]} % and ${high[e]} %`) },
+  ], layout({
+    showlegend: false, xaxis: axis(null, { title: { text: placed(timed) }, ...(timed ? { autorange: "reversed" } : {}) }),
+    margin: { l: 60, r: 10, t: 8, b: 45 }, yaxis: axis(null, { title: { text: "hit rate, %" }, range: [-3, 103] }),
   }), { ...QUIET, displayModeBar: false });
 }
 
@@ -130,7 +154,7 @@ function facts(setting) {
 }
 
 function strips(setting) {
-  const full = runs.get(setting.run).images, own = setting.images, shown = [];
+  const full = pictures()[setting.run], own = pictures()[setting.id], shown = [];
   if (full) shown.push(["Full run", full]);
   if (own) shown.push([setting.name, own.own]);
   if (own?.difference) shown.push([`Difference × ${data.gain}`, own.difference]);
@@ -162,7 +186,14 @@ function costs(setting) {
 
 function seeds(setting) {
   const told = Object.entries(setting.seeds ?? {}).map(([word, [seed, error]]) => `${word}: seed ${seed} (latent MSE ${error})`);
-  return told.length && setting.images ? [sentence(`Of these, to the full run, ${told.join(", ")}.`)] : [];
+  return told.length && pictures()[setting.id] ? [sentence(`Of these, to the full run, ${told.join(", ")}.`)] : [];
+}
+
+// Where to look for what went wrong: links to the plug-in's line and to the logs, and how the log ends.
+function log(setting) {
+  if (!setting.log?.links) return [];
+  const links = setting.log.links.map(([text, href]) => element("a", { href }, text));
+  return [element("h3", {}, "What went wrong"), element("div", { className: "buttons" }, ...links), ...(setting.log.tail ? [element("pre", {}, setting.log.tail)] : [])];
 }
 
 function open(setting) {
@@ -174,16 +205,20 @@ function open(setting) {
   for (const [name, text] of setting.params) parameters.append(element("dt", {}, name), element("dd", {}, text));
   const schedule = element("div", { className: "schedule" });
   const curves = Object.keys(setting.fit?.series ?? {}).map(name => [element("div", { className: "curve" }), name]);
+  const hitRate = element("div", { className: "curve" }), single = Object.entries(setting.decided?.samples ?? {});
+  const singles = single.map(([word, [seed]]) => [`${word === "median" ? "An image in the middle" : `The image that computed the ${word} branches`}, seed ${seed}:`, element("div", { className: "schedule" })]);
   const every = setting.fit?.every > 1 ? `, medians of ${setting.fit.every} rows` : "";
   at("panel").replaceChildren(
     element("header", {}, element("div", {}, element("h2", { id: "panel-title" }, setting.name), element("div", { className: "about" }, [setting.run, setting.mark].filter(Boolean).join(", "))),
       element("div", { className: "buttons" }, close)),
     element("div", { className: "buttons" }, ...budgets),
     ...(setting.reason ? [element("p", {}, `${setting.status === "ok" ? "In doubt" : setting.status}: ${setting.reason}`)] : []),
+    ...log(setting),
     element("div", { className: "pair" },
       element("div", {}, element("h3", {}, "Result"), facts(setting)),
       element("div", {}, element("h3", {}, "Parameters"), setting.params.length ? parameters : element("p", { className: "about" }, "None."))),
     element("h3", {}, "Schedule: what is computed"), setting.computed ? schedule : sentence(setting.note), ...costs(setting),
+    ...(single.length ? [sentence("The hit rate of every evaluation: the share of branches that were skipped. The band holds the middle 80 % of the images."), hitRate, ...singles.flatMap(([words, place]) => [sentence(words), place])] : []),
     element("h3", {}, "Samples of the same seeds"), strips(setting), ...seeds(setting),
     ...(curves.length ? [element("h3", {}, "Fit"), element("p", { className: "about" }, setting.fit.label.replaceAll("+", ", ") + every), ...curves.map(([place]) => place)] : []),
     ...(setting.lines ? copied("Lines of config that give the nearest setting a row", setting.lines) : []),
@@ -191,8 +226,12 @@ function open(setting) {
   );
   if (!at("panel").open) at("panel").showModal();
   at("panel").scrollTop = 0;
-  if (setting.computed) heatmap(schedule, setting);
-  for (const [place, name] of curves) curve(place, setting, name);
+  charted(() => {
+    if (setting.computed) heatmap(schedule, setting);
+    if (single.length) hits(hitRate, setting);
+    singles.forEach(([, place], i) => heatmap(place, setting, single[i][1][1], true));
+    for (const [place, name] of curves) curve(place, setting, name);
+  });
 }
 
 // The address after # has the row that is open, and after ? what was switched, so that a link shows what its sender saw.

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import zlib
 from datetime import datetime
 from pathlib import Path
 
@@ -30,13 +31,18 @@ FD, LATENT = (tables.column(key) for key in ("fd", "latent_mse"))
 def summary(frame, run):
     """Plain sentences from the verdicts of comparisons.csv: (those about all budgets, [(budget, sentences)])."""
     rows, per_budget = frame[(frame.run == run) & (frame.method != "full")], []
-    for budget, group in sorted(rows.groupby("budget"), reverse=True):
+    for budget, group in sorted(rows.groupby("under"), reverse=True):
         good = group[group.status == "ok"]
         sentences = [closest(good), lowest(good), not_beyond_random(good)]
         missing = len(group) - len(good)
         sentences += [f"{missing} of {len(group)} methods have no number here; the table says why."] if missing else []
-        per_budget.append((f"{budget:g}", [s for s in sentences if s]))
-    return overall(rows[(rows.status == "ok") & (rows.verdict != "")]), per_budget
+        per_budget.append((f"{budget:.3g}", [s for s in sentences if s]))
+    judged, lost = rows[(rows.status == "ok") & (rows.verdict != "")], marks.unranked(rows)
+    ranked = judged[judged.fd_ranks != NO]
+    sentences = overall(judged if ranked.empty else ranked)
+    if lost and not ranked.empty:
+        sentences.append(f"{lost}, so these cases are not counted.")
+    return sentences, per_budget
 
 
 def overall(rows):
@@ -47,7 +53,7 @@ def overall(rows):
     fd = tables.short(tables.called(rows))
     sentences = [f"Against fewer steps at the same budget, by {fd}, of {len(rows)} cases: {counts}."]
     for word in ("better", "worse", "tie"):
-        named = rows[rows.verdict == word].sort_values("budget", ascending=False).groupby("name", sort=False)
+        named = rows[rows.verdict == word].sort_values("under", ascending=False).groupby("name", sort=False)
         who = [f"{name} at {', '.join(placed(row) for _, row in of.iterrows())}" for name, of in named]
         sentences += [f"{word.capitalize()}: {'; '.join(who)}."] if who else []
     return sentences
@@ -55,7 +61,7 @@ def overall(rows):
 
 def placed(row):
     """A row's budget, with its mark."""
-    return f"{row.budget:g} ({marks.BELOW})" if marks.below(row) else f"{row.budget:g}"
+    return f"{row.under:.3g} ({marks.BELOW})" if marks.below(row) else f"{row.under:.3g}"
 
 
 def closest(rows):
@@ -155,6 +161,15 @@ def drawn(paths, files, folder):
     return out
 
 
+def as_json(value):
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
+
+
+def pack(text):
+    """What unpack.js makes the text of again."""
+    return base64.b64encode(zlib.compress(str(text).encode(), 9)).decode()
+
+
 def script(text):
     """{"text", "digest"} of an inline script; the digest is what the page's security policy allows to run."""
     return {"text": text, "digest": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
@@ -169,11 +184,12 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
         lead, budgets = summary(frame, run)
         table, shown = tables.build(frame, run), drawn(paths, Files(cfg, run, folder, frame), folder)
         about = {"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": shown}
-        about["fd_ranks"] = not frame.fd_ranks[frame.run == run].eq(NO).any()
+        about["fd_ranks"] = marks.unranked(frame[frame.run == run]) != NO_RANKS
         runs.append(about | {"compared": compared.groups(frame, run)})
     of_all = drawn(paths, Files(cfg, None, folder, frame), folder)
     loader = jinja2.FileSystemLoader(HERE)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["pack"] = pack
     environment.globals |= {
         "direction": tables.direction,
         "DASH": marks.DASH,
@@ -183,8 +199,14 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
         "MEANINGS": {by: answers.MEANINGS[by].format(fd=tables.short(tables.called(frame))) for by in answers.meanings(cfg)},
         "COMPARED": compared.headings(tables.called(frame)),
     }
-    scripts = [script(get_plotlyjs()), *(script((HERE / name).read_text("utf-8")) for name in ("page.js", "chart.js"))]
-    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
+    unpack, page, chart = ((HERE / f"{name}.js").read_text("utf-8") for name in ("unpack", "page", "chart"))
+    scripts = [script(text) for text in (unpack, get_plotlyjs(), page, chart)]
+    light = [{key: value for key, value in one.items() if key != "images"} for one in (*data["settings"], *data["runs"])]
+    rows = len(data["settings"])
+    text = as_json(data | {"settings": light[:rows], "runs": light[rows:]})
+    images = as_json(
+        {one.get("id", one.get("name")): one["images"] for one in (*data["settings"], *data["runs"]) if one.get("images")}
+    )
     context = {"facts": facts(cfg, frame, results), "runs": runs, "figures": of_all, "scripts": scripts}
     context |= {"printed": printed, "margin": published.MARGIN}
     ways = ((by, effort) for by in answers.meanings(cfg) for effort in EFFORTS)
@@ -192,4 +214,4 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
     context["leagues"] = [league.table(cfg, frame, by) for by in judged.MEASURES]
     context["flaws"] = flaws
     context["measures"] = [(line["run"], validity.words(line)) for line in measures]
-    return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, **context)
+    return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, images=images, **context)
