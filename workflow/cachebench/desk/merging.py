@@ -18,7 +18,8 @@ OF_RUN = (
     "torch_version",
 )  # of `full`
 TIMES = [column for column in results.COSTS if "latency" in column or column.startswith(("speed_up", "end_to_end", "decode"))]
-TIMES += ["images_per_s", "peak_memory_mb", "fit_s", "images_to_repay_fit", "device", "batch_size_used"]  # a machine's own
+TIMES += ["images_per_s", "peak_memory_mb", "fit_s", "fit_peak_memory_mb", "images_to_repay_fit"]
+TIMES += ["device", "batch_size_used"]  # a machine's own
 
 
 def merge(folders, out):

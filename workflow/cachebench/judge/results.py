@@ -26,7 +26,7 @@ COSTS = (
 )
 COSTS += ("latency_ms_median", "latency_ms_q25")
 COSTS += ("latency_ms_q75", "latency_ms_p95", "latency_batch_size", "images_per_s", "peak_memory_mb", "cache_bytes_per_image")
-COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "images_to_repay_fit", "latency_device")
+COSTS += ("end_to_end_speed_up", "decode_ms_median", "fit_s", "fit_peak_memory_mb", "images_to_repay_fit", "latency_device")
 COSTS += ("reused_attn", "reused_mlp", "hit_rate", "bit_operations", "batch_dependent")
 PROVENANCE = ("count", "seed_blocks", "fd_label", "extractor", "lpips_net", "reference_stats", "reference_count")
 PROVENANCE += ("precision_dtype", "batch_size_used", "device", *provenance.COLUMNS)
@@ -148,10 +148,12 @@ def costs(cfg, run, name, entry):
 
 
 def repayment(tree, run, name, entry, timed):
-    """Seconds that the setting's fit took, and the images after which the time it saves has paid for them."""
+    """Seconds and memory that the setting's fit took, and the images after which the time it saves has paid for them."""
     cls = loader.plugin(name)
     if not cls.has_fit():
         return {"fit_s": 0.0, "images_to_repay_fit": 0}
-    seconds = atomic.read_json(tree.fit(run, name, cls.fit_label(entry["params"]), "json"))["seconds"]
+    report = atomic.read_json(tree.fit(run, name, cls.fit_label(entry["params"]), "json"))
+    seconds, memory = report["seconds"], report.get("peak_memory_mb")
     saved = (timed["speed_up"] - 1) / timed["images_per_s"] if timed else 0  # seconds an image saves against full
-    return {"fit_s": seconds, "images_to_repay_fit": round(seconds / saved) if saved > 0 else None}
+    repaid = round(seconds / saved) if saved > 0 else None
+    return {"fit_s": seconds, "fit_peak_memory_mb": memory, "images_to_repay_fit": repaid}
