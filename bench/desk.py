@@ -37,4 +37,4 @@ if __name__ == "__main__":
                 took, code = seconds(folder, command, name, *more)
                 rows.append({"kind": kind, "command": command, "seconds": round(took, 1), "exit": code, "device": where})
                 print(rows[-1], flush=True)
-    atomic.write_csv(args.out or atomic.ROOT / f"resources/measured/desk-{date.today()}.csv", rows)
+        atomic.write_csv(args.out or atomic.ROOT / f"resources/measured/desk-{date.today()}.csv", rows)
