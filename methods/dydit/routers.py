@@ -21,10 +21,10 @@ class Routers(nn.Module):
         super().__init__()
         self.arch, D, inner = arch, arch.width, max(arch.width // REDUCTION, 1)
         blocks = range(arch.blocks if part != "tokens" else 0)
-        self.heads = nn.ModuleList(nn.Linear(D, arch.heads - 1) for _ in blocks)
-        self.groups = nn.ModuleList(nn.Linear(D, arch.heads - 1) for _ in blocks)
+        self.heads = nn.ModuleList(linear(D, arch.heads - 1) for _ in blocks)
+        self.groups = nn.ModuleList(linear(D, arch.heads - 1) for _ in blocks)
         blocks = range(arch.blocks if part != "width" else 0)
-        self.tokens = nn.ModuleList(nn.Sequential(nn.Linear(D, inner), nn.ReLU(), nn.Linear(inner, 1)) for _ in blocks)
+        self.tokens = nn.ModuleList(nn.Sequential(linear(D, inner), nn.ReLU(), linear(inner, 1)) for _ in blocks)
         self.register_buffer("always", torch.zeros(2, arch.blocks, dtype=torch.long))
         for layer in (module for module in self.modules() if isinstance(module, nn.Linear)):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
@@ -33,6 +33,11 @@ class Routers(nn.Module):
             nn.init.constant_(layer.bias, TIME_BIAS)
         for router in self.tokens:
             nn.init.constant_(router[-1].bias, TOKEN_BIAS)
+
+
+def linear(*sizes):
+    """A layer whose weights are set afterwards: torch's own would be drawn from the global random state."""
+    return nn.utils.skip_init(nn.Linear, *sizes)
 
 
 def time_embedding(network, t):

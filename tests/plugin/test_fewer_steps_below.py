@@ -18,7 +18,7 @@ def test_its_samples_are_those_of_the_method_on_the_shorter_run(small_model, sma
     below = Run(loader.plugin(f"fora@{steps}")(interval=2), small_spec, small_model, None)
     alone = Run(loader.plugin("fora")(interval=2), small_spec.with_steps(steps), small_model, None)
     assert torch.equal(below.sample(), alone.sample())
-    assert below.spec.num_steps == steps and below.macs() == alone.macs()
+    assert below.spec.num_steps == steps and below.macs == alone.macs
 
 
 def test_its_cost_is_a_share_of_the_longer_run(small_spec):

@@ -3,6 +3,7 @@
 import pytest
 
 from cachebench.desk import contract, small
+from cachebench.files import atomic
 from cachebench.plugin import loader
 from quick import METHODS
 
@@ -40,6 +41,19 @@ def test_a_file_without_exactly_one_method_is_named(tmp_path, count):
     path.write_text("from cachebench.plugin.method import Method\n\n" + "\n".join(classes))
     with pytest.raises(ValueError, match=f"wrong.py: defines {count} Method subclasses, expected exactly one"):
         loader.load(path)
+
+
+def test_a_plug_in_is_loaded_once_and_again_where_one_of_its_files_changes(tmp_path):
+    """Also where another folder has one of its name: what it imports is its own."""
+    text = "from cachebench.plugin.method import Method\n\n\nclass M(Method):\n    name = 'M'\n\n    def part(self):\n"
+    for folder, part in (("a", "of a"), ("b", "of b")):
+        atomic.write_text(tmp_path / folder / "m/__init__.py", f"{text}        from .part import WORD\n\n        return WORD\n")
+        atomic.write_text(tmp_path / folder / "m/part.py", f"WORD = {part!r}\n")
+    a, b = tmp_path / "a/m", tmp_path / "b/m"
+    assert loader.load(a) is loader.load(a) and loader.load(a)().part() == "of a"
+    assert [loader.load(path)().part() for path in (b, a, b)] == ["of b", "of a", "of b"]
+    atomic.write_text(b / "part.py", "WORD = 'else'\n")
+    assert loader.load(b)().part() == "else"
 
 
 def test_what_does_more_than_reuse_is_not_exported(small_spec, small_uvit_spec):

@@ -231,11 +231,11 @@ def test_a_file_from_the_future_is_named(tmp_path, monkeypatch):
     """Whatever a job reads: weights, an extractor, a reference, a calibration set, a method's file, and what one names."""
     (folder := tmp_path / "images").mkdir()
     Image.new("L", (4, 4)).save(folder / "a.png")
-    weights, calibration, schedule, plugin = (tmp_path / name for name in ("w.bin", "c.npz", "s.json", "later.py"))
+    weights, calibration, schedule, plugin = (tmp_path / name for name in ("w.bin", "c.npz", "s.json", "methods/later.py"))
     np.savez(calibration, labels=np.zeros(1), images=np.zeros(1))
+    plugin.parent.mkdir()
     plugin.write_text((atomic.ROOT / "methods/fora.py").read_text())
-    known = loader.available() | {"later": plugin}
-    monkeypatch.setattr(loader, "available", lambda: known)
+    monkeypatch.chdir(tmp_path)
     extractor, backbones = {"name": "x", "weights": "random:0"}, smoke()["backbones"]
     given = {
         weights: {"backbones": backbones | {"dit-tiny": backbones["dit-tiny"] | {"weights": str(weights)}}},

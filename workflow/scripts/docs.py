@@ -18,7 +18,7 @@ from cachebench.judge import agreement, equivalents, pairs, published
 from cachebench.plugin import loader
 from cachebench.plugin.method import FAMILIES
 from cachebench.report import agreement as agreed
-from cachebench.report import answers, marks, printed, tables, transfer, typeset, validity
+from cachebench.report import answers, marks, printed, tables, training, transfer, typeset, validity
 from cachebench.report import markdown as md
 from cachebench.report.page import compared
 from cachebench.setup import config
@@ -235,6 +235,23 @@ def efficiency():
     return f"{about} {first.beside}.\n\n{md.table(head, lines)}"
 
 
+def trained():
+    """What training buys at equal network calls, in the newest measurement, if any."""
+    found = measurements("untrained_mse")[-1:]
+    return "".join(f"[File]({link(path)}). {training.markdown(frame)}" for path, frame in found)
+
+
+def desk():
+    """Seconds of the processor that a new user's commands take, in the newest measurement, if any."""
+    out = ""
+    for path, frame in measurements("command")[-1:]:
+        table = frame.pivot(index="kind", columns="command", values="seconds")[list(frame.command.unique())]
+        rows = [[f"`{kind}`", *map(tables.number, of)] for kind, of in zip(table.index, table.values, strict=True)]
+        out = f"Seconds of one core, imports included; {frame.device.iloc[0]} ([file]({link(path)})).\n\n"
+        out += md.table(["Kind", *(f"`{command}`" for command in table.columns)], rows)
+    return out
+
+
 def link(path):
     return f"../{path.relative_to(atomic.ROOT)}"
 
@@ -326,6 +343,8 @@ BLOCKS = {
     "one-setting": one_setting,
     "batches": batches,
     "efficiency": efficiency,
+    "trained": trained,
+    "desk": desk,
     "card-dit-fmnist": partial(card, "dit-fmnist"),
     "card-uvit-fmnist": partial(card, "uvit-fmnist"),
 }

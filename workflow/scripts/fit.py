@@ -30,8 +30,11 @@ try:
         latents, labels = calibration(cfg)
         read_training = (lambda: training(cfg, args.run, args.training)) if cls.training else None
         problem = Problem(run_model(cfg, args.run, where), spec, latents, labels, partial, read_training)
+        memory = device.PeakMemory(where)
+        memory.start()
         start = device.clock(where)
         state, curve = as_written(*chosen.fit(problem))
+        report["peak_memory_mb"] = memory.bytes() / 1e6
 except FAILURES as error:
     state, curve, report["reason"] = {}, [], reason(error)
 if rank == 0:  # of several processes all have the same

@@ -61,6 +61,7 @@ class Run:
     def sample(self, session=None, n=3, first_seed=0):
         return sample(self.model, self.spec, session or self.session(), n, first_seed)
 
+    @cached_property
     def macs(self):
         """Analytic MACs of an image; for a run-time method from the counted rows of one image."""
         rows = self.method.rows(self.spec, self.state)
@@ -75,11 +76,21 @@ class Subject:
     """The method `cls` on a network and a run; `folder` holds what its fit keeps."""
 
     def __init__(self, cls, model, spec, folder):
-        self.cls, self.model, self.spec, self.folder = cls, model, spec, folder
-        self.fitted = cache(lambda spec, **told: fit(cls, model, spec, folder, **told) if cls.has_fit() else None)
+        self.cls, self.model, self.spec, self.folder, self.drawn = cls, model, spec, folder, False
+        self.fitted, self.at = cache(self.fit), cache(self.made)
 
-    def at(self, place, spec=None):
-        """The Run with the knob at 0 (saves nothing) to 1 (saves most), the other parameters at their defaults."""
+    def fit(self, spec, **told):
+        """State of a fit, if the method has one; `drawn` tells then whether any changed the global random states."""
+        if not self.cls.has_fit():
+            return None
+        before = random_state()
+        state = fit(self.cls, self.model, spec, self.folder, **told)
+        self.drawn = self.drawn or random_state() != before
+        return state
+
+    def made(self, place, spec=None):
+        """The Run with the knob at 0 (saves nothing) to 1 (saves most), the other parameters at their defaults; `at` makes it
+        once."""
         spec = spec or self.spec
         made = chosen(self.cls, spec, place)
         told = {self.cls.knob: getattr(made, self.cls.knob)} if self.cls.knob in self.cls.fit_params else {}
@@ -184,7 +195,8 @@ def cost_falls(subject):
     if cls.knob is None:
         raise Exempt("It has no knob.")
     known = subject.at(0).method.rows(subject.at(0).spec, subject.at(0).state) is not None  # else a run must tell
-    costs = [subject.at(i / 100).macs() for i in (range(101) if known else (0, 25, 50, 75, 100))]
+    known = known and cls.knob not in cls.fit_params  # else each value is a fit
+    costs = [subject.at(i / 100).macs for i in (range(101) if known else (0, 25, 50, 75, 100))]
     full = cost.image_macs(spec, cost.full_rows(spec))
     assert subject.at(0).spec != spec or costs[0] == full, "the first value saves something"
     trained = costs[1:] if cls.knob in cls.fit_params else costs
@@ -201,7 +213,7 @@ def runs_repeat(subject):
     if not setting.method.across_samples:  # whose session remembers
         setting.sample(session, n=2, first_seed=9)
         assert torch.equal(setting.sample(session), first), "another batch was between"
-    assert torch.equal(subject.at(0.5).sample(), first)
+    assert torch.equal(subject.made(0.5).sample(), first)
 
 
 @rule
@@ -221,7 +233,7 @@ def counted_is_analytic(subject):
     """The MACs that torch counts while it runs are those that its cost is made of."""
     for place in (0.5, 1.0):
         setting = subject.at(place)
-        counted, told = cost.count_macs(lambda setting=setting: setting.sample(n=1)), setting.macs()
+        counted, told = cost.count_macs(lambda setting=setting: setting.sample(n=1)), setting.macs
         assert counted == told, f"torch counts {counted}, the cost says {told}"
 
 
@@ -240,10 +252,10 @@ def waits_are_counted(subject):
 @rule
 def random_state_is_untouched(subject):
     """It draws from generators of its own: the global random states of torch, numpy and Python stay."""
+    subject.at(0.5)  # its fit
+    assert not subject.drawn, "its fit changes them"
     before = random_state()
-    if subject.cls.has_fit():
-        fit(subject.cls, subject.model, subject.spec, subject.folder)
-    subject.at(0.5).sample()
+    subject.made(0.5).sample()
     assert random_state() == before
 
 
@@ -251,7 +263,7 @@ def random_state_is_untouched(subject):
 def model_is_not_altered(subject):
     """The network's weights stay as they are."""
     before = {key: value.clone() for key, value in subject.model.state_dict().items()}
-    subject.at(0.5).sample()
+    subject.made(0.5).sample()
     changed = [key for key, value in subject.model.state_dict().items() if not torch.equal(value, before[key])]
     assert not changed, f"{changed[0]} is another one"
 

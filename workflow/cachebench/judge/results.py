@@ -167,10 +167,12 @@ def costs(cfg, run, name, entry):
 
 
 def repayment(tree, run, name, entry, timed):
-    """Seconds that the setting's fit took, and the images after which the time it saves has paid for them."""
+    """Seconds and memory that the setting's fit took, and the images after which the time it saves has paid for them."""
     cls = loader.plugin(name)
     if not cls.has_fit():
         return {"fit_s": 0.0, "images_to_repay_fit": 0}
-    seconds = atomic.read_json(tree.fit(run, name, cls.fit_label(entry["params"]), "json"))["seconds"]
+    report = atomic.read_json(tree.fit(run, name, cls.fit_label(entry["params"]), "json"))
+    seconds, memory = report["seconds"], report.get("peak_memory_mb")
     saved = (timed["speed_up"] - 1) / timed["images_per_s"] if timed else 0  # seconds an image saves against full
-    return {"fit_s": seconds, "images_to_repay_fit": round(seconds / saved) if saved > 0 else None}
+    repaid = round(seconds / saved) if saved > 0 else None
+    return {"fit_s": seconds, "fit_peak_memory_mb": memory, "images_to_repay_fit": repaid}

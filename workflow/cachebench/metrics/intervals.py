@@ -1,7 +1,7 @@
 """Intervals: the delete-group jackknife for distributional metrics, Student-t for means of per-image values."""
 
 import numpy as np
-from scipy import stats
+from scipy import special  # scipy.stats takes three times as long to import
 
 # Images a dimension from which the correction of a Frechet distance holds (docs/statistics.md has more): that of a difference,
 # most of whose higher orders cancel, and that of a distance alone.
@@ -27,12 +27,22 @@ def spread(replicates, blocks=1):
     return float(np.sqrt((g - 1) / g * np.square(column - column.mean(axis=1, keepdims=True)).sum())), blocks * (g - 1)
 
 
+def quantile(share, freedom):
+    """The value below which such a share of Student's t distribution lies."""
+    return special.stdtrit(freedom, share)
+
+
+def error_of_mean(values):
+    """Standard error of the mean of independent values."""
+    return np.std(values, ddof=1) / np.sqrt(len(values))
+
+
 def jackknife(replicates, values, blocks=1):
     """{name_low, name_high}: 95 % Student-t intervals of `values` {name: value} from their replicates [{name: value}]."""
     out = {}
     for name, value in values.items():
         error, freedom = spread([r[name] for r in replicates], blocks)
-        half = stats.t.ppf(0.975, freedom) * error
+        half = quantile(0.975, freedom) * error
         out |= {f"{name}_low": value - half, f"{name}_high": value + half}
     return out
 
@@ -64,8 +74,8 @@ def difference(a, b, metric, level=0.95):
     value = corrected(a, metric.key) - corrected(b, metric.key) if metric.biased else a[metric.key] - b[metric.key]
     apart = [x[metric.key] - y[metric.key] for x, y in zip(a["replicates"], b["replicates"], strict=True)]
     error, freedom = spread(apart, a["seed_blocks"])
-    half = stats.t.ppf((1 + level) / 2, freedom) * error
-    p = 2 * stats.t.sf(abs(value) / error, freedom) if error else value == 0
+    half = quantile((1 + level) / 2, freedom) * error
+    p = 2 * special.stdtr(freedom, -abs(value) / error) if error else value == 0
     return {"value": value, "low": value - half, "high": value + half, "p": float(p)}
 
 
@@ -73,8 +83,8 @@ def interval(values, ratio=False, level=0.95):
     """(mean, low, high): Student-t interval of the mean of independent values, two-sided, of a `level`.
 
     `ratio`: of its logarithm (delta method), for positive values of which few large ones make up the mean: it stays above 0."""
-    mean, error = values.mean(), stats.sem(values)
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * error
+    mean, error = values.mean(), error_of_mean(values)
+    half = quantile((1 + level) / 2, len(values) - 1) * error
     if ratio and mean > 0:
         return float(mean), float(mean * np.exp(-half / mean)), float(mean * np.exp(half / mean))
     return float(mean), float(mean - half), float(mean + half)
@@ -83,8 +93,8 @@ def interval(values, ratio=False, level=0.95):
 def mean_difference(a, b):
     """{value, low, high, p} of the mean of a - b, as `difference` of two metrics: paired t-test of per-image values."""
     value, low, high = interval(a - b)
-    error = stats.sem(a - b)
-    p = 2 * stats.t.sf(abs(value) / error, len(a) - 1) if error else value == 0
+    error = error_of_mean(a - b)
+    p = 2 * special.stdtr(len(a) - 1, -abs(value) / error) if error else value == 0
     return {"value": value, "low": low, "high": high, "p": float(p)}
 
 
@@ -94,5 +104,5 @@ def ratio(a, b):
     top, bottom = a.mean(), b.mean()
     if not top * bottom > 0:
         return (float("nan"),) * 3
-    half = stats.t.ppf(0.975, len(a) - 1) * stats.sem(a / top - b / bottom)
+    half = quantile(0.975, len(a) - 1) * error_of_mean(a / top - b / bottom)
     return tuple(float(top / bottom * np.exp(end)) for end in (0, -half, half))

@@ -19,6 +19,7 @@ from cachebench.plugin.method import Method
 
 PACKAGE = "cachebench_methods"  # what plug-ins are modules of
 FAILURES = (Exception, SystemExit)  # what costs a plug-in its own rows
+KEPT = {}  # {path: (its files as they were read, the module, the class)} of what `load` has loaded
 LOADED = 77  # exit code of the process that `guard` starts
 TOLD = "CACHEBENCH_ENDING"  # the environment variable that tells jobs what `guard` found, as JSON: {path: how} of files
 NUMBER = "[1-9][0-9]*"
@@ -44,17 +45,28 @@ def available(*places):
 
 
 def ids(stem):
-    """Ids of the methods in a file: its stem, or one for each of its variants. A file that fails to load is its stem."""
+    """Ids of the methods in a file: its stem, or one for each of its variants. What is no file, or one that fails to load, is
+    itself."""
     try:
-        cls = load(available()[stem])
+        cls = load(at(stem))
         return [f"{stem}.{value}" for value in cls.params[cls.variants]] if cls.variants else [stem]
     except FAILURES:  # its rows will say why
         return [stem]
 
 
+def at(stem):
+    """The path that `available` has for a stem, without looking at all others. KeyError where there is none."""
+    for folder in folders() if Path(stem).name == stem else ():
+        if (folder / stem / "__init__.py").is_file():
+            return folder / stem
+        if (folder / f"{stem}.py").is_file():
+            return folder / f"{stem}.py"
+    raise KeyError(stem)
+
+
 def file_of(name):
     """The file or folder that a method's id stands for."""
-    return available()[stem(name)]
+    return at(stem(name))
 
 
 def parts(name):
@@ -133,17 +145,27 @@ def died(paths):
 
 
 def load(path):
-    """The Method subclass defined in the file at `path`, or in a folder's __init__.py. ValueError names the path if there is
-    not exactly one, ImportError if the file ends the process."""
+    """The Method subclass defined in the file at `path`, or in a folder's __init__.py: the same one until one of its files
+    changes. ValueError names the path if there is not exactly one, ImportError if the file ends the process."""
     path = Path(path)
     if how := json.loads(os.environ.get(TOLD, "{}")).get(str(path)):
         raise ImportError(f"{path}: ends the process that loads it ({how})")
-    name, places = f"{PACKAGE}.{path.stem}", [str(path)] if path.is_dir() else None
+    name, texts = f"{PACKAGE}.{path.stem}", [file.read_bytes() for file in closure.files_of(path)]
+    before, module, cls = KEPT.get(path, (None, None, None))
+    if before != texts or sys.modules.get(name) is not module:  # another folder may have one of this name
+        module, cls = loaded(path, name)
+        KEPT[path] = texts, module, cls
+    return cls
+
+
+def loaded(path, name):
+    """(the module of this name that the file or folder is, its Method subclass)."""
+    places = [str(path)] if path.is_dir() else None
     file = path / "__init__.py" if places else path
     module_spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=places)
     module = importlib.util.module_from_spec(module_spec)
-    for loaded in [key for key in sys.modules if f"{key}.".startswith(f"{name}.")]:
-        del sys.modules[loaded]  # of a folder that was loaded before: its files may have changed
+    for key in [key for key in sys.modules if f"{key}.".startswith(f"{name}.")]:
+        del sys.modules[key]  # of a folder that was loaded before: its files may have changed
     sys.modules[name] = module  # where a folder's own files are looked up
     try:
         module_spec.loader.exec_module(module)
@@ -156,7 +178,7 @@ def load(path):
         raise ValueError(f"{path}: defines {len(found)} Method subclasses, expected exactly one")
     if (variants := found[0].variants) and variants not in found[0].params:
         raise ValueError(f"{path}: variants: {variants!r} is no parameter; allowed: {', '.join(found[0].params) or 'none'}")
-    return found[0]
+    return module, found[0]
 
 
 def place(error, files):

@@ -18,7 +18,7 @@ def method_ids(config, run=None):
 
 def swept_ids(config, run):
     """Ids of the methods that are matched to budgets of a run: its own `methods` or those of all runs, and those of `also`."""
-    return list(dict.fromkeys(id for name, _ in _asked(config, run) for id in _ids(name)))
+    return list(dict.fromkeys(id for name, _ in _asked(config, run) for id in loader.ids(name)))
 
 
 def _asked(config, run):
@@ -27,11 +27,6 @@ def _asked(config, run):
     wanted, own = entry.get("methods", config.get("methods")), entry.get("budgets") or config.get("budgets")
     listed = [(name, own) for name in (loader.available() if wanted == "all" else wanted)]
     return listed + [(name, [more["budget"]]) for more in entry.get("also", []) for name in more["methods"]]
-
-
-def _ids(name):
-    """What a name in a list of methods stands for: the ids of its file, or itself."""
-    return loader.ids(name) if name in loader.available() else [name]
 
 
 def overrides(config, name, run):
@@ -85,7 +80,7 @@ def swept_budgets(config, run, name):
     if name == "full":
         return [1.0]
     files = [asked for asked in _asked(config, run) if loader.stem(asked[0]) == loader.stem(name)]
-    return list(dict.fromkeys(budget for listed, own in files if name in _ids(listed) for budget in own))
+    return list(dict.fromkeys(budget for listed, own in files if name in loader.ids(listed) for budget in own))
 
 
 def fixed(config, run, name):
