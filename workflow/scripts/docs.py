@@ -347,6 +347,7 @@ BLOCKS = {
     "desk": desk,
     "card-dit-fmnist": partial(card, "dit-fmnist"),
     "card-uvit-fmnist": partial(card, "uvit-fmnist"),
+    "card-sit-fmnist": partial(card, "sit-fmnist"),
 }
 
 
