@@ -17,7 +17,7 @@ left.plot(loss.step, loss.loss, color="0.8", lw=1)
 left.plot(loss.step, loss.loss.rolling(10, center=True).median(), color=style.INK)
 left.set(
     xlabel="training step",
-    ylabel="loss (noise MSE)",
+    ylabel="loss (MSE of what is predicted)",
     title="Training loss",
     ylim=(loss.loss.min() * 0.95, loss.loss.quantile(0.97)),
 )
