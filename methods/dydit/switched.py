@@ -50,7 +50,7 @@ class Switched(Session):
         q, k, v = qkv.float() if module.exact else qkv  # (rows, heads, T, D/H) each
         value = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(rows, T, -1).to(z.dtype)
         self.spend(rows * len(channels) * (4 * T * D + 2 * T * T))
-        run.ran(rows * len(heads) / H)
+        run.ran(z, len(heads) / H)
         return F.linear(value, module.proj.weight[:, channels], module.proj.bias)
 
     def passed(self, i, h):
@@ -78,7 +78,7 @@ class Switched(Session):
             first, bias, last = first[channels], bias[channels], last[:, channels]
         value = F.linear(module.gelu(F.linear(tokens, first, bias)), last, module.fc2.bias)
         self.spend(2 * len(tokens) * first.numel())
-        run.ran(len(tokens) / T * len(first) / len(module.fc1.weight))
+        run.ran(z, len(tokens) / (len(z) * T) * len(first) / len(module.fc1.weight))
         value = value if chosen is None else z.new_zeros(z.shape).flatten(0, 1).index_copy(0, chosen, value)
         return value.view(z.shape)
 

@@ -107,8 +107,8 @@ class Branch(Behind):
         """z [rows, tokens, width]: h normalised and, where the backbone has it, modulated."""
         return self.prepare(h, **self.given)
 
-    def ran(self, rows):
-        """Told by a session that computes the branch itself, of so many rows, a part of one as its share; for what is drawn."""
+    def ran(self, z, share):
+        """Told by a session that computes the branch itself on an input z: which share of it ran; for what is drawn."""
 
     def values(self, z, tokens=None, **told):
         """The value on an input z; with `tokens` [rows, k] of these tokens alone, [rows, k, width]: their queries, and the keys
