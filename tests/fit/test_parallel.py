@@ -47,6 +47,7 @@ def test_each_process_draws_pairs_and_images_of_its_own(problem, monkeypatch):
         router.train_routers(problem, 1e-3, 8, batch_size=5)
 
 
+@pytest.mark.slow
 def test_the_fit_rule_starts_a_process_for_each_gpu(tmp_path):
     """Pretended GPUs: the processes find none and use the CPU."""
     folder = copy_checkout(tmp_path)

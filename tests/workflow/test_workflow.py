@@ -15,6 +15,7 @@ import zipfile
 import pandas as pd
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from cachebench.files import atomic
 from checkouts import MEASURED, ROOT, copy_checkout, results, rules_to_run, shrink, smoke, snakemake, texts
@@ -234,6 +235,7 @@ class Broken(Method):
 """
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_to_the_same_numbers(tmp_path, finished):
     """SIGKILL to the whole process group, three times, then a plain second call: every number that is not a time agrees."""
     folder = copy_checkout(tmp_path)
@@ -329,8 +331,13 @@ def test_every_configuration_passes_its_check():
     for path in sorted((ROOT / "config").glob("*.yaml")):
         if path.name != "queue.yaml":  # the training queue, of which no run is made
             check.check(config.read(path), path)
+    for part in (ROOT / "config/parts").glob("*.yaml"):  # given after the file whose name its own begins with
+        values = config.read(ROOT / f"config/{part.name.partition('-')[0]}.yaml")
+        update_config(values, config.read(part))
+        assert len(check.check(values, part)["runs"]) == 1
 
 
+@pytest.mark.slow
 def test_all_methods_are_planned_on_every_run(tmp_path):
     """`methods: all` names every file and variant; a method that a run cannot carry still gets its row."""
     from cachebench.plugin import loader
