@@ -11,11 +11,13 @@ from PIL import Image
 
 import forkserver
 from cachebench.files import atomic
+from cachebench.plugin import loader
 from cachebench.setup import check, config, matrix, sources
 from checkouts import ROOT, copy_checkout, snakemake
 
 # And a depth for the reduced network.
 PAPER = {"imagenet256-dit": 2, "imagenet512-dit": 2, "imagenet256-uvit": 4, "imagenet256-sit": 2}
+FEW = {"iterations": 2, "complete": 0, "warmup": 1, "batch_size": 2, "samples": 8}  # of the parameters of a fit
 TINY = {"input_size": 2, "patch_size": 1, "channels": 4, "width": 16, "heads": 2, "num_classes": 2}
 
 
@@ -51,10 +53,15 @@ def reduced(name, folder):
             run |= {"methods": ["fewer_steps"], "budgets": [0.4]}
         params = run.get("params", {})
         params.get("l2c", {})["iterations"] = [2]
+        for setting in run.get("settings", []):
+            for fixed in (setting[name] for name in setting if name != "budget"):
+                fixed |= {key: FEW[key] for key in fixed if key in FEW}
         if "l2c_released" in params:
             routers(folder, run, PAPER[name] + (kind == "uvit"))
-    values["params"] = dict.fromkeys(["l2c", "learning_to_drop", "harmonica"], {"iterations": [2], "batch_size": [2]})
-    values["params"]["goc"] = {"samples": [8]}
+    trained = {name: cls for name in loader.available() if (cls := loader.plugin(loader.ids(name)[0])).has_fit()}
+    values["params"] = {
+        name: {key: [few] for key, few in FEW.items() if key in cls.fit_params} for name, cls in trained.items()
+    }
     values["samples"] |= {"count": 16, "batch_size": 16, "shard_size": 16, "paired": 16}
     values["metrics"], values["latency"] = {"groups": 4, "reference_subset": 10}, {"batch_size": 1, "repeats": 3}
     values["extractor"] = {"name": "inception-2015", "kind": "inception-2015", "weights": "random:0"}

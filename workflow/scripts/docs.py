@@ -21,7 +21,7 @@ from cachebench.report import agreement as agreed
 from cachebench.report import answers, marks, printed, tables, training, transfer, typeset, validity
 from cachebench.report import markdown as md
 from cachebench.report.page import compared
-from cachebench.setup import config
+from cachebench.setup import config, matrix
 
 RESOURCES = atomic.ROOT / "resources"
 RESULTS, COMPARISONS = RESOURCES / "fmnist/results.csv", RESOURCES / "fmnist/comparisons.csv"
@@ -161,14 +161,12 @@ def measurements(column):
 
 def speed():
     """Share of the time beside share of the MACs, of everything that was timed."""
-    known = tables.read(RESULTS)
-    names = {(row.backbone, row.method): row["name"] for _, row in known.iterrows()}
-    out = []
+    cfg, out = config.load(atomic.ROOT / "config/speed.yaml"), []
     for path, frame in measurements("macs_ratio"):
         for run, rows in frame[frame.status == "ok"].groupby("run", sort=False):
             first, lines = rows.iloc[0], []
             for _, row in rows.iterrows():
-                name = NOT_METHODS.get(row.method) or names.get((run, row.method), row.method)
+                name = NOT_METHODS.get(row.method) or loader.plugin(row.method).printed(matrix.spec(cfg, run))
                 numbers = [tables.number(row.macs_ratio), tables.phrase(row, TIME), tables.number(row.efficiency)]
                 lines.append([md.escape(name), f"{row.budget:g}", *numbers, tables.number(row.ms_per_image)])
             about = f"{first.device}, {first.precision}, batches of {first.batch_size}, mode {first['mode']}"
