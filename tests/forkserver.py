@@ -55,6 +55,7 @@ def work(connection):
         os.dup2(source, target)
     os.chdir(json.loads(request)["folder"])
     os.environ.update(json.loads(request)["environment"])
+    os.environ.pop("TERMINAL", None)  # a descriptor of the caller, which is not passed
     sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # which torch reads when it is imported
     sys.argv, sys.path[0], code = [script, *words], str(Path(script).parent), 0
     try:
