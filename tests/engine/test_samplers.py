@@ -298,7 +298,7 @@ def test_ddpm_samples_do_not_depend_on_batch_or_shard(small_model, small_spec, m
     full = opening.Setting({}, plugin("full")(), None, spec, small_model)
 
     def sampled(batch_size, shard_size, shard):
-        samples = {"count": 6, "blocks": 1, "first_seed": 3, "labels": "balanced", "paired": 6}
+        samples = {"count": 6, "blocks": 1, "full_blocks": 1, "first_seed": 3, "labels": "balanced", "paired": 6}
         samples |= {"batch_size": batch_size, "shard_size": shard_size}
         return sample.sample_shard(samples, full, lambda x: x, None, shard)[0]["latents"]
 

@@ -31,7 +31,7 @@ CONFIG = {
     "methods": ["fewer_steps", "fora", "l2c"],
     "budgets": [0.8, 0.5],
     "params": {"l2c": {"lambda": [0.1], "iterations": [5], "lr": [1.0], "batch_size": [2]}},
-    "samples": {"first_seed": 0, "labels": "balanced", "count": 12, "blocks": 1, "shard_size": 6},
+    "samples": {"first_seed": 0, "labels": "balanced", "count": 12, "blocks": 1, "full_blocks": 1, "shard_size": 6},
     "tolerance": 0.02,
     "latency": {"batch_size": 8},
     "extractor": {"name": "tiny_cnn"},

@@ -38,6 +38,7 @@ def samples(**changes):
     return {
         "count": COUNT,
         "blocks": 1,
+        "full_blocks": 1,
         "first_seed": 0,
         "labels": "random",
         "batch_size": 2,

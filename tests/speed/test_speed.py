@@ -127,10 +127,10 @@ def test_what_decides_at_run_time_is_timed_in_eager_mode_alone(tiny, folder, mon
 def test_decoding_dilutes_the_speed_up(tiny, folder):
     cfg = config.load(tiny)
     cfg["backbones"]["tiny"] |= {"arch": TINY | {"channels": 4}, "autoencoder": {"weights": "random:0", "scale": 1.0}}
-    rows = measure(cfg, folder)
+    rows = measure(cfg, folder, repeats=15)  # other tests run beside it
     assert all(row["end_ms_per_image"] > row["ms_per_image"] for row in (rows["full"], rows["fewer_steps"]))
     assert rows["full"]["end_to_end_speed_up"] == 1
-    assert 0.5 < rows["fewer_steps"]["end_to_end_speed_up"] < 2 / rows["fewer_steps"]["time_ratio"]  # other tests run beside it
+    assert 0.8 < rows["fewer_steps"]["end_to_end_speed_up"] < 1 / rows["fewer_steps"]["time_ratio"]
 
 
 def test_utilisation_is_of_the_measured_matrix_product(tiny, folder, monkeypatch):

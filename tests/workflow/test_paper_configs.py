@@ -110,7 +110,9 @@ def test_reduced_configuration_runs_whole(name, tmp_path):
     shard, _ = atomic.read_tensors(folder / f"results/{name}/{of}/full/1.0/shard-0.safetensors")
     assert shard["latents"].shape == (16, 4, 2, 2) and shard["images"].shape == (16, 3, 16, 16)
     asked = [(of, loader.plugin(id)) for of in cfg["runs"] for id in matrix.method_ids(cfg, of)]
-    if any(matrix.fits(cfg, cls, of) for of, cls in asked):
+    fitted = any(matrix.fits(cfg, cls, of) for of, cls in asked)
+    assert (folder / cfg["calibration"]).exists() == fitted
+    if fitted:
         with np.load(folder / cfg["calibration"]) as calibration:
             assert calibration["latents"].shape == (8, 4, 2, 2) and set(calibration["labels"]) == {0, 1}
     assert (folder / f"results/{name}/index.html").stat().st_size > 10_000

@@ -67,9 +67,8 @@ def blocks_tie(full):
         first, second, of_both = full["fd"], further["fd"], [*full["replicates"], *further["replicates"]]
     else:
         (first, second), groups = full["block_values"]["fd"][:2], len(full["replicates"]) // blocks
-        of_both = [
-            {"fd": blocks * r["fd"]} for r in full["replicates"][: 2 * groups]
-        ]  # a replicate moves its block's share only
+        # A replicate moves its block's share only.
+        of_both = [{"fd": blocks * r["fd"]} for r in full["replicates"][: 2 * groups]]
     ends = jackknife(of_both, {"fd": second - first}, 2)
     text = f"{second - first:.3g} [{ends['fd_low']:.3g}, {ends['fd_high']:.3g}]"
     return YES if ends["fd_low"] <= 0 <= ends["fd_high"] else NO, text

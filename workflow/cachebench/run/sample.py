@@ -54,8 +54,10 @@ def sample_shard(samples, setting, decode, extractor, shard):
         undecided = undecided + session.session.undecided
         computed.add_(session.shares(computed.shape, halves * len(part)), alpha=len(part))
         found["syncs"] = torch.full((len(part),), float(session.session.syncs))
-        each = session.shares_of_rows(computed.shape, halves * len(part)).view(halves, len(part), *computed.shape)
-        found["computed_each"] = (100 * each.mean(0)[:kept]).round().to(torch.uint8)
+        each = computed.new_empty(0, *computed.shape)
+        if kept:
+            each = session.shares_of_rows(computed.shape, halves * len(part)).view(halves, len(part), *computed.shape).mean(0)
+        found["computed_each"] = (100 * each[:kept]).round().to(torch.uint8)
         found["macs"] = session.macs(arch, halves * len(part)).view(halves, -1).sum(0)  # both halves of a guided pair
         return found
 

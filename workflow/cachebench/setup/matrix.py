@@ -133,7 +133,7 @@ def says(name, attribute):
 
 def total(samples, name=None):
     """Images of a setting: `count` in each of its seed blocks, of which the full run may have more."""
-    return samples["count"] * max(samples["blocks"], samples.get("full_blocks", 1) if name == "full" else 1)
+    return samples["count"] * max(samples["blocks"], samples["full_blocks"] if name == "full" else 1)
 
 
 def partners(cfg, run):
