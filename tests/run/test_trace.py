@@ -12,14 +12,23 @@ import yaml
 from cachebench.engine import doors
 from cachebench.engine.schedule import Schedule
 from cachebench.files import atomic
+from cachebench.plugin import loader
+from cachebench.report.figures import stand_ins
 from cachebench.report.figures.trace import draw
 from cachebench.report.files_of_run import Files
 from cachebench.run import trace
+from cachebench.run.opening import Setting
 from cachebench.setup import config, matrix
 from helpers import inputs, sample
 
 RUN = "tiny-ddim20"
-CHOSEN = {"full": {}, "fewer_steps": {"num_steps": 4}, "fora_spread": {"refreshes": 3}, "delta_dit": {"interval": "no"}}
+CHOSEN = {
+    "full": {},
+    "fewer_steps": {"num_steps": 4},
+    "fora_spread": {"refreshes": 3},
+    "fora+taylor1": {"interval": 2},
+    "delta_dit": {"interval": "no"},
+}
 
 
 def recorded(model, spec, session):
@@ -82,14 +91,16 @@ def test_script_and_figure(folder):
     last = by_method["fewer_steps"].iloc[-1]
     assert last.evaluation == 6 and last.latent_mse_low <= last.latent_mse <= last.latent_mse_high and last.latent_mse > 0
     assert by_method["delta_dit"].reason.iloc[0] and by_method["delta_dit"].latent_mse.isna().all()
-    names = {"full": "Full", "fewer_steps": "Fewer", "fora_spread": "Spread", "delta_dit": "Delta"}
+    names = {"full": "Full", "fewer_steps": "Fewer", "fora_spread": "Spread", "fora+taylor1": "Taylor", "delta_dit": "Delta"}
     frame = pd.DataFrame({"run": RUN, "method": names.keys(), "name": names.values(), "kind": "cache"})
     files = Files(config.load(folder / "config.yaml"), RUN, folder, frame)
     figure = draw(files)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["Fewer", "Spread"] and figure.axes[0].get_yscale() == "log"
+    assert legend == ["Fewer", "Spread", "Taylor"] and figure.axes[0].get_yscale() == "log"
     assert figure.axes[0].get_lines()[1].get_xdata().tolist() == [*range(2, 7)]  # what evaluation 1 reuses shows after it
     assert figure.axes[1].get_lines()[0].get_ydata().tolist()[:6] == (100 * counted.computed).tolist()
+    forecast, reuse = (line.get_ydata() for line in stand_ins.draw(files).axes[0].get_lines())
+    assert forecast.tolist() == by_method["fora+taylor1"].stand_in.dropna().tolist() and len(reuse) == len(forecast)
     table.assign(latent_mse=np.nan).to_csv(folder / RUN / "trace.csv", index=False)
     assert "No setting" in draw(files).axes[0].texts[0].get_text()
 
@@ -107,6 +118,27 @@ def test_a_full_run_that_fails_stops_neither_the_trace_nor_the_timings(folder, t
     subprocess.run([sys.executable, script, *words], check=True)
     row = atomic.read_json(out)["fewer_steps"]["0.65"]
     assert row["status"] == "failed" and row["reason"].startswith("the full run: ") and "gone.safetensors" in row["reason"]
+
+
+@pytest.mark.parametrize("name", ["fora+taylor0", "fora+final_taylor1", "taylorseer", "spectrum"])
+def test_a_forecast_is_compared_with_plain_reuse_at_the_full_runs_states(name, small_model, small_spec):
+    cfg = config.load(atomic.ROOT / "config/smoke.yaml")
+    cfg["trace"]["count"] = 4
+    cls = loader.plugin(name)
+    params = {key: values[0] for key, values in cls.sweep(small_spec).items()} | {cls.knob: 3}
+    full = Setting({"params": {}}, loader.plugin("full")(), None, small_spec, small_model)
+    own = Setting({"params": params}, cls(**params), None, small_spec, small_model)
+    states, computed = trace.states_of(cfg, full)[0], trace.states_of(cfg, own)[1]
+    outputs = trace.outputs_at(cfg, full, states)
+    found = trace.stood_in(cfg, own, states, outputs)
+    skipped = (computed < 1).flatten(1).any(1).tolist()
+    assert any(skipped) and [bool(told) for told in found] == skipped
+    for told in (told for told in found if told):
+        assert told["stand_in_low"] <= told["stand_in"] <= told["stand_in_high"]
+        if name == "fora+taylor0":  # which is plain reuse
+            assert told["stand_in"] == told["reuse"]
+    last = [told for told in found if told][-1]
+    assert (last["stand_in"] == last["reuse"]) == (name == "fora+taylor0")
 
 
 def test_one_image_is_too_few_for_an_interval():

@@ -16,7 +16,8 @@ from checkouts import MEASURED, ROOT, copy_checkout, shrink, snakemake, texts
 
 UNSHARE = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
 SMOKE = ["results/smoke/results.csv", "--configfile", "config/smoke.yaml", "--max-threads", "1"]
-SUBMITTED = {"fit": 1, "match": 2, "sample": 6, "score": 2, "latency": 1}  # {rule: jobs} of one run: L2C, and `full` in two blocks, two shards each
+# {rule: jobs} of one run: L2C, and `full` in two blocks, two shards each.
+SUBMITTED = {"fit": 1, "match": 2, "sample": 6, "score": 2, "latency": 1}
 CPUS = "16"  # of the node
 
 

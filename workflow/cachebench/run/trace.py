@@ -1,14 +1,18 @@
-"""Where along a trajectory the error arises: x at every evaluation of a setting against the full run's, from the same seeds."""
+"""Where along a trajectory the error arises: x at every evaluation of a setting against the full run's, from the same seeds.
+And how far a forecaster's stand-ins are off."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from cachebench.engine import doors, trajectory
+from cachebench.engine.device import send
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.metrics.intervals import interval
+from cachebench.plugin import forecast, loader
 from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.folder import Folder
 from cachebench.run.opening import open_setting, state_files
@@ -17,16 +21,21 @@ from cachebench.setup import matrix
 
 COLUMNS = ("method", "budget", "evaluation", "timestep", "latent_mse", "latent_mse_low", "latent_mse_high")
 COLUMNS += ("computed", "computed_attn", "computed_mlp", "count", "reason")
+STANDS_IN = ("stand_in", "reuse")  # errors of the network's output on the full run's trajectory
+COLUMNS += tuple(f"{name}{end}" for name in STANDS_IN for end in ("", "_low", "_high"))
 
 
 def rows(cfg, run, folder, device):
     """Rows over COLUMNS for every setting of a run below `folder`; one that fails has a single row with its reason.
 
     `evaluation` counts the full run's; the one after its last is the sample, whose timestep is left empty. `computed` is the
-    share of all branches of all images that the evaluation computed; its hit rate is the rest."""
+    share of all branches of all images that the evaluation computed; its hit rate is the rest. `stand_in` and `reuse` are of
+    methods with a forecaster (see `stood_in`)."""
     plan, out = matrix.spec(cfg, run).plan, []
     try:
-        full, _ = states_of(cfg, open_named(cfg, run, folder, "full", 1.0, device))
+        uncached = open_named(cfg, run, folder, "full", 1.0, device)
+        full, _ = states_of(cfg, uncached)
+        outputs = outputs_at(cfg, uncached, full)
     except FAILURES as error:
         return [{"method": "full", "budget": 1.0, "reason": reason(error)}]
     for name in matrix.method_ids(cfg, run)[1:]:
@@ -39,6 +48,9 @@ def rows(cfg, run, folder, device):
                 else:
                     setting = open_named(cfg, run, folder, name, entry["budget"], device)
                     found = compared(*states_of(cfg, setting), setting.spec.plan, full, plan)
+                    if setting.method.forecaster and setting.spec.plan == plan:
+                        errors = stood_in(cfg, setting, full, outputs)
+                        found = [row | error for row, error in zip(found, [*errors, {}], strict=True)]
             except FAILURES as error:
                 found = [{"reason": reason(error)}]
             out += [{"method": name, "budget": entry["budget"]} | row for row in found]
@@ -66,6 +78,37 @@ def compared(own, computed, own_plan, full, plan):
             about |= {f"computed_{name}": computed[i, :, j].mean().item() for j, name in enumerate(BRANCHES)}
         out.append(about | {"latent_mse": mean, "latent_mse_low": low, "latent_mse_high": high})
     return out
+
+
+def stood_in(cfg, setting, full, outputs):
+    """For each evaluation, how far a setting's output is from the full run's where it stands at the full run's states: the
+    squared difference over the output's square, a mean over images with its interval. {"stand_in"}: with the method's
+    forecaster, {"reuse"}: with the last computed value in its place. Nothing where the output is computed."""
+    plain = loader.derived(type(setting.method), {"forecaster": forecast.Taylor(0)})(**setting.entry["params"])
+    methods, errors = dict(zip(STANDS_IN, (setting.method, plain), strict=True)), [{} for _ in outputs]
+    for name, method in methods.items():
+        found = outputs_at(cfg, replace(setting, method=method), full)
+        for told, own, true in zip(errors, found, outputs, strict=True):
+            parts = distance(own, true) / distance(true, torch.zeros_like(true))
+            if parts.any():
+                ends = (name, f"{name}_low", f"{name}_high")
+                told |= dict(zip(ends, interval(parts, ratio=True), strict=True))
+    return errors
+
+
+@torch.inference_mode()
+def outputs_at(cfg, setting, states):
+    """The network's output after guidance at every evaluation of a setting, at states [evaluations + 1, n, C, H, W] that may be
+    another's: float32 [evaluations, n, C', H, W] on the CPU."""
+    session, spec, device = setting.session(), setting.spec, next(setting.model.parameters()).device
+    found = []
+    for part in batches(cfg):
+        session.reset()
+        denoise = trajectory.denoiser(setting.model, spec, session, start(cfg["samples"], spec.arch, part)[1])
+        given = [send(x[part.start : part.stop], device) for x in states[: spec.num_evaluations]]
+        found.append(torch.stack([denoise(x, evaluation).cpu() for evaluation, x in enumerate(given)]))
+        session.reset()
+    return torch.cat(found, dim=1)
 
 
 def places(plan):
@@ -97,12 +140,16 @@ def open_named(cfg, run, folder, name, budget, device):
 def states_of(cfg, setting):
     """(states of the first `trace.count` samples of a setting, float32 [evaluations + 1, n, C, H, W] on the CPU; shares that
     they computed, [evaluations, blocks, branches])."""
-    samples, count = cfg["samples"], min(cfg["trace"]["count"], matrix.total(cfg["samples"]))
-    session, batch = doors.Counted(setting.session()), samples["batch_size"]
-    parts = [range(first, min(first + batch, count)) for first in range(0, count, batch)]
-    spec = setting.spec
-    found = [states(setting.model, spec, session, *start(samples, spec.arch, part)) for part in parts]
-    return torch.cat(found, dim=1), session.shares(spec.mask_shape, count * spec.rows)
+    session, spec = doors.Counted(setting.session()), setting.spec
+    found = [states(setting.model, spec, session, *start(cfg["samples"], spec.arch, part)) for part in batches(cfg)]
+    traced = torch.cat(found, dim=1)
+    return traced, session.shares(spec.mask_shape, traced.shape[1] * spec.rows)
+
+
+def batches(cfg):
+    """The samples that are traced, as ranges."""
+    batch, count = cfg["samples"]["batch_size"], min(cfg["trace"]["count"], matrix.total(cfg["samples"]))
+    return [range(first, min(first + batch, count)) for first in range(0, count, batch)]
 
 
 @torch.inference_mode()
