@@ -9,9 +9,9 @@ from cachebench.report.style import empty, palette
 
 TITLE = "What a forecast is worth at each evaluation"
 CAPTION = (
-    "Squared error of the network's output at the evaluations that a forecasting method skips, over the output's square, with "
-    "its 95 % band over the images. The network stands at the full run's states, so that errors do not add up. Dotted: the same "
-    "method where the last computed value is taken in the forecast's place."
+    "Squared error of the network's output where a forecasting method skips, over the output's square, with its 95 % band over "
+    "the images. The network stands at the full run's states, so that errors do not add up. Dotted: the same method where the "
+    "last computed value is taken in the forecast's place."
 )
 PER = "run"
 PLACE = 5.5
