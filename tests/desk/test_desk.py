@@ -151,9 +151,15 @@ def test_a_method_that_does_not_run_there_says_its_sentence(folder, capsys):
         (("show", "fora", "n=2"), "fora: unknown parameter n; allowed: interval, anchor"),
         (("show", "fora", "interval=x"), "interval: 'x' is not a whole number"),
         (("check", "nonsense"), "unknown 'nonsense'; allowed: "),
+        (("show", "nonsense"), "unknown 'nonsense'; allowed: "),
+        (("list", "--config", "empty.yaml"), "empty.yaml: holds nothing; keys are needed"),
+        (("list", "--config", "list.yaml"), "list.yaml: holds a list; keys are needed"),
+        (("settle", "--configfile", "torn.yaml"), "torn.yaml: no YAML: while parsing"),
     ],
 )
 def test_a_mistake_is_one_line(folder, capsys, words, told):
+    for name, text in {"empty": "", "list": "- a", "torn": "a: [b"}.items():
+        atomic.write_text(f"{name}.yaml", text)
     code, _, errors = command(capsys, *words)
     assert code == 1 and told in errors and errors.count("\n") == 1
 

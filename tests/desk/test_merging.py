@@ -67,3 +67,10 @@ def test_a_table_of_another_version_and_a_budget_in_two_parts_are_refused(tmp_pa
     assert "written by another version: column 'kid'" in capsys.readouterr().err
     assert main(["merge", first, str(tmp_path / "none"), "--out", str(tmp_path / "all")]) == 1
     assert "none/results.csv: no such file" in capsys.readouterr().err and not (tmp_path / "all").exists()
+
+
+def test_parts_with_the_full_run_alone_are_joined(tmp_path):
+    parts = part(tmp_path / "a", 0.9), part(tmp_path / "b", 0.9)
+    assert main(["merge", *parts, "--out", str(tmp_path / "all")]) == 0
+    assert pd.read_csv(tmp_path / "all/results.csv").method.tolist() == ["full"]
+    assert pd.read_csv(tmp_path / "all/comparisons.csv").columns.tolist() == list(pairs.columns())

@@ -177,4 +177,4 @@ def test_guidance_of_some_channels_leaves_the_others():
     out = torch.arange(2 * 4.0).view(2, 4, 1, 1)  # conditional row, unconditional row
     guided = trajectory.guide(out, 2.0, channels=3)
     assert guided.flatten().tolist() == [-4.0, -3.0, -2.0, 3.0]
-    assert trajectory.guide(out, 2.0).flatten().tolist() == [-4.0, -3.0, -2.0, -1.0]
+    assert trajectory.guide(out, 2.0, channels=4).flatten().tolist() == [-4.0, -3.0, -2.0, -1.0]

@@ -87,7 +87,7 @@ LEFT = (".#m.py", "._m.py", ".m.py", "#m.py", "#m#/__init__.py", "m~/__init__.py
 LEFT += (".idea/__init__.py", ".ipynb_checkpoints/m-checkpoint.py")
 
 
-def test_what_editors_leave_is_no_code_and_no_method(tmp_path):
+def test_what_editors_leave_is_no_code_and_no_method(tmp_path, monkeypatch):
     """Copies and dangling links: no digest sees them, and no list of methods."""
     atomic.write_text(tmp_path / "m.py", "x = 1\n")
     atomic.write_text(tmp_path / "own/__init__.py", "x = 2\n")
@@ -100,7 +100,8 @@ def test_what_editors_leave_is_no_code_and_no_method(tmp_path):
         for name in (".#n.py", "n.py", "gone/__init__.py"):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).symlink_to("someone@host.123:456")
-    assert loader.available(tmp_path) == {"m": tmp_path / "m.py", "own": tmp_path / "own"}
+    monkeypatch.setattr(loader, "folders", lambda: [tmp_path])
+    assert loader.available() == {"m": tmp_path / "m.py", "own": tmp_path / "own"}
     assert [f([tmp_path]) for f in (atomic.digest, closure.digest)] == digests
     atomic.write_text(tmp_path / "own/more.py", "")
     assert not {f([tmp_path]) for f in (atomic.digest, closure.digest)} & {*digests}

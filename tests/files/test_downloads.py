@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 
-from cachebench.files import atomic, downloads
+from cachebench.files import atomic, contents, downloads
 from cachebench.models import datasets
 from cachebench.setup import check, config, sources
 from checkouts import copy_checkout, snakemake
@@ -337,3 +337,14 @@ def test_workflow_fetches_from_the_hub(hub, tmp_path):
     run = snakemake(folder, path, "--cores", "1", "--configfile", "config/smoke.yaml")
     assert run.returncode == 0, run.stderr
     assert (folder / path).read_bytes() == CONTENT and "GET /me/dit/resolve/main/transformer/w.bin" in hub
+
+
+def test_the_content_of_a_folder_holds_linked_files_and_no_hidden_ones(tmp_path):
+    atomic.write_text(tmp_path / "elsewhere/0.png", "a")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/class").symlink_to(tmp_path / "elsewhere")
+    seen = [contents.digest(tmp_path / "images"), contents.listing(tmp_path / "images")]
+    atomic.write_text(tmp_path / "images/.DS_Store", "x")
+    assert [contents.digest(tmp_path / "images"), contents.listing(tmp_path / "images")] == seen
+    atomic.write_text(tmp_path / "elsewhere/1.png", "b")
+    assert contents.digest(tmp_path / "images") != seen[0] and contents.listing(tmp_path / "images") != seen[1]

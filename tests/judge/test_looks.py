@@ -95,6 +95,15 @@ def test_a_look_at_other_samples_and_the_same_look_again_do_not_count():
     assert judged([row("a", -1, 0.5, count=2000)], first, count=2000)[0][0]["settled_at"] == 1000
 
 
+def test_a_look_without_a_difference_forgets_none_before_it():
+    bare = {"run": "r", "budget": 0.5, "method": "b", "status": "failed"}
+    first = judged([row("a", -1, 1e-9), row("b", 0.1, 0.3)], count=500)[1]
+    between = judged([row("a", -1, 1e-9, count=1000), bare], pd.DataFrame(first))[1]
+    assert sorted(one["count"] for one in between) == [500, 500, 1000]
+    last = judged([row("b", 0.1, 0.3, count=2000)], pd.DataFrame(between), count=2000)[1]
+    assert [one["count"] for one in last if one["method"] == "b"] == [500, 2000]
+
+
 def test_a_row_without_a_difference_is_left_as_it_is():
     bare = {"run": "r", "budget": 0.5, "method": "a", "status": "unreachable"}
     assert judged([bare]) == ([bare], [])
@@ -107,3 +116,6 @@ def test_what_waits_for_more_images():
     rows += [about | {"method": "settled", "settled_at": 500}, about | {"method": "failed", "status": "failed"}]
     rows += [about | {"method": "alone", "budget": 0.7}]
     assert looks.unsettled(pd.DataFrame(rows)).method.tolist() == ["waits"]
+    rows[1]["status"] = "failed"
+    with pytest.raises(ValueError, match="run r: fewer steps did not run, so that no verdict can be settled"):
+        looks.unsettled(pd.DataFrame(rows))

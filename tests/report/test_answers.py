@@ -78,6 +78,20 @@ def test_a_method_that_needs_more_than_is_allowed_is_no_answer():
     assert named == ["FORA", "SMOOTH", "L2C"]
 
 
+def test_only_methods_that_are_allowed_count_as_ties():
+    rows = one("l2c", 0.5, -0.9, "better", effort="trained"), one("harmonica", 0.5, -0.9, "better", effort="trained")
+    rows = *rows, one("fora", 0.5, -0.1, "better")
+    frame = frame_of(*rows).assign(first_in="")
+    frame.loc[frame.method.isin(["l2c", "harmonica"]), "first_in"] = "fd"
+    told = {
+        effort: answers.matrix(configuration(), frame, "fd", effort)["rows"][0]["cells"][1] for effort in ("no fit", "trained")
+    }
+    assert {effort: (cell["text"].partition(",")[0], cell["tied"]) for effort, cell in told.items()} == {
+        "no fit": ("FORA", 0),
+        "trained": ("L2C", 1),
+    }
+
+
 def test_where_fd_does_not_rank_closeness_decides_and_the_cell_says_so():
     rows = one("a", 0.5, -0.9, "better", 2.0, "worse"), one("b", 0.5, 0.9, "worse", 0.5, "better")
     assert said(*rows, ranks="no").startswith(

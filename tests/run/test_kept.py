@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from cachebench.files import atomic
+from cachebench.run import opening
 from cachebench.run.folder import Folder
-from cachebench.setup import config, stamps
+from cachebench.setup import config, matrix, stamps
 
 RUN, NAME = "tiny-ddim20", "mine"
 PLUGIN = """
@@ -104,3 +105,18 @@ def test_what_dies_while_it_is_timed_keeps_its_samples(job):
     assert found["full"]["1.0"]["speed_up"] == 1
     assert [row["status"] for row in found[NAME].values()] == ["failed", "failed", "unreachable"]
     assert "signal 9" in found[NAME]["0.6"]["reason"]
+
+
+def test_weights_that_are_trained_anew_are_sampled_anew(job):
+    """The config knows the path alone of weights that a rule makes."""
+    cfg, made = yaml.safe_load(Path("c.yaml").read_text()), Path("results/models/net.safetensors")
+    backbone = matrix.backbone(cfg, RUN)
+    drawn = opening.network(backbone, "cpu", "float32").state_dict()
+    backbone["weights"] = str(made)
+    atomic.write_text("c.yaml", yaml.safe_dump(cfg))
+    atomic.write_tensors(made, drawn)
+    first, there = sample(job, ["0.6"])
+    assert sample(job, ["0.6"]) == (first, there)
+    atomic.write_tensors(made, {name: 1.5 * of for name, of in drawn.items()})
+    then, _ = sample(job, ["0.6"])
+    assert then != first

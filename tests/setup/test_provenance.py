@@ -10,7 +10,7 @@ from cachebench.files import atomic
 from cachebench.judge import results
 from cachebench.plugin import loader
 from cachebench.report import tables
-from cachebench.setup import config, matrix, provenance
+from cachebench.setup import config, matrix, provenance, stamps
 
 SMOKE = atomic.ROOT / "config/smoke.yaml"
 
@@ -133,3 +133,9 @@ def test_a_setting_that_could_not_be_timed_keeps_its_metrics(tmp_path):
 def test_the_job_that_samples_names_its_versions():
     found = provenance.here("fora")
     assert tuple(found) == provenance.HERE and all(found.values())
+
+
+def test_a_score_does_not_depend_on_looks():
+    cfg = config.fill(yaml.safe_load(SMOKE.read_text()))
+    looked = cfg | {"samples": cfg["samples"] | {"until": "settled", "most": 10_000}}
+    assert stamps.scores(looked, "tiny-ddim20") == stamps.scores(cfg, "tiny-ddim20")

@@ -172,7 +172,7 @@ def plugin_files_of(run, name):
 
 
 def backbone(wildcards):
-    return CONFIG["backbones"][CONFIG["runs"][wildcards.run]["backbone"]]
+    return matrix.backbone(CONFIG, wildcards.run)
 
 
 def made_here(source):
@@ -189,6 +189,12 @@ def weights_of(entry):
     if source.startswith(RANDOM):
         return []
     return source if made_here(source) else ancient(atomic.placed(source))
+
+
+def compared_with(wildcards):
+    """The calibration set, where a rule makes it and the full run's images are compared with it."""
+    made = IMAGES or sources.is_made(CONFIG, CONFIG["calibration"])
+    return CONFIG["calibration"] if made and wildcards.method == "full" and "autoencoder" not in backbone(wildcards) else []
 
 
 def decoder(wildcards):
@@ -250,7 +256,7 @@ def identity_of(run, names, *scripts):
 
 def made_of(run, name, script, *said):
     """What a job's files of a method say that they are made of, besides its inputs: it keeps those that are of the same."""
-    coder = coder_of(CONFIG["backbones"][CONFIG["runs"][run]["backbone"]])
+    coder = coder_of(matrix.backbone(CONFIG, run))
     return stamps.digest(identity_of(run, [name], script), coder, *said)
 
 

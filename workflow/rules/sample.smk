@@ -34,6 +34,7 @@ rule score:
         full=lambda wildcards: sampled(wildcards.run, "full"),
         reference=ancient(REFERENCE) if REFERENCE == SOURCE else REFERENCE,
         lpips=lambda wildcards: weights_of(LPIPS) if LPIPS else [],
+        calibration=compared_with,
     output:
         TREE.scores(RUN, METHOD),
     log:

@@ -12,7 +12,10 @@ from cachebench.setup import config
 args = arguments(__doc__, "config?", "folder", "out", "written?")
 
 cfg = config.load(args.config)
-rows = results.collect(cfg, Path(args.folder))
+try:
+    rows = results.collect(cfg, Path(args.folder))
+except ValueError as error:
+    raise SystemExit(str(error)) from None
 atomic.write_csv(args.out, rows, results.columns())
 if args.written:  # the config, for people and for scripts that are called by hand
     atomic.write_text(args.written, yaml.safe_dump(cfg, sort_keys=False))

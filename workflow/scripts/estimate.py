@@ -21,6 +21,8 @@ if args.rate:
 elif args.results:
     with open(args.results, newline="") as handle:
         timed = [row for row in csv.DictReader(handle) if row["method"] == "full" and row["images_per_s"]]
+    if not timed:
+        sys.exit(f"estimate: --results: no full run of {args.results} was timed")
     rate = min(float(row["images_per_s"]) * float(row["macs_per_image"]) for row in timed)
 else:
     sys.exit("estimate: give --rate MACS_PER_SECOND, or --results of a run on the device")

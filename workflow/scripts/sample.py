@@ -6,12 +6,15 @@ import os
 from _cli import arguments
 from cachebench.files import atomic
 from cachebench.run import folder, shards
-from cachebench.setup import config, matrix, stamps
+from cachebench.setup import config, matrix, sources, stamps
 
 args = arguments(__doc__, "config?", "run", "method", "budgets+", "states*", "shard", "made-of+", "folder", "out")
 cfg, tree = config.load(args.config), folder.Folder(args.folder)
 entries = {entry["budget"]: entry for entry in atomic.read_json(tree.settings(args.run, args.method))}
-read = [*args.states, *filter(os.path.exists, map(atomic.placed, matrix.paths(cfg, args.method, args.run)))]
+backbone = matrix.backbone(cfg, args.run)
+given = [of["weights"] for of in (backbone, backbone.get("autoencoder"), cfg["extractor"]) if of]
+trained = [path for path in given if path.startswith(sources.MADE)]  # of which the config knows the path alone
+read = [*args.states, *filter(os.path.exists, map(atomic.placed, [*matrix.paths(cfg, args.method, args.run), *trained]))]
 made_of = [*args.made_of, *map(atomic.sha256, read)]
 
 

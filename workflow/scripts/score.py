@@ -19,7 +19,13 @@ def given():
     """(the full run's latents and images, the reference), for all settings."""
     from cachebench.metrics import references
 
-    return shards.join_shards(args.full, ("latents", "images"))[0], references.read(args.reference, cfg["metrics"])
+    return paired(shards.join_shards(args.full, ("latents", "images"))[0]), references.read(args.reference, cfg["metrics"])
+
+
+def paired(sample):
+    """A sample without the latents and images that have no partner in a method's: the full run may have more seed blocks."""
+    count = min(cfg["samples"]["paired"], matrix.total(cfg["samples"]))
+    return sample | {name: sample[name][:count] for name in ("latents", "images") if name in sample}
 
 
 def scored(paths):
@@ -27,6 +33,7 @@ def scored(paths):
     from cachebench.metrics import scores
 
     sample, row = shards.join_shards(paths)
+    sample = paired(sample)
     count = matrix.total(cfg["samples"], "full" if paths == args.full else None)
     stamps.check(paths[0], {"images": len(sample["features"])}, {"images": count})
     sample["labels"] = labels(len(sample["features"]))

@@ -1,9 +1,13 @@
 """Writes table, figures and page of a results folder as far as its run has come; what is missing is named. Runs no job."""
 
+import json
+import os
 import runpy
 import sys
 from itertools import product
 from pathlib import Path
+
+from snakemake.utils import update_config
 
 from _cli import arguments
 from cachebench.report import figures
@@ -11,7 +15,12 @@ from cachebench.run.folder import Folder
 from cachebench.setup import config
 
 args = arguments(__doc__, "config", "folder")
-cfg, tree = config.load(args.config), Folder(args.folder)
+given, look = config.read(args.config), Path(args.folder, "look.yaml")
+if look.exists():  # of `cachebench settle`
+    update_config(given, config.read(look))
+cfg, tree = config.fill(given, args.config), Folder(args.folder)
+os.environ[config.TOLD] = json.dumps(cfg)
+looks = ["--looks", tree.file("looks.csv")] if "until" in cfg["samples"] else []
 results, comparisons, validity = (tree.file(f"{name}.csv") for name in ("results", "comparisons", "validity"))
 tables = [tree.table(run, ending) for run, ending in product(cfg["runs"], ("md", "tex"))]
 wanted = {run: [figure.name for figure in figures.wanted(cfg, "run")] for run in cfg["runs"]}
@@ -21,12 +30,12 @@ drawn = {run: [tree.figure(*of, run) for of in product(names, figures.FORMATS)] 
 
 def script(name, *words):
     """Runs another script in this process."""
-    sys.argv = [f"{name}.py", "--config", args.config, *words]
+    sys.argv = [f"{name}.py", *words]
     runpy.run_path(str(Path(__file__).with_name(f"{name}.py")))
 
 
 script("collect", "--folder", args.folder, "--out", results)
-script("comparisons", "--results", results, "--folder", args.folder, "--out", comparisons)
+script("comparisons", "--results", results, "--folder", args.folder, *looks, "--out", comparisons)
 script("validity", "--results", results, "--comparisons", comparisons, "--folder", args.folder, "--out", validity)
 script("tables", "--results", results, "--comparisons", comparisons, "--out", *tables)
 given = "--results", results, "--comparisons", comparisons

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from cachebench.desk import contract, small
+from cachebench.desk.shown import known
 from cachebench.files import closure
 from cachebench.plugin import loader
 
@@ -26,13 +27,6 @@ def run(name):
         count += subprocess.run([sys.executable, "-m", "pytest", "-q", str(own)]).returncode != 0
     print(f"{count} broken" if count else "all rules hold")
     return int(count > 0)
-
-
-def known(name):
-    """The name, if there is a file of it. ValueError names those that there are."""
-    if loader.stem(name) not in loader.available():
-        raise ValueError(f"unknown {name!r}; allowed: {', '.join(loader.available())}")
-    return name
 
 
 def broken(name, network):

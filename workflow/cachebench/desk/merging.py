@@ -74,7 +74,7 @@ def joined(frames, own):
                 if row[column] != first[column]:
                     told = f"{column} is {first[column]!r} in {where} and {row[column]!r} in {path}"
                     raise ValueError(f"{'/'.join(row[KEY])}: the parts contradict each other: {told}")
-    return pd.DataFrame([row for row, _ in seen.values()])
+    return pd.DataFrame([row for row, _ in seen.values()], columns=next(iter(frames.values())).columns)
 
 
 def check_families(compared):

@@ -25,6 +25,13 @@ def decides(cls):
     return "beforehand" if cls.decides_beforehand() else "while running"
 
 
+def known(name):
+    """The name, if there is a file of it. ValueError names those that there are."""
+    if loader.stem(name) not in loader.available():
+        raise ValueError(f"unknown {name!r}; allowed: {', '.join(loader.available())}")
+    return name
+
+
 def runs(path=None):
     """{name: Spec} of the runs of a config, by default of the demo's."""
     cfg = config.load(path or atomic.placed(DEFAULT))
@@ -73,7 +80,7 @@ def plain(value):
 def shown(name, run, spec, given):
     """Lines about one method on a run: its parameters, its cost at the values of its knob, and its schedule with the
     parameters `given` {name: text}. ValueError names an unknown method or parameter, or a value that is no such one."""
-    cls = loader.plugin(name)
+    cls = loader.plugin(known(name))
     if unknown := [key for key in given if key not in cls.params]:
         raise ValueError(f"{name}: unknown parameter {unknown[0]}; allowed: {', '.join(cls.params) or 'none'}")
     lines = [f"{name}: {cls.name_on(spec)}, {cls.kind}{f', {cls.reference}' if cls.reference else ''}", f"{sentence(cls)}.", ""]

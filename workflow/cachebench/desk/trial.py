@@ -15,7 +15,7 @@ from cachebench.models import datasets
 from cachebench.plugin import loader, method
 from cachebench.plugin.problem import Problem, as_written
 from cachebench.run import match, opening
-from cachebench.run.sample import start
+from cachebench.run.sample import parts, start
 from cachebench.setup import config, matrix, stamps
 
 BESIDE = ("fewer_steps", "random_skip")  # the controls, at the same budget
@@ -56,17 +56,19 @@ class Trial:
                 print(f"fitting {cls.id()} ({label}) ...", flush=True)
                 latents, labels = opening.calibration(self.cfg)
                 read = self.training if cls.training else None
-                problem = Problem(self.model, self.spec, latents, labels, path.with_suffix(".partial"), read)
+                kept = opening.checkpoint(path, made_with)
+                problem = Problem(self.model, self.spec, latents, labels, kept, read)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 state, _ = as_written(*cls(**params).fit(problem))
                 atomic.write_tensors(path, state, {"made_with": made_with})
+                kept.unlink(missing_ok=True)
             found[label] = atomic.read_tensors(path, "np")[0]
         return found
 
     def training(self):
         """The run's training images, fetched where they are not there yet."""
-        data, encoded = self.cfg["data"], "autoencoder" in self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]
-        own = [] if encoded else [file for file in data["files"] if file["name"].startswith("train-")]
+        data, encoded = self.cfg["data"], "autoencoder" in matrix.backbone(self.cfg, self.run)
+        own = [] if encoded else [file for file in data["files"] if "train" in file["name"]]
         return opening.training(self.cfg, self.run, own and datasets.fetched(data | {"files": own}, data["folders"]))
 
     def matched(self, name, budget):
@@ -90,8 +92,7 @@ class Trial:
         spec, model = chosen.sampler(self.spec), chosen.prepare(self.model, state)
         session, latents, macs = doors.Counted(chosen.session(model, spec, state)), [], []
         computed, began = np.zeros(spec.mask_shape), time.perf_counter()
-        for first in range(0, self.count, batch := self.cfg["samples"]["batch_size"]):
-            part = range(first, min(first + batch, self.count))
+        for part in parts(self.count, self.cfg["samples"]["batch_size"]):
             noise, labels, draw = start(self.cfg["samples"], spec.arch, part, "try")
             session.clear()
             latents.append(trajectory.run(model, spec, session, noise, labels, draw).cpu().numpy())
@@ -197,9 +198,11 @@ def draw(trial, name, entry, full, drawn):
 
     from cachebench.report.figures import schedules
 
-    decode = opening.decoder(trial.cfg, trial.run, device.pick())
+    where = device.pick()
+    decode = opening.decoder(trial.cfg, trial.run, where)
     first = slice(min(10, trial.count))
-    rows = [to_pixels(decode(torch.from_numpy(of["latents"][first]))).numpy().astype(int) for of in (full, drawn)]
+    latents = [torch.from_numpy(of["latents"][first]).to(where) for of in (full, drawn)]
+    rows = [to_pixels(decode(x)).cpu().numpy().astype(int) for x in latents]
     rows.append(np.abs(rows[1] - rows[0]))
     figure, axes = pyplot.subplots(2, 1, figsize=(9, 6), layout="constrained", height_ratios=[3, 2])
     side = rows[0].shape[-1]

@@ -5,12 +5,12 @@ import torch
 from cachebench.engine.device import send
 
 
-def guide(out, scale, channels=None):
-    """Classifier-free guidance of the first `channels` channels (None = all): out [2B, C, ...] (conditional rows, then
+def guide(out, scale, channels):
+    """Classifier-free guidance of the first `channels` channels: out [2B, C, ...] (conditional rows, then
     unconditional ones) -> [B, C, ...]. Unguided channels stay as the conditional rows predict them."""
     cond, uncond = out.chunk(2)
     guided = uncond[:, :channels] + scale * (cond[:, :channels] - uncond[:, :channels])
-    return guided if channels is None else torch.cat([guided, cond[:, channels:]], dim=1)
+    return torch.cat([guided, cond[:, channels:]], dim=1)
 
 
 def network_labels(spec, labels):

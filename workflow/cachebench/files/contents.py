@@ -4,12 +4,13 @@ import hashlib
 from pathlib import Path
 
 from cachebench.files import downloads
+from cachebench.files.folders import files_below
 
 
 def listing(path):
     """Short hash of the names, sizes and times of what lies at a path: quick, and another one after every change in place."""
     path = Path(path)
-    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    files = sorted(f for f in files_below(path) if f.is_file()) if path.is_dir() else [path]
     stats = [(str(file.relative_to(path)), file.stat()) for file in files]
     said = "".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}\n" for name, stat in stats)
     return hashlib.sha256(said.encode()).hexdigest()[:16]

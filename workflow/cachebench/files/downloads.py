@@ -14,17 +14,18 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cachebench.files import atomic
+from cachebench.files.folders import files_below
 
 CHUNK = 1 << 20  # bytes
 HUB = re.compile(r"(?P<repo_id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?/(?P<filename>[^/].*)")
 
 
 def digest(path):
-    """sha256 of a file, or of the names and sha256s of the files in a folder."""
+    """sha256 of a file, or of the names and sha256s of the files in a folder, linked ones too and hidden ones not."""
     path = Path(path)
     if path.is_file():
         return atomic.sha256(path)
-    listed = "".join(f"{f.relative_to(path)}:{atomic.sha256(f)}\n" for f in sorted(path.rglob("*")) if f.is_file())
+    listed = "".join(f"{f.relative_to(path)}:{atomic.sha256(f)}\n" for f in sorted(files_below(path)) if f.is_file())
     return hashlib.sha256(listed.encode()).hexdigest()
 
 

@@ -1,7 +1,6 @@
 """Fine-tuning of a network together with what a method adds to it: batches of training images, AdamW, a weight average."""
 
 import copy
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +91,7 @@ def finetune(problem, trainee, rates, recipe, key, desc):
         g = generator("finetune", recipe.seed, i, *[rank] * (rank > 0))
         draws.begin(i, rank)
         images = batch(spec, latents, labels, recipe.batch_size // processes, g, device)
-        with mixed(device.type, dtype) if dtype != torch.float32 else nullcontext():
+        with mixed(device.type, dtype):
             row = shared(i, images, g)
         optimizer.zero_grad()
         row["loss"].backward()

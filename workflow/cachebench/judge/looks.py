@@ -78,8 +78,10 @@ def judged(rows, earlier, made_of, cfg):
     ties is settled where the interval is within the margin of `quality`, if that is in FD."""
     samples, quality = cfg["samples"], cfg.get("quality", {})
     most, margin = at_most(samples), quality.get("margin", 0) if quality.get("metric") == "fd" else 0
-    rows, told = [dict(row) for row in rows], []
+    rows = [dict(row) for row in rows]
     before = [] if earlier is None else earlier[earlier["count"] < samples["count"]].to_dict("records")
+    here = {tuple(row[key] for key in KEY) for group in grouped(rows) for row in group}
+    told = [look for look in before if tuple(look[key] for key in KEY) not in here]  # of what has no difference now
     for group in grouped(rows):
         of_rows = [[look for look in before if same(look, row, made_of)] for row in group]
         shares = [[look["count"] / most for look in looks] + [samples["count"] / most] for looks in of_rows]
@@ -123,10 +125,13 @@ def widened(row, shares, metrics):
 
 
 def unsettled(frame):
-    """The rows of `tables.read` that wait for more images: those that ran beside fewer steps, and are not settled."""
+    """The rows of `tables.read` that wait for more images: those that ran beside fewer steps, and are not settled. ValueError
+    names a run where no fewer steps ran."""
     found = [frame.iloc[:0]]
-    for _, rows in frame.groupby("run", sort=False):
+    for run, rows in frame.groupby("run", sort=False):
         ran, control = rows[rows.status == "ok"], step_reduction(rows)
+        if control is None:
+            raise ValueError(f"run {run}: fewer steps did not run, so that no verdict can be settled; results.csv says why")
         rivals = ran[~ran.method.isin(["full", control]) & ran.budget.isin(ran.budget[ran.method == control])]
         found.append(rivals[rivals.settled_at.isna()])
     return pd.concat(found)

@@ -190,7 +190,7 @@ def beside_steps(own, cost, uncached):
         out |= ends("fd_minus_steps", difference(own, between(cheaper, dearer, share), catalog.metric("fd")))
     errors = [np.array(row["errors"].get("latent_mse", ())) for row in (own, cheaper, dearer)]
     if len(errors[0]) and len(errors[1]):
-        of_steps = (1 - share) * errors[1] + share * (errors[2] if len(errors[2]) else 0.0)  # the full run has none to itself
+        of_steps = (1 - share) * errors[1] + share * errors[2]
         out |= dict(zip(STEPS[3:], ratio(errors[0], of_steps), strict=True))
     return out
 

@@ -82,10 +82,9 @@ def by_budget(path, budgets, name=None):
     found = atomic.read_json(path) if Path(path).exists() else None
     if found and name:
         found = found.get(name)
-    if not found:
-        lost = {"status": "missing", "reason": f"{path} is not there yet"}
-        return {budget: {"budget": budget} | lost for budget in budgets}
-    return {float(key): of for key, of in (found.items() if isinstance(found, dict) else ((e["budget"], e) for e in found))}
+    lost = {"status": "missing", "reason": f"{path} {'does not have this budget' if found else 'is not there'} yet"}
+    there = found.items() if isinstance(found, dict) else ((entry["budget"], entry) for entry in found or ())
+    return {budget: {"budget": budget} | lost for budget in budgets} | {float(key): of for key, of in there}
 
 
 def row(cfg, tree, run, name, entry, scored, timed, full):

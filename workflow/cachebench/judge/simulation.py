@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from cachebench.judge import looks
+from cachebench.judge.pairs import ends
 from cachebench.metrics import catalog
 from cachebench.metrics.intervals import difference
 from cachebench.metrics.simulation import between, scored
@@ -52,11 +53,8 @@ def compared(sample, population, count, groups):
     for name in RIVALS:
         apart = difference(of[name], of[CONTROL], catalog.metric("fd"))
         row = {"run": "", "budget": 0, "method": name, "control": CONTROL, "count": count, "seed_blocks": 1, "p": apart["p"]}
-        rows.append(row | {f"fd_minus_control{end}": apart[key] for end, key in ENDS.items()})
+        rows.append(row | ends("fd_minus_control", apart))
     return rows
-
-
-ENDS = {"": "value", "_low": "low", "_high": "high"}
 
 
 def shares(rows, truth):

@@ -33,11 +33,11 @@ def folders():
     return list(dict.fromkeys(filter(Path.is_dir, [Path.cwd() / "methods", ROOT / "methods"])))
 
 
-def available(*places):
-    """{stem: path} of every plug-in in these folders, or in `folders()`; of two with one name the first. It is a file, or a
+def available():
+    """{stem: path} of every plug-in in `folders()`; of two with one name the first. It is a file, or a
     folder with an __init__.py, whose other files are its own."""
     found = {}
-    for folder in map(Path, places or folders()):
+    for folder in folders():
         there = {path.stem: path for path in code_files(folder, "*.py")}
         there |= {path.parent.name: path.parent for path in code_files(folder, "*/__init__.py")}
         found = there | found

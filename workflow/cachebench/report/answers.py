@@ -121,7 +121,8 @@ def matrix(cfg, frame, by, effort):
     for run, rows in runs.items():
         for budget in answers.budgets(rows):
             of_budget = rows[rows.under == budget]
-            found[run, budget] = answers.answer(of_budget, by, effort), answers.answer(of_budget, by, EFFORTS[0]), of_budget
+            allowed = answers.allowed(of_budget, effort)
+            found[run, budget] = answers.answer(of_budget, by, effort), answers.answer(of_budget, by, EFFORTS[0]), allowed
     place = None if by == answers.MARGIN else axis([best for best, _, _ in found.values() if best.by == by], by)
     lines = []
     for run, rows in runs.items():
@@ -142,13 +143,14 @@ def cell(best, simple, rows, by, place):
     if best.row is None:
         return {"text": "none is within the margin" if by == answers.MARGIN else "none could be compared", "word": ""}
     key = {"closeness": "latent_mse"}.get(best.by, best.by)
-    tied = sum(marks.is_first(row, key) for _, row in rows[rows.kind == "cache"].iterrows()) - 1 if by != answers.MARGIN else 0
+    first = by != answers.MARGIN and marks.is_first(best.row, key)
+    tied = sum(marks.is_first(row, key) for _, row in rows.iterrows()) - 1 if first else 0
     out = {
         "id": marks.address(best.row),
         "text": called(best),
         "word": best.word,
         "said": WORDS.get(best.word, ""),
-        "tied": max(tied, 0),
+        "tied": tied,
     }
     out |= {
         "difference": difference(best),

@@ -10,7 +10,7 @@ from cachebench.engine import cost
 from cachebench.plugin.loader import FAILURES, reason
 from cachebench.plugin.method import label, listed, settings
 from cachebench.run.opening import run_model
-from cachebench.run.sample import start
+from cachebench.run.sample import parts, start
 
 TRAJECTORIES = 32  # on which the cost of a run-time method is measured: noise of their own, never that of scored samples
 REFINED = 8  # values of a knob that are tried between two of its grid
@@ -174,11 +174,10 @@ def measured_rows(cfg, run, spec, trajectories=TRAJECTORIES):
     def measure(chosen, state):
         from cachebench.engine import doors, trajectory
 
-        own, batch, squared = chosen.sampler(spec), cfg["samples"]["batch_size"], 0.0
+        own, squared = chosen.sampler(spec), 0.0
         model = chosen.prepare(network(), state)
         session = doors.Counted(chosen.session(model, own, state))
-        for first in range(0, trajectories, batch):
-            part = range(first, min(first + batch, trajectories))
+        for part in parts(trajectories, cfg["samples"]["batch_size"]):
             x = trajectory.run(model, own, session, *start(cfg["samples"], own.arch, part, "match"))
             squared += float((x - full(part)).double().square().flatten(1).mean(1).sum())
         measure.errors[label({name: getattr(chosen, name) for name in chosen.params})] = squared / trajectories

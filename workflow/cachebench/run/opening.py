@@ -10,7 +10,7 @@ from cachebench.files import atomic, weights
 from cachebench.files.folders import visible
 from cachebench.plugin import loader
 from cachebench.run.folder import Folder
-from cachebench.setup import matrix
+from cachebench.setup import matrix, stamps
 
 FAR = 2  # how many times larger or smaller the samples' standard deviation may be than that of data
 
@@ -45,6 +45,12 @@ def state_files(cfg, folder, run, name):
     return [Path(Folder(folder).fit(run, name, cls.fit_label(params))) for params in matrix.fits(cfg, cls, run)]
 
 
+def checkpoint(path, *made_of):
+    """Where a fit that will be written to `path` keeps its progress. With other code or another config it begins anew: progress
+    goes by what it is `made_of`, values that JSON can hold."""
+    return Path(f"{path}.{stamps.digest(*made_of)}.partial")
+
+
 def calibration(cfg):
     """(latents [n, C, H, W], labels [n]) of the calibration set that every fit shares: a file that holds `labels` and, encoded,
     `latents` or else uint8 `images`, or a folder of such files."""
@@ -54,7 +60,9 @@ def calibration(cfg):
 
     path = Path(atomic.placed(cfg["calibration"]))
     if not path.exists():
-        raise ValueError(f"calibration: {path} is missing, and {cfg['data']['images']} is no folder to make it from")
+        images = cfg["data"].get("images")
+        why = f", and data.images, {images}, is no folder to make it from" if images else ""
+        raise ValueError(f"calibration: {path} is missing{why}")
     parts = [weights.read_weights(file) for file in (visible(path) if path.is_dir() else [path])]
     latents = [part["latents"].float() if "latents" in part else to_model(part["images"]) for part in parts]
     return torch.cat(latents), torch.cat([part["labels"].long() for part in parts])
@@ -63,7 +71,7 @@ def calibration(cfg):
 def far_from_data(cfg, run, latents):
     """A sentence if the full run's samples [n, C, H, W] spread otherwise than data, by more than FAR, else ""; drawn weights
     say nothing. Latents of an autoencoder are scaled to 1, and images spread as those of the calibration set."""
-    backbone = cfg["backbones"][cfg["runs"][run]["backbone"]]
+    backbone = matrix.backbone(cfg, run)
     if backbone["weights"].startswith(RANDOM) or not len(latents):
         return ""
     found, data = latents.std().item(), 1.0 if "autoencoder" in backbone else calibration(cfg)[0].std().item()
@@ -81,7 +89,7 @@ def training(cfg, run, files):
     from cachebench.engine.pixels import to_model
     from cachebench.models import datasets
 
-    if "autoencoder" in cfg["backbones"][cfg["runs"][run]["backbone"]]:
+    if "autoencoder" in matrix.backbone(cfg, run):
         return calibration(cfg)
     if not files:
         raise ValueError("training images: the config's data names no files")
@@ -91,8 +99,7 @@ def training(cfg, run, files):
 
 def run_model(cfg, run, device):
     """The network of a run on `device`, in the run's precision."""
-    entry = cfg["runs"][run]
-    return network(cfg["backbones"][entry["backbone"]], device, entry["precision"])
+    return network(matrix.backbone(cfg, run), device, cfg["runs"][run]["precision"])
 
 
 def network(backbone, device, precision):
@@ -140,7 +147,7 @@ def decoder(cfg, run, device):
     """What turns a run's samples into images [n, C, H, W] in [-1, 1]: its autoencoder; without one they are images."""
     from cachebench.engine.backbones import autoencoder
 
-    entry = cfg["backbones"][cfg["runs"][run]["backbone"]].get("autoencoder")
+    entry = matrix.backbone(cfg, run).get("autoencoder")
     return autoencoder.load(entry, device).decode if entry else lambda x: x
 
 
@@ -152,7 +159,7 @@ def ends_macs(cfg, run):
     from cachebench.metrics import extractors
 
     spec, macs = matrix.spec(cfg, run), 0
-    entry, shape = cfg["backbones"][cfg["runs"][run]["backbone"]].get("autoencoder"), spec.arch.sample_shape
+    entry, shape = matrix.backbone(cfg, run).get("autoencoder"), spec.arch.sample_shape
     with torch.device("meta"):
         if entry:
             coder = autoencoder.outline(entry)

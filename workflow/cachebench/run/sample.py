@@ -32,7 +32,7 @@ def sample_shard(samples, setting, decode, extractor, shard):
     from cachebench.engine.pixels import to_pixels
     from cachebench.metrics.extractors import extract
 
-    method, batch, pairs = setting.method, samples["batch_size"], min(samples["paired"], matrix.total(samples))
+    method, batch, pairs = setting.method, samples["batch_size"], samples["paired"]
     indices = matrix.indices(samples, shard, method.id(), method.across_samples)
     session, arch, halves = doors.Counted(setting.session()), setting.spec.arch, setting.spec.rows
     undecided, finite = 0, torch.ones((), dtype=torch.bool, device=next(setting.model.parameters()).device)
@@ -76,6 +76,11 @@ def sample_shard(samples, setting, decode, extractor, shard):
     facts |= {"reason": " ".join(reasons)} if reasons else {}
     tensors = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     return tensors | {"computed": computed[None]}, facts
+
+
+def parts(count, size):
+    """The first `count` samples, as ranges of `size` and what is left."""
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
 
 def miscounted(samples, setting):

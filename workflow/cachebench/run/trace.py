@@ -16,7 +16,7 @@ from cachebench.plugin import forecast, loader
 from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.folder import Folder
 from cachebench.run.opening import open_setting, state_files
-from cachebench.run.sample import start
+from cachebench.run.sample import parts, start
 from cachebench.setup import matrix
 
 COLUMNS = ("method", "budget", "evaluation", "timestep", "latent_mse", "latent_mse_low", "latent_mse_high")
@@ -89,10 +89,10 @@ def stood_in(cfg, setting, full, outputs):
     for name, method in methods.items():
         found = outputs_at(cfg, replace(setting, method=method), full)
         for told, own, true in zip(errors, found, outputs, strict=True):
-            parts = distance(own, true) / distance(true, torch.zeros_like(true))
-            if parts.any():
+            relative = distance(own, true) / distance(true, torch.zeros_like(true))
+            if relative.any():
                 ends = (name, f"{name}_low", f"{name}_high")
-                told |= dict(zip(ends, interval(parts, ratio=True), strict=True))
+                told |= dict(zip(ends, interval(relative, ratio=True), strict=True))
     return errors
 
 
@@ -148,8 +148,7 @@ def states_of(cfg, setting):
 
 def batches(cfg):
     """The samples that are traced, as ranges."""
-    batch, count = cfg["samples"]["batch_size"], min(cfg["trace"]["count"], matrix.total(cfg["samples"]))
-    return [range(first, min(first + batch, count)) for first in range(0, count, batch)]
+    return parts(min(cfg["trace"]["count"], matrix.total(cfg["samples"])), cfg["samples"]["batch_size"])
 
 
 @torch.inference_mode()

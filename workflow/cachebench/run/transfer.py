@@ -10,15 +10,15 @@ import numpy as np
 from cachebench.engine import cost
 from cachebench.engine.doors import ScheduledSession, Session
 from cachebench.engine.schedule import Schedule
+from cachebench.metrics.catalog import ENDS
 from cachebench.metrics.intervals import interval
 from cachebench.plugin import method
 from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.match import pick, swept
 from cachebench.run.opening import read_states, run_model, state_files
-from cachebench.run.sample import start
+from cachebench.run.sample import parts, start
 from cachebench.setup import matrix
 
-ENDS = ("", "_low", "_high")
 COLUMNS = ("method", "name", "budget", "fitted_at", "used_at", "setting", "achieved", "count")
 COLUMNS += (*(f"{key}{end}" for key in ("latent_mse", "minus_home") for end in ENDS), "reason")
 
@@ -72,7 +72,7 @@ def choose(cfg, cls, source, run, folder, budget):
     here, there = matrix.spec(cfg, run), matrix.spec(cfg, source)
     states, found = read_states(state_files(cfg, folder, source, cls.id())), []
     for params, chosen, state in swept(cls, there, states, matrix.overrides(cfg, cls.id(), source)):
-        if refusal := chosen.supports(there) or chosen.supports(here):
+        if refusal := chosen.supports(here):
             raise ValueError(refusal)
         mask = reindexed(chosen.schedule(there, state).compute, here.num_evaluations)
         share = cost.image_macs(here, cost.mask_rows(mask)) / cost.image_macs(here, cost.full_rows(here))
@@ -96,6 +96,5 @@ def sampled(cfg, model, spec, session):
     from cachebench.engine import trajectory
 
     samples = cfg["samples"]
-    count, batch = min(samples["paired"], matrix.total(samples)), samples["batch_size"]
-    parts = [range(first, min(first + batch, count)) for first in range(0, count, batch)]
-    return torch.cat([trajectory.run(model, spec, session, *start(samples, spec.arch, part)).cpu() for part in parts])
+    cut = parts(min(samples["paired"], matrix.total(samples)), samples["batch_size"])
+    return torch.cat([trajectory.run(model, spec, session, *start(samples, spec.arch, part)).cpu() for part in cut])

@@ -16,8 +16,14 @@ class ConfigError(ValueError):
 
 
 def read(path):
-    """The config at `path` as it is written, unchecked."""
-    return yaml.safe_load(Path(path).read_text("utf-8"))
+    """The config at `path` as it is written, unchecked. ConfigError where it is no mapping in YAML."""
+    try:
+        found = yaml.safe_load(Path(path).read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: holds {'nothing' if found is None else f'a {type(found).__name__}'}; keys are needed")
+    return found
 
 
 def load(path=None):

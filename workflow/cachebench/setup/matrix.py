@@ -131,6 +131,11 @@ def says(name, attribute):
     return bool(getattr(_attempt(name), attribute, False))
 
 
+def backbone(cfg, run):
+    """The config's entry of the network that a run samples."""
+    return cfg["backbones"][cfg["runs"][run]["backbone"]]
+
+
 def total(samples, name=None):
     """Images of a setting: `count` in each of its seed blocks, of which the full run may have more."""
     return samples["count"] * max(samples["blocks"], samples["full_blocks"] if name == "full" else 1)

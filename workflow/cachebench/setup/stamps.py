@@ -18,13 +18,14 @@ OF_METHODS = (
 )  # keys of a run that say nothing of its network and trajectory
 
 # Keys of `samples` that no sample depends on: with more there are more shards.
-OF_COUNT = ("count", "blocks", "full_blocks", "until", "most")
+OF_LOOKS = ("until", "most")  # and no score either: who looks again is told nothing new of an image
+OF_COUNT = ("count", "blocks", "full_blocks", *OF_LOOKS)
 
 
 def network(cfg, run):
     """{what: value} of a run's network and trajectory."""
     entry = {key: value for key, value in cfg["runs"][run].items() if key not in OF_METHODS}
-    backbone = cfg["backbones"][entry["backbone"]]
+    backbone = matrix.backbone(cfg, run)
     said = {key: backbone.get(key) for key in ("arch", "noise", "end")}
     return entry | said | {"weights": sources.digest_of(backbone)}
 
@@ -49,7 +50,7 @@ def each_sample(cfg):
 
 def samples(cfg, run):
     """Of a shard, besides its setting and how many samples it has."""
-    coder = cfg["backbones"][cfg["runs"][run]["backbone"]].get("autoencoder")
+    coder = matrix.backbone(cfg, run).get("autoencoder")
     said = {"samples": each_sample(cfg), "extractor": sources.digest_of(cfg["extractor"])}
     return network(cfg, run) | said | {"autoencoder": sources.digest_of(coder) if coder else None}
 
@@ -58,7 +59,8 @@ def scores(cfg, run):
     """Of a setting's metrics."""
     reference = downloads.digest(atomic.placed(sources.reference_file(cfg)))
     lpips = sources.digest_of(cfg["metrics"]["lpips"]) if "lpips" in cfg["metrics"] else None
-    said = {"samples": cfg["samples"], "metrics": cfg["metrics"], "reference": reference, "lpips": lpips}
+    counted = {key: value for key, value in cfg["samples"].items() if key not in OF_LOOKS}
+    said = {"samples": counted, "metrics": cfg["metrics"], "reference": reference, "lpips": lpips}
     return samples(cfg, run) | said
 
 

@@ -142,7 +142,7 @@ class Group:
     repeats: int
 
     def __post_init__(self):
-        self.spec, backbone = matrix.spec(self.cfg, self.run), self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]
+        self.spec, backbone = matrix.spec(self.cfg, self.run), matrix.backbone(self.cfg, self.run)
         self.model = network(backbone, self.where, self.precision)
         noise, labels, self.draw = start(self.cfg["samples"], self.spec.arch, range(self.batch))
         self.inputs = noise.to(self.where), labels.to(self.where)

@@ -11,6 +11,7 @@ from cachebench.engine import device
 from cachebench.plugin.loader import FAILURES, reason
 from cachebench.run.apart import Apart, Lost
 from cachebench.run.opening import decoder, open_setting, run_model
+from cachebench.setup import matrix
 from cachebench.speed import latency
 
 PARTY = 8  # methods beside the full run, each of which holds the run's network: what a GPU's memory has to suffice for
@@ -43,7 +44,7 @@ class Timed:
                 rows[budget] = self.opened(budget, shard, model)
             except FAILURES as error:
                 rows[budget] = failed(reason(error))
-        backbone = self.cfg["backbones"][self.cfg["runs"][self.run]["backbone"]]
+        backbone = matrix.backbone(self.cfg, self.run)
         if self.name == FULL[0] and self.calls and "autoencoder" in backbone:
             decode, latents = decoder(self.cfg, self.run, self.device), self.calls[FULL[1]]()
             rows[DECODE[1]] = self.ready(DECODE[1], lambda: decode(latents))

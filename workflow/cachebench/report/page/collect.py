@@ -136,12 +136,12 @@ def panel(files, row, full):
     command = shlex.join(["snakemake", *targets, "--cores", "all", "--configfile", f"{here}/config.yaml"])
     shares = attempt(computed, files, row)
     found = {"command": command, "note": shares} if isinstance(shares, str) else {"command": command, "computed": shares}
-    own = images(files, row.method, row.budget) if row.method != "full" else None
+    own = images(files, row.method, entry.get("budget", row.budget)) if row.method != "full" else None
     if own is not None:
         found["images"] = samples(own, full)
     parts = {"fit": attempt(fit_curve, files, row), "times": attempt(times, files, row, entry)}
     parts |= {"decided": attempt(decided, files, row, entry)}
-    parts |= {"cost": attempt(cost_parts, files, row, entry), "seeds": row.status == "ok" and attempt(seeds, files, row)}
+    parts |= {"cost": attempt(cost_parts, files, row, entry), "seeds": row.status == "ok" and attempt(seeds, files, row, entry)}
     parts["counted"] = attempt(counted, row)
     found |= {key: part for key, part in parts.items() if part and not isinstance(part, str)}
     if len(entry.get("knob", [])) > 1:
@@ -212,10 +212,9 @@ def counted(row):
     return shares | {"planned": tables.number(100 * row.planned), "waits": tables.number(row.syncs)}
 
 
-def seeds(files, row):
+def seeds(files, row, entry):
     """{"nearest", "middle", "farthest": [seed, latent MSE]} of the images that are shown, to those of the full run."""
-    scored = atomic.read_json(files.tree.scores(row.run, row.method))
-    scored = scored[str(row.budget)] if isinstance(scored, dict) else scored[0]
+    scored = atomic.read_json(files.tree.scores(row.run, row.method))[str(entry["budget"])]
     errors = np.array(scored["errors"]["latent_mse"][: files_of_run.IMAGES])
     order, first = errors.argsort(), files.cfg["samples"]["first_seed"]
     chosen = {"nearest": order[0], "middle": order[len(order) // 2], "farthest": order[-1]}
