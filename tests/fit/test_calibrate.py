@@ -124,7 +124,7 @@ def test_a_fit_is_given_a_path_for_its_state_and_leaves_none(tmp_path, monkeypat
 
     monkeypatch.setattr(loader, "plugin", lambda name: Keeps)
     out = {name: str(tmp_path / f"fit.{ending}") for name, ending in {"state": "safetensors", "report": "json"}.items()}
-    given = {"config": "config/smoke.yaml", "run": "tiny-ddim20", "method": "keeps", "fit": "default", "curve": tmp_path / "c"}
+    given = {"config": "config/smoke.yaml", "run": "tiny-ddim20", "method": "fora", "fit": "default", "curve": tmp_path / "c"}
     words = [str(word) for key, value in (given | out).items() for word in (f"--{key}", value)]
     monkeypatch.setattr("sys.argv", ["fit.py", *words])
     monkeypatch.syspath_prepend(atomic.ROOT / "workflow/scripts")
