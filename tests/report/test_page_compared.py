@@ -63,6 +63,13 @@ def test_where_fd_does_not_rank_its_verdicts_are_grey_and_others_are_not(written
     assert grey == [0, 1, 2, 3, 4, 5, 9, 10, 12]
 
 
+def test_a_verdict_says_how_many_images_settled_it(written):
+    (_, (_, rows)) = compared.groups(written[0].assign(settled_at=1500), "dit-20")
+    assert next(row for row in rows if row["name"] == "L2C")["cells"][2]["spread"] == "settled at 1,500 images"
+    (_, (_, rows)) = compared.groups(written[0], "dit-20")
+    assert {cells[2]["spread"] for row in rows if (cells := row["cells"])} == {""}
+
+
 def test_a_run_without_comparisons_has_no_table(written):
     assert compared.groups(written[0].assign(run="x"), "dit-20") == []
     assert compared.groups(tables.tidy(written[0].drop(columns=list(tables.compared()))), "dit-20") == []

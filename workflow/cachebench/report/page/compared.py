@@ -55,7 +55,7 @@ def line(row):
     cells = [
         cell(row, CONTROL, lost),
         cell(row, tables.Column("p_holm", ""), lost),
-        {"text": row.verdict or marks.DASH, "why": lost},
+        {"text": row.verdict or marks.DASH, "spread": settled(row), "why": lost},
         cell(row, BEST, lost),
         cell(row, tables.Column("p_holm_best", ""), lost),
         {"text": marks.ranks(row), "value": row["rank"], "why": lost},
@@ -68,6 +68,11 @@ def line(row):
         cell(row, tables.Column("area", ""), unsure),
     ]
     return {"name": marks.named(row), "reason": "", "cells": cells}
+
+
+def settled(row):
+    """With how many images a verdict was settled, where the config asked for looks."""
+    return f"settled at {row.settled_at:,.0f} images" if row.settled_at > 0 else ""
 
 
 def cell(row, column, lost="", bound=""):
