@@ -1,0 +1,134 @@
+"""Tables of the documentation from resources/measured: what machines and simulations showed."""
+
+import pandas as pd
+
+from cachebench.files import atomic
+from cachebench.plugin import loader
+from cachebench.report import markdown as md
+from cachebench.report import marks, tables, training
+from cachebench.setup import config, matrix
+
+NOT_METHODS = {"plain": "The network without doors", "bare": "The network with doors, no method"}
+HOURS = 591  # of a GPU with 1.5e14 MACs a second, that `estimate` gives for the papers' four configurations
+MEASURED = tables.Column("measured", "measured", interval="bounds")
+TIME = tables.Column("time_ratio", "time", interval="bounds")
+
+
+def measurements(column):
+    """[(path, frame)] of the committed measurements that have a column."""
+    files = sorted((atomic.ROOT / "resources/measured").glob("*.csv"), key=lambda path: path.stem)
+    read = ((path, pd.read_csv(path)) for path in files)
+    return [(path, frame) for path, frame in read if column in frame]
+
+
+def settling():
+    """Error and images of looks with more and more images, in the newest simulation."""
+    path, frame = measurements("at_once")[-1]
+    lines, first = [], frame.iloc[0]
+    for _, row in frame.iterrows():
+        length = tables.number(row.error, 2) if row.truth else "none"
+        shown = [tables.number(100 * row[key], 0) for key in ("false", "found", "at_once", "inside")]
+        share = row.images / row.most
+        lines.append([row.population.rpartition(" ")[2], length, "yes" if row.margin else "no", *shown, *(tables.number(of * share) for of in (100, HOURS))])
+    head = ["Spread", "Difference, in errors", "Margin", "False", "Found", "Found in one look", "Tie within the margin"]
+    head += ["Images, % of all", f"GPU hours of {HOURS}"]
+    none = frame[frame.truth == 0]
+    wrong, trials = (none.false * none.trials).sum(), none.trials.sum()
+    told = f"Shares of {first.trials} trials, in %, with at most {first.looks} looks ([file]({link(path)}))."
+    told += f"\nOf all {trials} trials without a difference {wrong:.0f} ended in a verdict: {100 * wrong / trials:.1f} %."
+    return f"{told}\n\n{md.table(head, lines)}"
+
+
+def speed():
+    """Share of the time beside share of the MACs, of everything that was timed."""
+    cfg, out = config.load(atomic.ROOT / "config/speed.yaml"), []
+    for path, frame in measurements("macs_ratio"):
+        for run, rows in frame[frame.status == "ok"].groupby("run", sort=False):
+            first, lines = rows.iloc[0], []
+            for _, row in rows.iterrows():
+                name = NOT_METHODS.get(row.method) or loader.plugin(row.method).printed(matrix.spec(cfg, run))
+                numbers = [tables.number(row.macs_ratio), tables.phrase(row, TIME), tables.number(row.efficiency)]
+                lines.append([md.escape(name), f"{row.budget:g}", *numbers, tables.number(row.ms_per_image)])
+            about = f"{first.device}, {first.precision}, batches of {first.batch_size}, mode {first['mode']}"
+            about = f"{about}, {first.repeats} repeats"
+            head = ["Method", "Budget", "MACs / full", "Time / full (interval)", "Efficiency", "ms/image"]
+            out += [f"### {run}", "", f"{about} ([file]({link(path)})).", "", md.table(head, lines)]
+    return "\n".join(out)
+
+
+def targets():
+    """What the engine is aimed at, and what was measured; a part that failed as a whole has no target."""
+    out = []
+    for path, frame in measurements("target"):
+        rows = frame[frame.target.notna()].rename(columns={"low": "measured_low", "high": "measured_high"})
+        lines = []
+        for _, row in rows.iterrows():
+            texts = [row.measure, row.run, row.target, tables.phrase(row, MEASURED), row.verdict, row.reason]
+            lines.append([md.escape(str(text)) if pd.notna(text) else marks.DASH for text in texts])
+        head = ["What", "Run", "Target", "Measured (interval)", "Verdict", "Remark"]
+        out += [f"### {path.stem}", "", f"{rows.device.iloc[0]} ([file]({link(path)})).", "", md.table(head, lines)]
+    return "\n".join(out)
+
+
+def coverage():
+    """What the intervals of every metric cover in the newest simulation, and how many verdicts are false."""
+    path, frame = measurements("covered")[-1]
+    shown = ["covered", "equal_covered", "equal_false", "far_covered", "far_false", "far_found"]
+    head = ["Metric", "Value", "No difference", "False verdicts", "A difference", "False verdicts", "Found"]
+    out = [f"Shares of {frame.trials.iloc[0]} trials, in % ([file]({link(path)})).", ""]
+    for case, rows in frame.groupby(["population", "n", "dimensions", "groups"], sort=False):
+        name, n, d, groups = case
+        lines = [[f"`{row.metric}`", *(tables.number(100 * row[key], 0) for key in shown)] for _, row in rows.iterrows()]
+        out += [f"#### {n} images in {d} dimensions, {groups} groups: {name}", "", md.table(head, lines)]
+    return "\n".join(out)
+
+
+def batches():
+    """How far images move with the size of their batch, in the newest measurement."""
+    path, frame = measurements("moved")[-1]
+    lines = []
+    for _, row in frame.iterrows():
+        numbers = [tables.number(100 * row.achieved), tables.number(row.moved, 2), tables.number(row.latent_mse, 2)]
+        lines.append([f"`{row.method}`", row.decision, f"{row.batch_size}", *numbers])
+    first = frame.iloc[0]
+    about = f"{first.images} images of {first.run} of the demo, {first.device} ([file]({link(path)}))."
+    head = ["Method", "Who decides together", "Batch", "MACs, % of full", "MSE to the largest batch", "MSE to the full run"]
+    return f"{about}\n\n{md.table(head, lines)}"
+
+
+def efficiency():
+    """What batches of several sizes save of what the MACs promise, in the newest measurement."""
+    path, frame = measurements("time_share")[-1]
+    sizes, lines = list(frame.batch_size.unique()), []
+    for (name, setting), rows in frame.groupby(["method", "setting"], sort=False):
+        of = rows.set_index("batch_size")
+        told = [(of.macs_share / of[f"time_share{end}"]).map(tables.number) for end in ("", "_high", "_low")]
+        cells = [f"{middle[size]} [{low[size]}, {high[size]}]" for size in sizes for middle, low, high in [told]]
+        shares = [tables.number(100 * of.macs_share[8]), f"{of.syncs[8]:.0f}", tables.number(1 / of.time_share[8])]
+        lines.append([md.escape(loader.plugin(name).name), f"`{setting}`", *shares, *cells])
+    first = frame.iloc[0]
+    about = f"{first.run} of the demo, {first.device}, {first.turns} turns ([file]({link(path)})). Beside it ran"
+    head = ["Method", "Setting", "MACs, % of full", "Waits", "Times as fast, batch of 8"]
+    head += [f"Efficiency, batch of {size}" for size in sizes]
+    return f"{about} {first.beside}.\n\n{md.table(head, lines)}"
+
+
+def trained():
+    """What training buys at equal network calls, in the newest measurement, if any."""
+    found = measurements("untrained_mse")[-1:]
+    return "".join(f"[File]({link(path)}). {training.markdown(frame)}" for path, frame in found)
+
+
+def desk():
+    """Seconds of the processor that a new user's commands take, in the newest measurement, if any."""
+    out = ""
+    for path, frame in measurements("command")[-1:]:
+        table = frame.pivot(index="kind", columns="command", values="seconds")[list(frame.command.unique())]
+        rows = [[f"`{kind}`", *map(tables.number, of)] for kind, of in zip(table.index, table.values, strict=True)]
+        out = f"Seconds of one core, imports included; {frame.device.iloc[0]} ([file]({link(path)})).\n\n"
+        out += md.table(["Kind", *(f"`{command}`" for command in table.columns)], rows)
+    return out
+
+
+def link(path):
+    return f"../{path.relative_to(atomic.ROOT)}"

@@ -1,0 +1,141 @@
+"""Tables of the documentation from committed results: resources/fmnist, demo, weights and published."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from cachebench.files import atomic
+from cachebench.judge import agreement, equivalents, pairs, published
+from cachebench.report import agreement as agreed
+from cachebench.report import answers, marks, printed, tables, transfer, typeset, validity
+from cachebench.report import markdown as md
+from cachebench.report.page import compared
+from cachebench.setup import config
+
+RESOURCES = atomic.ROOT / "resources"
+RESULTS, COMPARISONS = RESOURCES / "fmnist/results.csv", RESOURCES / "fmnist/comparisons.csv"
+SHOWN = ("achieved", "speed_up", "fd", "fd_minus_full", "latent_mse")  # of the columns of a run's table
+LEFT_OUT = ("FD − best", "Latent MSE − fewer steps", "Efficiency", "Area")  # of the comparisons; so is p to the best
+MACS_NAMES = {"full": "Full", "l2c": "L2C"}  # of the methods in resources/published
+
+
+def results():
+    """The committed benchmark's rows with their comparisons; a method that cannot run on a network has none."""
+    frame = tables.read(RESULTS, COMPARISONS)
+    return frame[frame.status != "unsupported"]
+
+
+def every_method():
+    """The comparison table of every run, of the columns SHOWN."""
+    frame = results()
+    return "\n".join(lowered(typeset.markdown(narrow(tables.build(frame, run))), 2) for run in frame.run.unique())
+
+
+def narrow(table):
+    """The table of the columns SHOWN, without remarks: the pages say what its signs mean, results.csv the rest."""
+    table.remarks = []
+    kept = [i for i, column in enumerate(table.columns) if column.key in SHOWN]
+    table.columns = tuple(table.columns[i] for i in kept)
+    for i, (heading, rows) in enumerate(table.groups):
+        table.groups[i] = heading, [replace(row, cells=tuple(row.cells[j] for j in kept if row.cells)) for row in rows]
+    return table
+
+
+def comparisons():
+    """Every method against fewer steps at the same budget, as the page has it, of each run."""
+    frame, out = results(), []
+    heads = compared.headings(tables.called(frame))
+    kept = [i for i, (title, unit) in enumerate(heads) if title not in LEFT_OUT and unit != "Holm, to best"]
+    titles = ["Budget", *(f"{title} ({unit})" if unit else title for title, unit in (heads[i] for i in kept))]
+    for run in frame.run.unique():
+        rows = []
+        for heading, lines in compared.groups(frame, run):
+            budget = heading.partition(":")[0].removeprefix("Budget ")
+            for line in lines:
+                if line["cells"]:
+                    cells = [{"text": line["name"]}, *line["cells"]]
+                    rows.append([budget, *(plain(cells[i]) for i in kept)])
+        out += [f"### {run} against fewer steps", "", md.table(titles, rows)]
+    return "\n".join(out)
+
+
+def plain(cell):
+    """A cell of the page as text, in parentheses where it is in doubt."""
+    text = md.escape(f"{cell['text']} {cell.get('spread', '')}".strip())
+    return f"({text})" if cell.get("why") and cell["text"] != marks.DASH else text
+
+
+def measures(name):
+    """Whether the runs of the committed results `name` can tell methods apart; nothing where that is not committed."""
+    path = RESOURCES / name / "validity.csv"
+    lines = validity.read(path) if path.exists() else []
+    return "\n".join(f"* **{line['run']}**: {md.escape(validity.words(line))}" for line in lines)
+
+
+def more_methods():
+    """How many of the committed verdicts against fewer steps turn where so many methods are added to each budget."""
+    rows, turned = pd.read_csv(COMPARISONS).dropna(subset="p"), {"random": 0, "tied": 0}
+    for _, of in rows.groupby(["run", "budget"]):
+        own, worst = of.p.tolist(), of.p[of.method == equivalents.RANDOM].tolist()
+        before = np.array(pairs.holm(own)) < pairs.LEVEL
+        for kind, p in (("random", worst[:1]), ("tied", [1.0])):
+            after = np.array(pairs.holm(own + p * 30))[: len(own)] < pairs.LEVEL
+            turned[kind] += int((before != after).sum())
+    claimed, where = (rows.verdict != "tie").sum(), "demo.md#every-method-at-every-budget"
+    return (
+        f"Of the {len(rows)} verdicts of the [benchmark with every method]({where}) {claimed} are no ties. Thirty copies of\n"
+        f"`random_skip` at each of its budgets would turn {turned['random']} of them, and thirty methods that tie with fewer\n"
+        f"steps would turn {turned['tied']}."
+    )
+
+
+def one_setting():
+    """What the order of methods on one setting of the committed results tells of another."""
+    return "\n".join(f"* {sentence}" for sentence in agreed.sentences(agreement.agreement(results())))
+
+
+def macs():
+    text = printed.macs(published.read(RESOURCES / "published/l2c.csv"))
+    for name, told in MACS_NAMES.items():
+        text = text.replace(f" | {name} | ", f" | {told} | ")
+    return text
+
+
+def transferred():
+    text = transfer.markdown(transfer.read([RESOURCES / "fmnist/transfer.csv"]))
+    return re.sub(r"\n{3,}", "\n\n", lowered(text[text.index("## ") :], 1))
+
+
+def answer():
+    """What to use on each run of the committed demo, in its page's sentences; nothing where that is not committed."""
+    there = [RESOURCES / f"demo/{name}.csv" for name in ("results", "comparisons")]
+    if not all(path.exists() for path in there):
+        return ""
+    cfg, frame = config.load(atomic.ROOT / "config/config.yaml"), tables.read(*there)
+    frame = frame.assign(under=tables.under(cfg, frame))
+    said = (answers.sentence(cfg, frame[frame.run == run], run) for run in cfg["runs"] if (frame.run == run).any())
+    return "\n".join(f"* {sentence}" for sentence in said)
+
+
+def card(backbone):
+    """Quality against steps of an embedded network, from the committed rows of config/steps.yaml, if any."""
+    path = RESOURCES / "weights/steps.csv"
+    if not path.exists():
+        return ""
+    rows = tables.read(path)
+    rows, lines = rows[(rows.backbone == backbone) & (rows.status == "ok")].sort_values("nfe", ascending=False), []
+    columns = [tables.column(key) for key in ("fd", "class_accuracy", "fd_minus_full", "latent_mse")]
+    for _, row in rows.iterrows():
+        cells = [marks.DASH if c.paired and row.method == "full" else tables.phrase(row, c) for c in columns]
+        lines.append([f"{row.nfe:.0f}", *cells])
+    head = ["NFE", "FD", "Class accuracy", "FD − FD of the first line, paired", "Latent MSE to the first line"]
+    first = rows.iloc[0]
+    about = f"{first['count']:.0f} samples of each, guidance {first.cfg_scale:g}, {first.sampler}, {first.device}."
+    return f"{about}\n\n{md.table(head, lines)}"
+
+
+def lowered(text, levels):
+    """Markdown whose headings stand `levels` deeper."""
+    return re.sub(r"^#", "#" * (levels + 1), text, flags=re.M)
