@@ -29,7 +29,8 @@ def settling():
         length = tables.number(row.error, 2) if row.truth else "none"
         shown = [tables.number(100 * row[key], 0) for key in ("false", "found", "at_once", "inside")]
         share = row.images / row.most
-        lines.append([row.population.rpartition(" ")[2], length, "yes" if row.margin else "no", *shown, *(tables.number(of * share) for of in (100, HOURS))])
+        about = [row.population.rpartition(" ")[2], length, "yes" if row.margin else "no"]
+        lines.append([*about, *shown, *(tables.number(of * share) for of in (100, HOURS))])
     head = ["Spread", "Difference, in errors", "Margin", "False", "Found", "Found in one look", "Tie within the margin"]
     head += ["Images, % of all", f"GPU hours of {HOURS}"]
     none = frame[frame.truth == 0]
