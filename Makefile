@@ -11,11 +11,11 @@ demo: $(BIN)/.installed ## run the embedded benchmark, about 20 minutes; results
 	$(BIN)/snakemake --cores all
 
 test: $(BIN)/.installed ## run the fast tests, about half an hour of processor time on up to four cores
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder --durations 20 -m "not slow"
 
 # Each is a minute or more: the paper's configurations whole, a Slurm, CIFAR-10, plug-ins that die.
 slow: $(BIN)/.installed ## run the tests that `make test` leaves out
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope -m slow
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder --durations 20 -m slow
 
 # The next stage of the training queue (config/queue.yaml), or STAGE; DATA is a folder that holds the training images.
 stage: $(BIN)/.installed ## train the next stage of the training queue

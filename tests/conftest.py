@@ -17,6 +17,12 @@ HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"  # optional: published routers and schedules, not part of the project
 
 
+def pytest_collection_modifyitems(config, items):
+    """Of several workers one would be left alone at the end with what runs whole workflows, the longest: these begin."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.parent.name != "workflow")
+
+
 @pytest.fixture
 def shared():
     """shared("folder/file") -> its path; the test is skipped where the file is absent."""

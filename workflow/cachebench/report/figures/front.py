@@ -53,7 +53,7 @@ def lines(axis, rows, steps):
         form = {
             "ls": "--" if is_steps else "-",
             "lw": 1.8 if is_steps or bright else 0.8,
-            "marker": "o" if is_steps or bright else "",
+            "marker": style.MARKS.get(first.family, "") if bright else "",
             "ms": 4,
         }
         axis.plot(100 * of.achieved, of[KEY], color=colour, label=label, zorder=3 if is_steps or bright else 1, **form)
