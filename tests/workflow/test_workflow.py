@@ -134,6 +134,15 @@ def test_a_run_that_has_not_ended_can_be_looked_at(finished, tmp_path):
     assert table.loc[("tiny-ddim20", "fora_spread")].status == "ok"
     assert "is not there yet" in unpacked((folder / "index.html").read_text())
 
+    asked = yaml.safe_load((finished / "config/smoke.yaml").read_text())
+    asked["samples"] |= {"count": 24, "until": "settled"}
+    atomic.write_text(tmp_path / "looks.yaml", yaml.safe_dump(asked))
+    atomic.write_text(folder / "look.yaml", yaml.safe_dump({"samples": {"count": 12, "most": 24}}))
+    words[1] = tmp_path / "looks.yaml"
+    done = subprocess.run([sys.executable, "workflow/scripts/so_far.py", *words], cwd=finished, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (folder / "looks.csv").read_text().startswith("run,budget,method,count")  # a look of `cachebench settle`
+
 
 def test_page_and_tables_exist(finished):
     page = unpacked((finished / "results/smoke/index.html").read_text())
