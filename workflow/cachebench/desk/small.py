@@ -4,13 +4,16 @@ import random
 import re
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from cachebench.engine import doors, seeds, trajectory
+from cachebench.engine import backbones, doors, seeds, trajectory
 from cachebench.engine.backbones import checkpoints
 from cachebench.engine.spec import Arch, Spec, noise_of
+from cachebench.files import atomic, closure
+from cachebench.setup import stamps
 
 DIT = Arch("dit", input_size=4, patch_size=2, channels=2, width=32, depth=2, heads=2, num_classes=3)
 UVIT = replace(DIT, kind="uvit", learn_sigma=False)
@@ -27,8 +30,20 @@ SPECS = {  # guided trajectories of each backbone and kind of solver
 def trained(arch):
     """A network of this Arch, trained briefly from open gates, so that its samples stay of order one and every reuse shows.
 
-    With random weights samples grow to hundreds, and a reuse after the first evaluations is lost in the rounding."""
-    network, g, noise = checkpoints.build(arch), torch.Generator().manual_seed(0), noise_of(arch.kind)
+    With random weights samples grow to hundreds, and a reuse after the first evaluations is lost in the rounding. The weights
+    are kept in results/try: to train them takes longer than what they are for."""
+    network, code = checkpoints.build(arch), closure.digest([Path(__file__), Path(backbones.__file__).parent / arch.kind])
+    path = Path(f"results/try/{arch.kind}-{stamps.digest(repr(arch), code, torch.__version__)}.safetensors")
+    if not path.exists():
+        train(network)
+        atomic.write_tensors(path, network.state_dict())
+    network.load_state_dict(atomic.read_tensors(path)[0])
+    return network.eval().requires_grad_(False)
+
+
+def train(network):
+    arch, g = network.arch, torch.Generator().manual_seed(0)
+    noise = noise_of(arch.kind)
     with torch.no_grad():
         for name, p in network.named_parameters():
             if p.requires_grad and not re.search(r"norm\d?\.weight", name):
@@ -44,8 +59,6 @@ def trained(arch):
         optimizer.zero_grad()
         (found - noise.target(x0, eps, t)).square().mean().backward()
         optimizer.step()
-    optimizer.zero_grad()
-    return network.eval().requires_grad_(False)
 
 
 def inputs(spec, n=2, first_seed=0):
