@@ -307,6 +307,8 @@ def test_beside_fewer_steps_at_exactly_its_cost():
     at_end = pairs.beside_steps(own, 0.5, points)
     assert at_end["fd_minus_steps"] == pytest.approx(difference(own, cheap, catalog.metric("fd"))["value"])
     assert pairs.beside_steps(own, 0.4, points) == {} == pairs.beside_steps(own, 0.5, points[:1])
+    assert pairs.beside_steps(own, 0.49, points) == {} != pairs.beside_steps(own, 0.49, points, reach=0.025)
+    assert pairs.beside_steps(own, 0.65, points, reach=0.025) == found
     frame, scored = example(good=5.7)
     row_of = compared(frame, scored)
     assert row_of["good"]["fd_minus_steps"] == pytest.approx(row_of["good"]["fd_minus_control"])  # it met the control's cost

@@ -61,12 +61,21 @@ def test_the_least_budget_at_which_something_is_better_comes_first():
     assert far.startswith("At 50 %") and ": its FD is lower than that of fewer steps" in far and "closer" not in far
 
 
+def test_who_is_farther_from_the_full_run_and_who_is_closer_elsewhere_is_said():
+    found = said(one("l2c", 0.8, -0.5, "better", 4.0, "worse"), one("taylor", 0.5, -0.1, "tie", 0.2, "better"))
+    start = (
+        "At 80 % of the compute use L2C on DiT (ddim, 20 steps): its FD is lower than that of fewer steps, though it is farther"
+    )
+    lost = "at 50 % nothing that was tried is better than fewer steps by FD, but TAYLOR at 50 % is closer"
+    assert found == f"{start} from the full run; {lost} to the full run than 16 of its 20 steps."
+
+
 def test_where_nothing_is_better_it_says_so_and_who_is_closer():
     rows = one("a", 0.5, 0.1, "tie"), one("b", 0.8, 0.2, "worse")
     assert said(*rows) == f"{STEPS}."
     assert said(*rows, by="closeness") == f"{STEPS}."
     near = said(one("a", 0.5, 0.1, "tie", 0.2, "better"), rows[1])
-    assert near == f"{STEPS} by FD; but A at 50 % is closer to the full run than 16 of its 20 steps."
+    assert near == f"{STEPS} by FD, but A at 50 % is closer to the full run than 16 of its 20 steps."
 
 
 def test_a_method_that_needs_more_than_is_allowed_is_no_answer():

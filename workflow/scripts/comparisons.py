@@ -19,7 +19,7 @@ paths = {pair: Path(Folder(args.folder).scores(*pair)) for pair in methods}
 files = {pair: atomic.read_json(path) for pair, path in paths.items() if path.exists()}
 scored = {pair: {float(budget): row for budget, row in rows.items()} for pair, rows in files.items()}
 try:
-    rows = pairs.comparisons(frame, scored, cfg.get("quality"))
+    rows = pairs.comparisons(frame, scored, cfg.get("quality"), cfg["tolerance"])
 except pairs.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
 for path in args.looks:

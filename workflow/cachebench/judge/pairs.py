@@ -48,11 +48,11 @@ class Incomparable(ValueError):
     """Rows of different counts, extractors or statistics would meet; the message is a sentence."""
 
 
-def comparisons(frame, scored, quality=None):
+def comparisons(frame, scored, quality=None, reach=0.0):
     """Rows (mappings over `columns`): one per run, budget and method but full, from `tables.read` and the methods' scores.
 
-    `scored` is {(run, method): {budget: its part of scores.json}}, `quality` the config's. Incomparable as `check_comparable`
-    has it."""
+    `scored` is {(run, method): {budget: its part of scores.json}}, `quality` the config's, `reach` that of
+    `beside_steps`. Incomparable as `check_comparable` has it."""
     out = []
     for run, rows in frame.groupby("run", sort=False):
         check_comparable(rows[rows.status == "ok"], f"run {run}")
@@ -65,7 +65,7 @@ def comparisons(frame, scored, quality=None):
             for _, row in group.iterrows():
                 found = {key: value for part in parts for key, value in part.get(row.method, {}).items()}
                 if row.method in scores:
-                    found |= beside_steps(scores[row.method], row.achieved, uncached)
+                    found |= beside_steps(scores[row.method], row.achieved, uncached, reach)
                     full = scored.get((run, "full"), {}).get(1.0)
                     found |= margin.of_row(scores[row.method], full, quality) if quality and full else {}
                 out.append(line(rows, row, found, curve, of_budget))
@@ -178,10 +178,11 @@ def points(rows, scored, run):
     return [(row.achieved, scored[run, row.method][row.budget]) for _, row in ran.sort_values("achieved").iterrows()]
 
 
-def beside_steps(own, cost, uncached):
+def beside_steps(own, cost, uncached, reach=0.0):
     """Columns STEPS: a row of scores.json beside fewer steps at exactly its cost, on the line between the two nearest of the
-    `points`. Paired image by image and replicate by replicate; {} where the cost is beyond them."""
-    pair = next(((a, b) for a, b in itertools.pairwise(uncached) if a[0] <= cost <= b[0]), None)
+    `points`. Paired image by image and replicate by replicate; {} where the cost is beyond them by more than `reach`, in which
+    the first line goes on."""
+    pair = next(((a, b) for a, b in itertools.pairwise(uncached) if a[0] - reach <= cost <= b[0]), None)
     if not pair:
         return {}
     (low, cheaper), (high, dearer) = pair

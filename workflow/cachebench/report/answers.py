@@ -50,29 +50,30 @@ def sentence(cfg, rows, run, by="fd", effort=EFFORTS[-1]):
     if not named:
         return f"On {network(cfg, run)} no method could be compared with fewer steps."
     better = {budget: found for budget, found in named.items() if found.word == "better"}
-    others = [share(budget) for budget in named if budget not in better]
+    others = [budget for budget in named if budget not in better]
     if not better:
-        text = f"On {network(cfg, run)} nothing that was tried is better than fewer steps, at {listed(others)} of the compute"
-        return f"{text}{nearer(rows, by, effort)}."
+        text = f"On {network(cfg, run)} nothing that was tried is better than fewer steps, at {shares(others)} of the compute"
+        return f"{text}{nearer(rows, named, by, effort)}."
     least = min(better)
     text = f"At {share(least)} of the compute use {called(better[least])} on {network(cfg, run)}: {praise(rows, better[least])}"
     more = [f"{called(better[budget])} at {share(budget)}" for budget in sorted(better) if budget != least]
     text += f"; {listed(more)}" if more else ""
-    return f"{text}; at {listed(others)} nothing that was tried is better than fewer steps." if others else f"{text}."
+    if not others:
+        return f"{text}."
+    lost = f"at {shares(others)} nothing that was tried is better than fewer steps{nearer(rows, others, by, effort)}"
+    return f"{text}; {lost}."
 
 
-def nearer(rows, by, effort):
-    """What is still to be said where no FD is lower: who is closer to the full run than fewer steps, at the least cost."""
-    told = (
-        {}
-        if by == "closeness"
-        else {b: answers.answer(rows[rows.under == b], "closeness", effort) for b in answers.budgets(rows)}
-    )
+def nearer(rows, budgets, by, effort):
+    """What is still to be said of budgets where no FD is lower: who is closer to the full run than fewer steps, at the least
+    cost."""
+    asked = () if by == "closeness" else budgets
+    told = {budget: answers.answer(rows[rows.under == budget], "closeness", effort) for budget in asked}
     better = {budget: found for budget, found in told.items() if found.word == "better"}
     if not better:
         return ""
     fd, least = tables.short(tables.called(rows)), min(better)
-    return f" by {fd}; but {called(better[least])} at {share(least)} is {praise(rows, better[least])}"
+    return f" by {fd}, but {called(better[least])} at {share(least)} is {praise(rows, better[least])}"
 
 
 def praise(rows, found):
@@ -83,7 +84,11 @@ def praise(rows, found):
     if found.by == "closeness":
         return near or "closer to the full run than fewer steps"
     fd = tables.short(tables.called(rows))
-    return f"its {fd} is lower than that of fewer steps" + (f", and it is {near}" if near else "")
+    if found.row.wilcoxon_verdict == "worse":
+        near = ", though it is farther from the full run"
+    else:
+        near = f", and it is {near}" if near else ""
+    return f"its {fd} is lower than that of fewer steps{near}"
 
 
 def called(found):
@@ -92,6 +97,10 @@ def called(found):
 
 def share(budget):
     return f"{100 * budget:.3g} %"
+
+
+def shares(budgets):
+    return listed([share(budget) for budget in budgets])
 
 
 def listed(texts):
