@@ -126,12 +126,13 @@ def widened(row, shares, metrics):
 
 def unsettled(frame):
     """The rows of `tables.read` that wait for more images: those that ran beside fewer steps, and are not settled. ValueError
-    names a run where no fewer steps ran."""
+    names a run whose methods have no fewer steps beside them."""
     found = [frame.iloc[:0]]
     for run, rows in frame.groupby("run", sort=False):
         ran, control = rows[rows.status == "ok"], step_reduction(rows)
-        if control is None:
+        rivals = ran[~ran.method.isin(["full", control])]
+        if control is None and len(rivals):
             raise ValueError(f"run {run}: fewer steps did not run, so that no verdict can be settled; results.csv says why")
-        rivals = ran[~ran.method.isin(["full", control]) & ran.budget.isin(ran.budget[ran.method == control])]
-        found.append(rivals[rivals.settled_at.isna()])
+        beside = rivals[rivals.budget.isin(ran.budget[ran.method == control])]
+        found.append(beside[beside.settled_at.isna()])
     return pd.concat(found)
