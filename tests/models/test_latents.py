@@ -91,7 +91,7 @@ def test_latents_are_read_as_they_were_written(folder, tmp_path, form):
 
 
 def test_a_missing_set_says_where_it_would_come_from():
-    with pytest.raises(ValueError, match="absent.npz is missing, and data/imagenet/train is no folder"):
+    with pytest.raises(ValueError, match="absent.npz is missing, and data.images, data/imagenet/train, is no folder"):
         opening.calibration({"calibration": "data/absent.npz", "data": {"images": "data/imagenet/train"}})
 
 

@@ -7,9 +7,9 @@ import sys
 from collections import Counter
 from functools import partial
 
-import _measured
-import _results
 from _cli import arguments
+from _measured import batches, coverage, desk, efficiency, settling, speed, targets, trained
+from _results import answer, card, comparisons, every_method, macs, measures, more_methods, one_setting, transferred
 from cachebench.desk import shown, template
 from cachebench.files import atomic
 from cachebench.plugin import loader
@@ -66,30 +66,30 @@ def shown_method():
 
 
 BLOCKS = {
-    "answer": _results.answer,
+    "answer": answer,
     "families": families,
     "new-method": new_method,
     "show-method": shown_method,
     "methods": methods,
-    "demo-validity": partial(_results.measures, "demo"),
-    "every-method-validity": partial(_results.measures, "fmnist"),
-    "every-method": _results.every_method,
-    "comparisons": _results.comparisons,
-    "more-methods": _results.more_methods,
-    "macs": _results.macs,
-    "transfer": _results.transferred,
-    "speed": _measured.speed,
-    "targets": _measured.targets,
-    "coverage": _measured.coverage,
-    "settling": _measured.settling,
-    "one-setting": _results.one_setting,
-    "batches": _measured.batches,
-    "efficiency": _measured.efficiency,
-    "trained": _measured.trained,
-    "desk": _measured.desk,
-    "card-dit-fmnist": partial(_results.card, "dit-fmnist"),
-    "card-uvit-fmnist": partial(_results.card, "uvit-fmnist"),
-    "card-sit-fmnist": partial(_results.card, "sit-fmnist"),
+    "demo-validity": partial(measures, "demo"),
+    "every-method-validity": partial(measures, "fmnist"),
+    "every-method": every_method,
+    "comparisons": comparisons,
+    "more-methods": more_methods,
+    "macs": macs,
+    "transfer": transferred,
+    "speed": speed,
+    "targets": targets,
+    "coverage": coverage,
+    "settling": settling,
+    "one-setting": one_setting,
+    "batches": batches,
+    "efficiency": efficiency,
+    "trained": trained,
+    "desk": desk,
+    "card-dit-fmnist": partial(card, "dit-fmnist"),
+    "card-uvit-fmnist": partial(card, "uvit-fmnist"),
+    "card-sit-fmnist": partial(card, "sit-fmnist"),
 }
 
 

@@ -32,11 +32,11 @@ def trained(arch):
 
     With random weights samples grow to hundreds, and a reuse after the first evaluations is lost in the rounding. The weights
     are kept in results/try: to train them takes longer than what they are for."""
-    network, code = checkpoints.build(arch), closure.digest([Path(__file__), Path(backbones.__file__).parent / arch.kind])
+    code = closure.digest([Path(__file__), Path(backbones.__file__).parent / arch.kind])
     path = Path(f"results/try/{arch.kind}-{stamps.digest(repr(arch), code, torch.__version__)}.safetensors")
     if not path.exists():
-        train(network)
-        atomic.write_tensors(path, network.state_dict())
+        atomic.write_tensors(path, train(checkpoints.build(arch)).state_dict())
+    network = checkpoints.build(arch)
     network.load_state_dict(atomic.read_tensors(path)[0])
     return network.eval().requires_grad_(False)
 
@@ -59,6 +59,7 @@ def train(network):
         optimizer.zero_grad()
         (found - noise.target(x0, eps, t)).square().mean().backward()
         optimizer.step()
+    return network
 
 
 def inputs(spec, n=2, first_seed=0):

@@ -25,7 +25,8 @@ def digest(path):
     path = Path(path)
     if path.is_file():
         return atomic.sha256(path)
-    listed = "".join(f"{f.relative_to(path)}:{atomic.sha256(f)}\n" for f in sorted(files_below(path)) if f.is_file())
+    files = sorted(f for f in files_below(path) if f.is_file()) if path.is_dir() else ()  # of what is not there nobody asks
+    listed = "".join(f"{f.relative_to(path)}:{atomic.sha256(f)}\n" for f in files)
     return hashlib.sha256(listed.encode()).hexdigest()
 
 
