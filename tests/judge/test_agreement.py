@@ -57,7 +57,7 @@ def test_sentences_and_a_figure_say_it():
     files = Files({}, None, "nowhere", frame({("r", 0.5): RISING, ("r", 0.8): RISING, ("s", 0.5): RISING[::-1]}))
     said = told.sentences(agreement.agreement(files.frame))
     assert len(said) == 3 and "another run at the nearest budget, Kendall's tau" in said[1]
-    assert "is −1.0 [−1.0, −1.0] by Latent MSE (1 pairs) and −1.0" in said[1]
+    assert "is −1.0 [−1.0, −1.0] by Latent MSE (1 pair) and −1.0" in said[1]
     labels = [label.get_text() for label in figure.draw(files).axes[0].get_yticklabels()]
     assert labels == [line[0] for line in figure.table(files)[1]]
     assert figure.wanted({"runs": {"r": {}, "s": {}}}) and not figure.wanted({"runs": {"r": {}}})

@@ -25,12 +25,13 @@ def sentences(found):
 
 
 def sentence(kind, pairs):
-    told = [
-        f"{value(of)}{f' by {title(metric)}' if metric else ''} ({of['pairs']} pair{'s' * (of['pairs'] != 1)})"
-        for (_, metric), of in pairs
-    ]
+    told = [f"{value(of)}{f' by {title(metric)}' if metric else ''} ({counted(of['pairs'])})" for (_, metric), of in pairs]
     between = f"a setting and {OTHER[kind]}" if kind in OTHER else f"{' and '.join(map(title, METRICS))} of one setting"
     return f"Between {between}, Kendall's tau of the methods' orders is {' and '.join(told)}."
+
+
+def counted(number):
+    return f"{number} pair" if number == 1 else f"{number} pairs"
 
 
 def value(of):
