@@ -3,6 +3,7 @@ And how far a forecaster's stand-ins are off."""
 
 import math
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ def rows(cfg, run, folder, device):
     try:
         uncached = open_named(cfg, run, folder, "full", 1.0, device)
         full, _ = states_of(cfg, uncached)
-        outputs = outputs_at(cfg, uncached, full)
+        outputs = cache(lambda: outputs_at(cfg, uncached, full))  # only where a method forecasts
     except FAILURES as error:
         return [{"method": "full", "budget": 1.0, "reason": reason(error)}]
     for name in matrix.method_ids(cfg, run)[1:]:
@@ -49,7 +50,7 @@ def rows(cfg, run, folder, device):
                     setting = open_named(cfg, run, folder, name, entry["budget"], device)
                     found = compared(*states_of(cfg, setting), setting.spec.plan, full, plan)
                     if setting.method.forecaster and setting.spec.plan == plan:
-                        errors = stood_in(cfg, setting, full, outputs)
+                        errors = stood_in(cfg, setting, full, outputs())
                         found = [row | error for row, error in zip(found, [*errors, {}], strict=True)]
             except FAILURES as error:
                 found = [{"reason": reason(error)}]
