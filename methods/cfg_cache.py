@@ -17,7 +17,7 @@ from cachebench.plugin.deciding import forced
 from cachebench.plugin.method import AMOUNT, COUNT, Method
 from cachebench.plugin.values import allowed
 
-INNERS = {"fora": r"\d+", "taylorseer": r"\d+", "easycache": r"[\d.]+"}  # what the knob of each may be
+INNERS = {"fora": r"[1-9]\d*", "taylorseer": r"[1-9]\d*", "easycache": r"\d+(\.\d+)?"}  # what the knob of each may be
 AHEAD = 0.5  # how far attentions are extrapolated, of their last change
 EVERY = 2  # of attentions one is computed
 

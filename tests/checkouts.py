@@ -30,8 +30,8 @@ def snakemake(folder, *words, python=sys.executable):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-def smoke(folder, *words):
-    return snakemake(folder, *words, "--cores", "2", "--configfile", "config/smoke.yaml")
+def smoke(folder, *words, python=sys.executable):
+    return snakemake(folder, *words, "--cores", "2", "--configfile", "config/smoke.yaml", python=python)
 
 
 def shrink(folder, **changes):

@@ -56,7 +56,7 @@ def work(connection):
     os.chdir(json.loads(request)["folder"])
     os.environ.update(json.loads(request)["environment"])
     os.environ.pop("TERMINAL", None)  # a descriptor of the caller, which is not passed
-    sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # which torch reads when it is imported
+    sys.modules["torch"].set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))  # which torch reads when it is imported
     sys.argv, sys.path[0], code = [script, *words], str(Path(script).parent), 0
     try:
         runpy.run_path(script, run_name="__main__")

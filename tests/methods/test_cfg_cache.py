@@ -123,7 +123,8 @@ def test_inside_it_easycache_decides_by_sample_and_its_own_evaluations_run_both_
 
 
 def test_what_does_not_go_together_is_said_in_a_sentence(small_spec):
-    assert "knows no inner method 'l2c:1'" in plugin("cfg_cache")(inner="l2c:1").supports(small_spec)
+    for inner in ("l2c:1", "fora:0", "taylorseer:-1", "easycache:.", "easycache:1.2.3", "easycache:"):
+        assert f"knows no inner method {inner!r}" in plugin("cfg_cache")(inner=inner).supports(small_spec)
     assert "without an inner method" in plugin("cfg_cache")(inner="fora:2", **ATTENTION).supports(small_spec)
     assert "more steps than 3" in plugin("cfg_cache")(inner="easycache:0.1").supports(small_spec.with_steps(3))
     with pytest.raises(ValueError, match="program: unknown 'no'; allowed: diffusers, latte"):

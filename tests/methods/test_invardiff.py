@@ -8,6 +8,7 @@ import torch
 
 from cachebench.engine import cost, doors, trajectory
 from cachebench.engine.spec import Spec
+from cachebench.files.atomic import ROOT
 from cachebench.plugin.loader import ids, plugin
 from helpers import Spy, part_of, relative, sample
 
@@ -66,11 +67,10 @@ def test_latents_of_the_released_program(vectors, measured, golden, model, spec,
     assert chosen.compute.sum() <= own.compute.sum() + 8
 
 
-@pytest.mark.parametrize(("name", "share"), [("0.61_msa0.2_mlp0.2", 0.381), ("0.63_msa0.22_mlp0.22", 0.338)])
-def test_the_released_plans_load_with_their_share_of_the_macs(shared, xl, name, share):
+@pytest.mark.parametrize(("name", "share"), [("slow", 0.381), ("fast", 0.338)])
+def test_the_released_plans_load_with_their_share_of_the_macs(xl, name, share):
     spec = Spec(xl, "ddim", num_steps=50, cfg_scale=1.5)
-    path = shared(f"data/schedules/invardiff_DiT_cache_books_stp50_n0.0_sth{name}.json")
-    made = plugin("invardiff.released")(path=str(path))
+    made = plugin("invardiff.released")(path=f"{ROOT}/resources/schedules/invardiff-dit-xl-2-ddim50-{name}.json")
     assert made.supports(spec) is None
     assert cost.image_macs(spec, made.rows(spec)) / cost.image_macs(spec, cost.full_rows(spec)) == pytest.approx(
         share, abs=5e-4
@@ -83,6 +83,13 @@ def test_the_released_plans_load_with_their_share_of_the_macs(shared, xl, name, 
         ValueError, match=r"its shape \(evaluations, blocks, branches\) is \(50, 28, 2\), the run's \(49, 28, 2\)"
     ):
         made.schedule(spec.with_steps(49))
+
+
+@pytest.mark.parametrize(("name", "quantiles"), [("slow", "0.61_msa0.2_mlp0.2"), ("fast", "0.63_msa0.22_mlp0.22")])
+def test_they_are_the_released_files(shared, name, quantiles):
+    copy = ROOT / f"resources/schedules/invardiff-dit-xl-2-ddim50-{name}.json"
+    released = shared(f"data/schedules/invardiff_DiT_cache_books_stp50_n0.0_sth{quantiles}.json")
+    assert copy.read_bytes() == released.read_bytes()
 
 
 def features(values):

@@ -1,5 +1,6 @@
 """The paper's configurations: their plans in full, and each run whole with everything reduced but its runs and settings."""
 
+import json
 import re
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 import yaml
 from PIL import Image
 
-import forkserver
 from cachebench.files import atomic
 from cachebench.plugin import loader
 from cachebench.setup import check, config, matrix, sources
@@ -39,9 +39,17 @@ def routers(folder, entry, blocks):
     torch.save({f"{i}.prob": torch.randn(2 * blocks, generator=g) for i in range(evaluations)}, folder / path)
 
 
+def cut(path, blocks):
+    """Leaves a plan of InvarDiff's its first blocks alone."""
+    books = json.loads(path.read_text())
+    books = {name: [row[:blocks] if isinstance(row, list) else row for row in book] for name, book in books.items()}
+    path.write_text(json.dumps(books))
+
+
 def reduced(name, folder):
-    """The configuration with a tiny network, autoencoder and random Inception, 16 images, drawn routers in the place of the
-    released, and of the swept methods only fewer steps; its runs, and the settings that are the paper's, as they are."""
+    """The configuration with a tiny network, autoencoder and random Inception, 16 images, drawn routers and cut plans in
+    the place of the released, and of the swept methods only fewer steps; its runs, and the settings that are the paper's, as
+    they are."""
     values = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
     for entry in values["backbones"].values():
         entry.pop("url")
@@ -56,6 +64,8 @@ def reduced(name, folder):
         for setting in run.get("settings", []):
             for fixed in (setting[name] for name in setting if name != "budget"):
                 fixed |= {key: FEW[key] for key in fixed if key in FEW}
+            if "invardiff.released" in setting:
+                cut(folder / setting["invardiff.released"]["path"], PAPER[name])
         if "l2c_released" in params:
             routers(folder, run, PAPER[name] + (kind == "uvit"))
     trained = {name: cls for name in loader.available() if (cls := loader.plugin(loader.ids(name)[0])).has_fit()}
@@ -87,13 +97,12 @@ def test_full_configuration_is_planned_without_its_files(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAPER)
-def test_reduced_configuration_runs_whole(name, tmp_path):
+def test_reduced_configuration_runs_whole(name, tmp_path, forks):
     folder = copy_checkout(tmp_path)
     pictures(folder)
     values = reduced(name, folder)
     (folder / f"config/{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    with forkserver.running(folder) as python:
-        run = snakemake(folder, "--cores", "2", "--configfile", f"config/{name}.yaml", python=python)
+    run = snakemake(folder, "--cores", "2", "--configfile", f"config/{name}.yaml", python=forks)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     table = pd.read_csv(folder / f"results/{name}/results.csv").set_index(["run", "method", "budget"])
     cfg = check.check(values)

@@ -31,10 +31,10 @@ BROKEN = {
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, forks):
     """A checkout in which the smoke configuration has run."""
     folder = copy_checkout(tmp_path_factory.mktemp("smoke"))
-    run = smoke(folder)
+    run = smoke(folder, python=forks)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return folder
 
@@ -115,7 +115,7 @@ def test_a_table_is_not_made_of_what_another_config_made(finished):
     assert "settings.json: was made with cfg_scale 1.5, and the config says 4.0" in refused.stdout + refused.stderr
 
 
-def test_a_run_that_has_not_ended_can_be_looked_at(finished, tmp_path):
+def test_a_run_that_has_not_ended_can_be_looked_at(finished, forks, tmp_path):
     """One method has been matched only, one is yet to be; nothing is traced."""
     folder = shutil.copytree(finished / "results/smoke", tmp_path / "smoke")
     for name in ("l2c/scores.json", "random_skip/settings.json", "trace.csv"):
@@ -125,7 +125,7 @@ def test_a_run_that_has_not_ended_can_be_looked_at(finished, tmp_path):
     for path in (*folder.glob("*.csv"), folder / "index.html"):
         path.unlink()
     words = ["--config", "config/smoke.yaml", "--folder", folder]
-    done = subprocess.run([sys.executable, "workflow/scripts/so_far.py", *words], cwd=finished, capture_output=True, text=True)
+    done = subprocess.run([forks, "workflow/scripts/so_far.py", *words], cwd=finished, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     table = pd.read_csv(folder / "results.csv").set_index(["run", "method"])
     told = {name: table.loc[("tiny-ddim20", name)].reason for name in ("l2c", "random_skip")}
@@ -139,7 +139,7 @@ def test_a_run_that_has_not_ended_can_be_looked_at(finished, tmp_path):
     atomic.write_text(tmp_path / "looks.yaml", yaml.safe_dump(asked))
     atomic.write_text(folder / "look.yaml", yaml.safe_dump({"samples": {"count": 12, "most": 24}}))
     words[1] = tmp_path / "looks.yaml"
-    done = subprocess.run([sys.executable, "workflow/scripts/so_far.py", *words], cwd=finished, capture_output=True, text=True)
+    done = subprocess.run([forks, "workflow/scripts/so_far.py", *words], cwd=finished, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (folder / "looks.csv").read_text().startswith("run,budget,method,count")  # a look of `cachebench settle`
 
@@ -188,7 +188,7 @@ def test_editing_a_method_reruns_that_method_only(finished):
     assert "fit" not in methods
 
 
-def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
+def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished, forks):
     """The README's plug-in works as printed; three broken ones say why; the rows that were there stay as they were."""
     before, shards = texts(finished), written(finished)
     example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
@@ -198,7 +198,7 @@ def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
     (finished / "methods/unreadable.py").write_text("def (:")
     listed = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["methods"]
     shrink(finished, methods=[*listed, "early", *BROKEN, "unreadable"])
-    run = smoke(finished)
+    run = smoke(finished, python=forks)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     pd.testing.assert_frame_equal(before, texts(finished).loc[before.index])
     assert shards.items() <= written(finished).items()

@@ -18,10 +18,10 @@ SAMPLED |= {name: (name, 1) for name in ("sfid", "precision", "recall")}
 METRICS = EXACT | TIMED | SAMPLED
 COLUMNS = ("table", "row", "metric", "published", "measured", "low", "high", "difference", "verdict", "why", "source")
 FID = "FID-50k"  # the label of distances that can be compared with printed ones
-LATENCY = ("A5000", 8)  # the device of the printed times, and the images that it sampled at once
+LATENCY = ("A5000", 8)  # the device of L2C's printed times, and the images that it sampled at once; others name their `device`
 MARGIN = 0.03  # the share of a printed number that does not matter
 UNTOLD = "no run of ours is this row: what is printed does not tell its setting, or nobody else can have its network"
-TRAINED = ("l2c", "learning_to_drop", "dydit")  # whose masks are a training's outcome, of which no digit is exact
+TRAINED = ("l2c", "learning_to_drop", "dydit", "smoothcache")  # whose masks a training or calibration makes: no digit is exact
 QUARTILES = {"": "median", "_low": "q25", "_high": "q75"}
 
 
@@ -146,20 +146,23 @@ def judge(row, metric, measured, column, unit, tolerance):
         return out | {"verdict": equivalence(out["difference"], 0, margin)}
     low, high = (measured[f"{column}_{end}"] / unit for end in ("low", "high"))
     out |= {"low": low, "high": high}
-    if reason := incomparable(metric, measured):
+    if reason := incomparable(row, metric, measured):
         return out | {"verdict": "not comparable", "why": reason}
     # The published value is one draw too, of the same size: the difference has twice the variance.
     return out | {"verdict": equivalence(out["difference"], math.sqrt(2) * (high - low) / 2, margin)}
 
 
-def incomparable(metric, measured):
-    """Why a measured number cannot be compared with a printed one: another device, extractor or count; "" if it can."""
+def incomparable(row, metric, measured):
+    """Why a measured number cannot be compared with a printed one: another device, extractor or count; "" if it can. A time on
+    the `device` that a row names never can: how many images it sampled at once is not known."""
     if metric in SAMPLED:
         return "" if measured["fd_label"] == FID else f"{measured['fd_label']}, n = {measured['count']:.0f}"
     device, batch = measured["latency_device"], measured["latency_batch_size"]
-    if LATENCY[0] in device and batch == LATENCY[1]:
+    printed = row.get("device")
+    if not printed and LATENCY[0] in device and batch == LATENCY[1]:
         return ""
-    return f"timed on {device} in batches of {batch:.0f}, not on {LATENCY[0]} in batches of {LATENCY[1]}"
+    of = printed or f"an {LATENCY[0]} in batches of {LATENCY[1]}"
+    return f"timed on {device} in batches of {batch:.0f}, the printed one on {of}"
 
 
 def equivalence(difference, half, margin):
