@@ -7,7 +7,11 @@ from cachebench.plugin.forecast import FoCa
 class ForecastThenCalibrate(CalibratedMethod):
     name = "FoCa (cache-dit's form)"
     reference = "arXiv:2508.16211"
-    params = CalibratedMethod.host | {"warmup": [2], "by_distance": [False]}  # True: ours, as in `plugin.forecast`
+    params = CalibratedMethod.host | {
+        "warmup": [2],
+        "by_distance": [False],  # True: ours, as in `plugin.forecast`
+        "distance": ["index"],  # or "t", "sigma", "logsnr"
+    }
 
     @property
     def forecaster(self):

@@ -9,7 +9,7 @@ from cachebench.plugin.refresh import after_warmup, at_interval, mids_of, warmup
 from cachebench.plugin.values import allowed
 
 DIFFERENCES = {"taylor": Taylor, "newton": Newton}
-FORMS = {"branch": "branch", "lite": "trunk"}  # what is forecast: every branch, or the output of the last block alone
+FORMS = {"branch": "branch", "lite": "trunk", "output": "output"}  # every branch, the last block's output, or the guided one
 
 
 class TaylorSeer(Method):
@@ -25,7 +25,7 @@ class TaylorSeer(Method):
         "anchor": ["released"],  # or "fora", the evaluations that FORA computes; or "diffusers", of its hook
         "warmup": [2],
         "differences": ["taylor"],  # or "newton"
-        "form": ["branch"],  # or "lite"
+        "form": ["branch"],  # or "lite", or "output"
         "distance": ["index"],  # or "t", "sigma", "logsnr"
     }
     ranges = {"interval": COUNT, "order": AMOUNT, "warmup": COUNT}

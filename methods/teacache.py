@@ -8,15 +8,19 @@ import numpy as np
 from cachebench.engine.doors import Session
 from cachebench.plugin.deciding import DECISIONS, Accumulated, Deciding, change, forced, refusal
 from cachebench.plugin.method import AMOUNT, COUNT
-from cachebench.plugin.values import allowed
+from cachebench.plugin.values import allowed, among
 
+INDICATORS = ("modulated", "time", "modulation")  # the first block's input, the time's embedding, and that block's modulation
 DEGREE = 4
 IDENTITY = [0.0, 0.0, 0.0, 1.0, 0.0]  # highest power first, as all polynomials here
 NEGATIVE = {"kept": False, "clamped": True}
 
 
 class TeaCache(Deciding):
-    """As released, a polynomial that is negative lowers the sum; `negative` may also clamp it at 0."""
+    """As released, a polynomial that is negative lowers the sum; `negative` may also clamp it at 0.
+
+    In the program for Wan the indicator is of the time alone, without the label, so that all images decide alike: `time`, or
+    `modulation`, there with `first` 5 and `last` 0."""
 
     name = "TeaCache"
     reference = "arXiv:2411.19108"
@@ -25,19 +29,24 @@ class TeaCache(Deciding):
         "polynomial": ["fitted", "identity"],
         "samples": [70],
         "negative": ["kept"],  # or "clamped"
+        "indicator": list(INDICATORS[:1]),
+        "first": [1],  # evaluations that compute in any case, at the start and the end
+        "last": [1],
         "decision": list(DECISIONS)[:1],  # or "half", "batch", "stream"
     }
-    ranges = {"threshold": AMOUNT, "samples": COUNT}
+    ranges = {"threshold": AMOUNT, "samples": COUNT, "first": COUNT, "last": AMOUNT}
     knob = "threshold"
     variants = "polynomial"
-    fit_params = ("samples",)
+    fit_params = ("samples", "indicator")
 
     @classmethod
     def has_fit(cls):
         return "identity" not in cls.fixed.values()
 
     def supports(self, spec):
-        return refusal(spec)
+        if self.indicator == "modulation" and spec.arch.kind == "uvit":
+            return "U-ViT has no modulation."
+        return refusal(spec, self.first, self.last)
 
     def fit(self, problem):
         import torch
@@ -45,9 +54,9 @@ class TeaCache(Deciding):
         from cachebench.engine import trajectory
         from cachebench.fit import calibrate
 
-        points = []
+        points, times = [], self.times(problem.model, problem.spec)
         for noise, labels, draw in calibrate.starts(problem, self.samples):
-            watch = Watch(problem.spec.rows)
+            watch = Watch(problem.spec.rows, times)
             trajectory.run(problem.model, problem.spec, watch, noise, labels, draw)
             points += watch.points
         found = np.array(points)  # (evaluations and samples, 2)
@@ -62,17 +71,34 @@ class TeaCache(Deciding):
             return IDENTITY
         return state["coefficients"].tolist()
 
+    def times(self, model, spec):
+        """The indicator of every evaluation [evaluations, 1, width], on the CPU; None where it is not the time's alone."""
+        import torch
+
+        from cachebench.engine.backbones.layers import timestep_embedding
+
+        among("indicator", self.indicator, INDICATORS)
+        if self.indicator == "modulated":
+            return None
+        t = torch.tensor(spec.plan.timesteps, device=next(model.parameters()).device)
+        with torch.inference_mode():
+            found = model.t_embedder(t) if hasattr(model, "t_embedder") else timestep_embedding(t, spec.arch.width)
+            found = model.blocks[0].adaLN_modulation(found) if self.indicator == "modulation" else found
+        return found[:, None].float().cpu()
+
     def session(self, model, spec, state=None):
-        return TeaSession(self, spec, self.coefficients(state), allowed("negative", self.negative, NEGATIVE))
+        told = self, spec, self.coefficients(state), allowed("negative", self.negative, NEGATIVE)
+        times = self.times(model, spec)
+        return TeaSession(*told) if times is None else TimeSession(*told, times)
 
     def store_values(self, spec, state=None):
-        return 2  # the input, and what the blocks added
+        return 1 + (self.indicator == "modulated")  # what the blocks added, and the input
 
 
 class TeaSession(Accumulated):
     def __init__(self, method, spec, coefficients, clamp):
         self.coefficients, self.clamp = coefficients, clamp
-        super().__init__(method, spec, forced(spec))
+        super().__init__(method, spec, forced(spec, method.first, method.last))
 
     def indicator(self, h, run):
         return run.door(0, "attn").input(h)  # (rows, tokens, width)
@@ -84,19 +110,37 @@ class TeaSession(Accumulated):
         return value.clamp(min=0) if self.clamp else value
 
 
-class Watch(Session):
-    """Notes how much the input of the first block and the output of the last one change from one evaluation to the next of a
-    full trajectory: [(input, output)], of each image."""
+class TimeSession(TeaSession):
+    """Decides for all rows together, on the host: nothing waits for the device. `times` as `TeaCache.times` has them."""
 
-    def __init__(self, halves):
-        self.halves, self.points = halves, []
+    def __init__(self, method, spec, coefficients, clamp, times):
+        super().__init__(method, spec, coefficients, clamp)
+        self.times, self.halves = times, 1
+
+    def indicator(self, h, run):
+        return self.times[self.evaluation]
+
+    def which(self, mask):
+        return mask.nonzero().squeeze(1)
+
+
+class Watch(Session):
+    """Notes how much the indicator and the output of the last block change from one evaluation to the next of a full
+    trajectory: [(indicator, output)], of each image."""
+
+    def __init__(self, halves, times=None):
+        self.halves, self.times, self.points = halves, times, []
         self.before = None
 
     def reset(self):
         self.before = None
 
+    def begin(self, evaluation, x=None, t=None, y=None):
+        self.evaluation = evaluation
+
     def trunk(self, h, run):
-        now = run.door(0, "attn").input(h).float(), run(h)
+        indicator = run.door(0, "attn").input(h) if self.times is None else self.times[self.evaluation].expand(len(h), -1)
+        now = indicator.float(), run(h)
         if self.before:
             pairs = zip(now, self.before, strict=True)
             moved = [change(value.float(), old.float(), "sample", self.halves).chunk(self.halves)[0] for value, old in pairs]

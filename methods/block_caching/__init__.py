@@ -10,7 +10,8 @@ DELTAS = [0.0, *np.geomspace(0.01, 30, 200).round(4).tolist()]
 
 class BlockCaching(Method):
     """The unit is the branch, before its gate. One scale-shift table serves every delta, since it is trained on schedules
-    drawn from all of them: our adaptation, and no table by default (`iterations`)."""
+    drawn from all of them: our adaptation, and no table by default (`iterations`), nor where a forecaster says what stands in
+    for a branch."""
 
     name = "Block Caching"
     reference = "arXiv:2312.03209"
@@ -37,7 +38,7 @@ class BlockCaching(Method):
         change = calibrate.share(moved, size.roll(int(self.normalise_by == "old"), 0)).mean(-1)  # over the runs
         change[0] = 0  # nothing comes before it
         state = {"change": change.float()}
-        if not self.iterations:
+        if not self.iterations or (self.forecaster and self.forecasts == "branch"):
             return state, calibrate.curve("relative_change", change)
         masks = {mask.tobytes(): mask for delta in DELTAS if not (mask := self.mask(problem.spec, change.numpy(), delta)).all()}
         schedules = [Schedule(mask) for mask in masks.values()]

@@ -96,7 +96,7 @@ def test_a_threshold_of_zero_is_the_full_run_and_a_large_one_computes_the_first_
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 
 
-@pytest.mark.parametrize("calibrator", ["", "taylor2", "foca", "spectrum"])
+@pytest.mark.parametrize("calibrator", ["", "taylor2", "foca", "spectrum", "dmd"])
 def test_samples_decide_for_themselves(backbone, calibrator):
     """In a batch as alone, in any order; some rows compute where others reuse. So do their forecasts."""
     model, spec = backbone

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cachebench.engine import doors, trajectory
-from cachebench.plugin.forecast import FoCa
+from cachebench.plugin.forecast import FoCa, positions
 from cachebench.plugin.loader import plugin
 from helpers import Outputs, relative, sample
 
@@ -35,16 +35,17 @@ def test_agrees_with_cache_dit(vectors, golden, model, spec, key, params):
         assert relative(torch.stack(watched.outs)[:, :, :4], of["eps"]) > 1e-4
 
 
-def run(forecaster, values, computed):
+def run(forecaster, values, computed, places=None):
     """What stands at every evaluation, of the values that are computed at some."""
     kept, out = None, []
     for evaluation, value in enumerate(values):
+        place = places[evaluation] if places else evaluation
         if evaluation in computed:
-            kept = forecaster.keep(kept, torch.tensor([float(value)]), evaluation)
+            kept = forecaster.keep(kept, torch.tensor([float(value)]), place)
             out.append(float(value))
         else:
-            stand_in = forecaster.stand_in(kept, evaluation)
-            kept = forecaster.recall(kept, stand_in, evaluation)
+            stand_in = forecaster.stand_in(kept, place)
+            kept = forecaster.recall(kept, stand_in, place)
             out.append(stand_in.item())
     return out
 
@@ -66,6 +67,22 @@ def test_a_forecast_enters_the_pair_of_the_next_one_and_the_fourth_is_damped():
     slope = 10 - 3  # of the computed ones; the pair's is from the last forecast
     assert run(FoCa(), [1, 3, 0, 10, 0], {0, 1, 3})[-1] == pytest.approx(10 + 1 / 2 * (slope + 10 - first))
     assert run(FoCa(True), [1, 3, 0, 10, 0], {0, 1, 3})[-1] == pytest.approx(10 + 1 / 2 * (slope / 2 + 10 - first))
+
+
+def test_by_distance_a_line_in_time_is_exact_in_time_up_to_its_reach(uvit_spec):
+    """On DPM-Solver-2, whose evaluations are not evenly spaced; by the index it is not, nor without the distances."""
+    line, places = uvit_spec.plan.timesteps, positions(uvit_spec, "t")
+    for forecaster, to, exact in ((FoCa(True), places, True), (FoCa(True), None, False), (FoCa(), places, False)):
+        found = run(forecaster, line, {0, 1, 3, 5, 6}, to)
+        assert (found == pytest.approx(line, rel=1e-4)) == exact
+
+
+def test_where_evaluations_are_evenly_spaced_time_is_the_index(small_model, small_spec):
+    """At 10 steps of DDIM; in the logarithm of the signal-to-noise ratio they are not."""
+    spec = small_spec.with_steps(10)
+    made = (plugin("foca")(interval=3, by_distance=True, distance=one) for one in ("index", "t", "logsnr"))
+    found = [sample(small_model, spec, one.session(small_model, spec)) for one in made]
+    assert relative(found[1], found[0]) < 1e-5 and relative(found[2], found[0]) > 1e-3
 
 
 def test_an_interval_of_one_is_the_full_run_also_with_back_blocks(small_uvit, small_uvit_spec):

@@ -9,7 +9,6 @@ import torch
 from numpy.polynomial.hermite import hermval
 
 from cachebench.engine import cost, doors, trajectory
-from cachebench.plugin import loader
 from cachebench.plugin.forecast import Hermite
 from cachebench.plugin.loader import plugin
 from helpers import Outputs, relative, sample
@@ -24,7 +23,7 @@ VECTORS += [
         {"interval": n, "warmup": w, "scale": s, "order": o, "unit": "output"},
     )
     for t, n, w, s, o in OUTPUTS
-]
+]  # output_dmd is in tests/methods/test_dmd.py
 
 
 @pytest.mark.parametrize(("key", "steps", "params"), VECTORS, ids=[key for key, *_ in VECTORS])
@@ -34,20 +33,32 @@ def test_agrees_with_the_released_formula(vectors, golden, model, spec, key, ste
     made = plugin("hicache")(**params)
     assert made.schedule(spec).compute.all(axis=(1, 2)).tolist() == of["compute"].bool().tolist()
     watched = Outputs(made.session(model, spec))
-    found = trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"])
-    assert relative(torch.stack(watched.outs)[:, :, :4], of["eps"]) < 1e-5
-    assert relative(found, of["latents"]) < 1e-5
+    found, images = trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"]), len(of["latents"])
+    assert relative(torch.stack(watched.outs)[:, :images, :4], of["eps"]) < 1e-5
+    assert relative(found[:images], of["latents"]) < 1e-5
     made.scale = 0.9
     for other in (doors.BARE, made.session(model, spec)):
         watched = Outputs(other)
         trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"])
-        assert relative(torch.stack(watched.outs)[:, :, :4], of["eps"]) > 1e-4
+        assert relative(torch.stack(watched.outs)[:, :images, :4], of["eps"]) > 1e-4
 
 
-@pytest.mark.parametrize("door", ["branch", "trunk", "output"])
-def test_of_order_1_at_the_root_of_a_half_it_is_taylors_and_of_order_0_reuse(small_model, small_spec, door):
+def test_taylors_forecast_of_the_output_agrees_with_hicache_pp(vectors, golden, model, spec):
+    """And that of another order does not, so that the comparison can fail."""
+    spec, of = spec.with_steps(20), vectors("hicache", "ddim20/output_taylor_N4_first4_sigma0.5_O2")
+    for order, agrees in ((2, True), (1, False)):
+        made = plugin("taylorseer")(interval=4, warmup=4, order=order, form="output")
+        assert made.schedule(spec).compute.all(axis=(1, 2)).tolist() == of["compute"].bool().tolist()
+        watched = Outputs(made.session(model, spec))
+        trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"])
+        outs = torch.stack(watched.outs)[:, : len(of["latents"]), :4]
+        assert relative(outs, of["eps"]) < 1e-5 if agrees else relative(outs, of["eps"]) > 1e-4
+
+
+@pytest.mark.parametrize(("door", "form"), [("branch", "branch"), ("trunk", "lite"), ("output", "output")])
+def test_of_order_1_at_the_root_of_a_half_it_is_taylors_and_of_order_0_reuse(small_model, small_spec, door, form):
     made = plugin("hicache")(interval=3, order=1, scale=sqrt(0.5), unit=door)
-    taylor = loader.derived(plugin("taylorseer"), {"forecasts": door})(interval=3, order=1)
+    taylor = plugin("taylorseer")(interval=3, order=1, form=form)
     found, expected = (sample(small_model, small_spec, one.session(small_model, small_spec)) for one in (made, taylor))
     assert relative(found, expected) < 1e-5
     assert relative(sample(small_model, small_spec), expected) > 1e-4

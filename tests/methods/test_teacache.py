@@ -10,34 +10,39 @@ from cachebench.engine import cost, doors, trajectory
 from cachebench.plugin.loader import plugin
 from helpers import Outputs, decides_by_sample, relative, sample
 
+WAN_RET = {"indicator": "modulation", "first": 5, "last": 0}  # Wan's `use_ret_steps`
 VECTORS = [
-    ("ddim20", "identity", "identity", 0.5),
-    ("ddim20", "identity", "identity", 1.5),
-    ("ddim20", "fluxcoef", "flux", 1.0),
-    ("ddim20", "negative", "negative", 0.3),
-    ("ddim10", "identity", "identity", 1.0),
+    ("ddim20/identity_tau0.5", "identity", {"threshold": 0.5, "decision": "batch"}),
+    ("ddim20/identity_tau1.5", "identity", {"threshold": 1.5, "decision": "batch"}),
+    ("ddim20/fluxcoef_tau1.0", "flux", {"threshold": 1.0, "decision": "batch"}),
+    ("ddim20/negative_tau0.3", "negative", {"threshold": 0.3, "decision": "batch"}),
+    ("ddim10/identity_tau1.0", "identity", {"threshold": 1.0, "decision": "batch"}),
+    ("ddim20/wan_raw_e_identity_tau2.5", "identity", {"threshold": 2.5, "indicator": "time"}),
+    ("ddim20/wan_ret5_identity_tau2.5", "identity", {"threshold": 2.5} | WAN_RET),
 ]
 
 
-@pytest.mark.parametrize(("run", "name", "polynomial", "threshold"), VECTORS)
-def test_agrees_with_the_released_program(vectors, golden, model, spec, run, name, polynomial, threshold):
-    """And the full run does not, so that the comparison can fail."""
-    spec, of = spec.with_steps(int(run.removeprefix("ddim"))), vectors("teacache", f"{run}/{name}_tau{threshold}")
+@pytest.mark.parametrize(("key", "polynomial", "params"), VECTORS, ids=[key for key, *_ in VECTORS])
+def test_agrees_with_the_released_programs(vectors, golden, model, spec, key, polynomial, params):
+    """And the full run does not, so that the comparison can fail. Wan's calls the network once for each half."""
+    spec, of = spec.with_steps(int(key[4:6])), vectors("teacache", key)
     state = {"coefficients": vectors("teacache", "coefficients")[polynomial].numpy()}
-    made = plugin("teacache.fitted")(threshold=threshold, decision="batch")
-    session = made.session(model, spec, state)
+    session = plugin("teacache.fitted")(**params).session(model, spec, state)
     session.reset = lambda: None  # so that its sums are there after the run
-    watched = Outputs(session)
+    watched, images = Outputs(session), len(of["latents"])
     found = trajectory.run(model, spec, watched, golden["sample/z"], golden["sample/y"])
-    assert watched.blocks == torch.where(of["compute"].bool(), spec.arch.blocks, 0).tolist()
-    for evaluation in range(1, spec.num_evaluations - 1):
-        assert session.changes[evaluation][0].item() == pytest.approx(of["delta"][evaluation].item(), rel=1e-4)
-        assert session.sums[evaluation][0].item() == pytest.approx(of["E"][evaluation].item(), rel=1e-3, abs=1e-4)
-    assert relative(torch.stack(watched.outs)[:, :, :4], of["eps"]) < 1e-5
-    assert relative(found, of["latents"]) < 1e-5
+    compute, delta, E = (of[name].view(spec.num_evaluations, -1) for name in ("compute", "delta", "E"))
+    assert (compute == compute[:, :1]).all()
+    assert watched.blocks == torch.where(compute[:, 0].bool(), spec.arch.blocks, 0).tolist()
+    assert sorted(session.changes) == (delta[:, 0] != -9).nonzero().flatten().tolist()
+    for evaluation in session.changes:
+        assert session.changes[evaluation][0].item() == pytest.approx(delta[evaluation, 0].item(), rel=1e-4)
+        assert session.sums[evaluation][0].item() == pytest.approx(E[evaluation, 0].item(), rel=1e-3, abs=1e-4)
+    assert relative(torch.stack(watched.outs)[:, :images, :4], of["eps"]) < 1e-5
+    assert relative(found[:images], of["latents"]) < 1e-5
     outs = Outputs(doors.Session())
     trajectory.run(model, spec, outs, golden["sample/z"], golden["sample/y"])
-    assert relative(torch.stack(outs.outs)[:, :, :4], of["eps"]) > 1e-3
+    assert relative(torch.stack(outs.outs)[:, :images, :4], of["eps"]) > 1e-3
 
 
 @pytest.fixture(params=[("small_model", "small_spec"), ("small_uvit", "small_uvit_spec")], ids=["dit", "uvit"])
@@ -68,6 +73,31 @@ def test_samples_decide_for_themselves_in_any_order(backbone):
     decides_by_sample(model, spec, settings, {0})
 
 
+def test_where_the_time_alone_decides_all_images_decide_alike_and_nothing_waits(backbone):
+    """And nothing is charged for it. U-ViT has its time as a token, and no modulation."""
+    model, spec = backbone
+    for indicator in ("time", "modulation")[: 2 if spec.arch.kind == "dit" else 1]:
+        found = []
+        for threshold, first, last in ((0.5, 1, 1), (1.0, 1, 1), (1e9, 3, 0)):
+            made = plugin("teacache.identity")(threshold=threshold, indicator=indicator, first=first, last=last)
+            session = made.session(model, spec)
+            blocks = []
+            for n, first_seed in ((1, 0), (3, 5)):
+                watched = Outputs(session)
+                sample(model, spec, watched, n=n, first_seed=first_seed)
+                blocks.append(watched.blocks)
+            counted = doors.Counted(session)
+            macs = cost.count_macs(lambda counted=counted: sample(model, spec, counted, n=1))
+            assert blocks[0] == blocks[1] and session.syncs == 0 and cost.total(spec.arch, counted.rows) == macs
+            found.append([one > 0 for one in blocks[0]])
+        assert found[0] != found[1] and found[2] == [e < 3 for e in range(spec.num_evaluations)]
+    refused = plugin("teacache.identity")(indicator="modulation").supports(spec)
+    assert refused == (None if spec.arch.kind == "dit" else "U-ViT has no modulation.")
+    assert "needs more steps than 4" in plugin("teacache.identity")(first=3).supports(spec.with_steps(4))
+    with pytest.raises(ValueError, match="indicator: unknown 'no'; allowed: modulated, time, modulation"):
+        plugin("teacache.identity")(indicator="no").session(model, spec)
+
+
 def test_what_is_no_number_computes_and_what_is_negative_lowers_the_sum_unless_clamped(backbone):
     model, spec = backbone
     full = sample(model, spec)
@@ -93,6 +123,9 @@ def test_the_fit_is_the_least_squares_polynomial_and_names_what_it_lacks(problem
     inputs, outputs = (np.array([row[name] for row in curve]) for name in ("input", "output"))
     off = outputs - np.polyval(state["coefficients"], inputs)
     assert np.abs(np.vander(inputs, 5).T @ off).max() < 1e-6  # what is left stands at right angles to every power
+    _, of_time = plugin("teacache.fitted")(samples=3, indicator="time").fit(problem)
+    assert [row["output"] for row in of_time] == [row["output"] for row in curve]
+    assert len({row["input"] for row in of_time}) == problem.spec.num_evaluations - 1  # one for all images
     with pytest.raises(ValueError, match="samples: 70 is outside 1 to 6"):
         plugin("teacache.fitted")().fit(problem)
     assert "needs more steps than 1" in plugin("teacache.identity")().supports(replace(problem.spec, num_steps=1))

@@ -1,5 +1,6 @@
 """Forecasts where an evaluation skips everything: of the final hidden state and of the output, on any mask."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from cachebench.engine.spec import BRANCHES
 from cachebench.plugin.forecast import FORMS, Newton, Taylor, named
 from cachebench.plugin.forecasting import OutputSession, TrunkSession, held_of_method, reads_of_ran
 from cachebench.plugin.loader import plugin
+from cachebench.plugin.problem import Problem
 from helpers import relative, sample
 
 MASK = np.ones((9, 2, 2), bool)  # evaluations 3, 6 and 7 skip everything, 1, 4 and 8 some branches
@@ -90,6 +92,18 @@ def test_an_output_that_is_forecast_is_the_line_through_the_guided_ones(small_mo
         outs[3], 3 * outs[1] - 2 * outs[0], atol=1e-6
     )
     assert relative(found, sample(small_model, small_spec, doors.BARE)) > 1e-4
+
+
+def test_a_value_of_the_methods_own_is_not_dropped_for_a_forecaster(small_model, small_spec, tmp_path):
+    """GOC is its correction; Block Caching may train one, and does not where a forecaster would replace it."""
+    for name in ("goc+taylor1", "learning_to_drop+taylor0"):
+        with pytest.raises(ValueError, match=re.escape(f"{name}: the method has a value of its own for a skipped branch")):
+            plugin(name)().session(small_model, small_spec)
+    images = torch.randn(4, *small_spec.arch.sample_shape, generator=torch.Generator().manual_seed(0))
+    problem = Problem(small_model, small_spec, images, torch.zeros(4, dtype=torch.long), tmp_path / "partial")
+    made = {name: plugin(name)(samples=4, iterations=1, batch_size=2) for name in ("block_caching", "block_caching+taylor1")}
+    fits = {name: one.fit(problem)[0] for name, one in made.items()}
+    assert "scale_shift" in fits["block_caching"] and "scale_shift" not in fits["block_caching+taylor1"]
 
 
 def test_every_name_that_is_listed_makes_a_forecaster():

@@ -71,4 +71,4 @@ def stand_ins(session, calibrator, since):
     """What a Session has stand in: `Forecast` of the forecaster of that name; `Last` where there is none."""
     from cachebench.plugin.forecast import named
 
-    return Forecast(named(calibrator), since, session.read) if calibrator else Last()
+    return Forecast(named(calibrator).of(session), since, session.read) if calibrator else Last()

@@ -20,6 +20,12 @@ class Forecaster:
     """`keep` gives what is held after a value was computed, `stand_in` the value that is taken instead of computing it; both at
     a `position`, by default the evaluation. What is held is a forecaster's own; None: nothing yet."""
 
+    waits = False  # True if what it reads from the device decides, as `Method.waits`
+
+    def of(self, session):
+        """Who forecasts in a Session: itself, unless it reads from the device, by the session's `read` then."""
+        return self
+
     def keep(self, kept, value, position):
         raise NotImplementedError
 
@@ -32,6 +38,11 @@ class Forecaster:
 
     def spent(self):
         """MACs of products since it was asked last."""
+        return 0
+
+    def products(self, computed, places):
+        """MACs for each number of a value on a trajectory; `computed` says which evaluations compute it, `places` where they
+        stand."""
         return 0
 
     def held(self, computed):
@@ -139,7 +150,8 @@ class FoCa(Forecaster):
     """A step along the mean of two slopes: of the last two computed values, and of the last two values whether computed or not,
     which is as far as the corrector goes (FoCa, arXiv:2508.16211, in cache-dit's form). Beyond `REACH` it is damped.
 
-    cache-dit does not divide the first slope by the distance of its values; `by_distance` does."""
+    cache-dit does not divide the slopes by the distance of their values; `by_distance` does. Values that follow each other are
+    one evaluation apart, so that by the index it is about the first slope alone."""
 
     REACH = 3
 
@@ -153,29 +165,38 @@ class FoCa(Forecaster):
         return np.where(np.asarray(computed) < 2, computed, 4)
 
     def keep(self, kept, value, position):
+        """The last computed place, value and slope; the last two values, computed or not, the place of the later one and their
+        distance."""
         if not kept:
-            return position, value, None, value, None
-        place, last, _, newest, _ = kept
-        slope = value - last
-        return position, value, slope / (position - place) if self.by_distance else slope, value, newest
+            return position, value, None, value, None, position, 1
+        place, last, _, newest, _, at, _ = kept
+        slope = (value - last) / (position - place) if self.by_distance else value - last
+        return position, value, slope, value, newest, position, position - at
 
     def stand_in(self, kept, position):
-        place, last, slope, newest, before = kept
+        place, last, slope, newest, before, _, apart = kept
         if slope is None:
             return last
         distance = position - place
         share = min(distance, self.REACH) / 2 * min(1, self.REACH / distance)
-        return last.add(slope, alpha=share).add_(newest, alpha=share).sub_(before, alpha=share)
+        of_pair = share / apart if self.by_distance else share
+        return last.add(slope, alpha=share).add_(newest, alpha=of_pair).sub_(before, alpha=of_pair)
 
     def recall(self, kept, value, position):
-        place, last, slope, newest, _ = kept
-        return place, last, slope, value, newest
+        place, last, slope, newest, _, at, _ = kept
+        return place, last, slope, value, newest, position, position - at
 
 
 def chebyshev():
     from cachebench.plugin.chebyshev import Chebyshev
 
     return Chebyshev()
+
+
+def modes():
+    from cachebench.plugin.modes import Modes
+
+    return Modes()
 
 
 FORMS = {
@@ -185,8 +206,9 @@ FORMS = {
     r"hermite([1-4])": lambda order: Hermite(int(order)),
     "foca": FoCa,
     "spectrum": chebyshev,
+    "dmd": modes,
 }
-NAMES = ("taylor0 to taylor4", "linear", "newton1 to newton4", "hermite1 to hermite4", "foca", "spectrum")
+NAMES = ("taylor0 to taylor4", "linear", "newton1 to newton4", "hermite1 to hermite4", "foca", "spectrum", "dmd")
 FINAL = "final_"  # before a forecaster's name: of the final hidden state
 
 

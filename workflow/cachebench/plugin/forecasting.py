@@ -14,7 +14,7 @@ class ForecastSession(ScheduledSession):
     """Runs a static schedule, and takes what the forecaster says for a skipped value."""
 
     def __init__(self, schedule, forecaster, places=None):
-        self.forecaster, self.places = forecaster, places or range(len(schedule.compute))
+        self.forecaster, self.places = forecaster.of(self), places or range(len(schedule.compute))
         evaluations = np.arange(len(schedule.compute))[:, None, None]
         self.last_skipped = np.where(schedule.compute, -1, evaluations).max(axis=0).tolist()  # of every branch; -1: never
         super().__init__(schedule)
@@ -25,7 +25,9 @@ class ForecastSession(ScheduledSession):
     def branch(self, i, name, h, run):
         now, later = self.evaluation, self.last_skipped[i][BRANCHES.index(name)]
         compute = None if not self.computes(i, name) else lambda: run(h)
-        return hold(self.kept, (i, name), self.forecaster, self.places[now], compute, later > now)
+        value = hold(self.kept, (i, name), self.forecaster, self.places[now], compute, later > now)
+        self.spend(self.forecaster.spent())
+        return value
 
 
 def hold(kept, site, forecaster, place, compute, read_later):
@@ -50,7 +52,7 @@ class WholeSession(ScheduledSession):
     def __init__(self, schedule, forecaster, places=None, **host):
         super().__init__(schedule, **host)
         ran = schedule.compute.any(axis=(1, 2))
-        self.forecaster, self.places, self.ran = forecaster, places or range(len(ran)), ran.tolist()
+        self.forecaster, self.places, self.ran = forecaster.of(self), places or range(len(ran)), ran.tolist()
         self.last_skipped = max((e for e, one in enumerate(self.ran) if not one), default=-1)
         self.last_reads = reads_of_ran(schedule, ran, host.get("history", 1), host.get("remember", "computed")).tolist()
 
@@ -61,7 +63,9 @@ class WholeSession(ScheduledSession):
     def hold(self, compute):
         now = self.evaluation
         compute = compute if self.ran[now] else None
-        return hold(self.kept, None, self.forecaster, self.places[now], compute, self.last_skipped > now)
+        value = hold(self.kept, None, self.forecaster, self.places[now], compute, self.last_skipped > now)
+        self.spend(self.forecaster.spent())
+        return value
 
 
 class TrunkSession(WholeSession):
@@ -98,24 +102,36 @@ def door_of(method):
 
 
 def session(method, model, spec, state):
-    """Who runs a method with a `forecaster`, by what that stands in for."""
+    """Who runs a method with a `forecaster`, by what that stands in for. ValueError where the method has what stands in for a
+    branch itself."""
     schedule, places, door = method.schedule(spec, state), positions(spec, method.distance), door_of(method)
+    own = method.predictor(model, spec, state)
     if door == "branch":
+        if own:
+            raise ValueError(
+                f"{method.id()}: the method has a value of its own for a skipped branch; it takes forecasters of the final "
+                "hidden state alone, +final_..."
+            )
         return ForecastSession(schedule, method.forecaster, places)
-    host = {"predict": method.predictor(model, spec, state), "history": method.history, "remember": method.remember}
+    host = {"predict": own, "history": method.history, "remember": method.remember}
     if door == "output":
         return OutputSession(schedule, method.forecaster, places, spec.arch.out_channels, **host)
     return TrunkSession(schedule, method.forecaster, places, **host)
 
 
-def rows(method, schedule):
+def rows(method, spec, schedule):
     """Counts of one row by site (see `engine.cost`)."""
     compute, door = schedule.compute, door_of(method)
-    if door == "branch":
-        return cost.mask_rows(compute)
     ran = compute.any(axis=(1, 2))
-    counts = cost.mask_rows(compute, entered=np.repeat(ran[:, None], compute.shape[1], axis=1))
-    return counts | {"fixed": int(ran.sum())} if door == "output" else counts
+    if door == "branch":
+        counts, values = cost.mask_rows(compute), compute.reshape(len(compute), -1).T  # (branches of all blocks, evaluations)
+    else:
+        counts, values = cost.mask_rows(compute, entered=np.repeat(ran[:, None], compute.shape[1], axis=1)), [ran]
+    if door == "output":
+        counts |= {"fixed": int(ran.sum())}
+    places = positions(spec, method.distance)
+    spent = sum(method.forecaster.products(one, places) for one in values) * spec.arch.tokens * spec.arch.width
+    return counts | ({"spent": spent} if spent else {})
 
 
 def held(schedule, forecaster):

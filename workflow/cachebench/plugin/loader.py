@@ -119,7 +119,8 @@ def with_forecaster(cls, name):
         raise ValueError(f"method {cls.id()!r} takes no forecaster: no mask of branches says what it skips")
     door = forecast.door(name)
     printed = f"{cls.name} + {forecaster}" + ", final" * (door == "trunk")
-    return derived(cls, {"name": printed, "forecaster": forecaster, "forecasts": door, "forecast": f"+{name}"})
+    own = {"name": printed, "forecaster": forecaster, "forecasts": door, "forecast": f"+{name}"}
+    return derived(cls, own | {"waits": cls.waits or forecaster.waits})
 
 
 def guard():

@@ -7,7 +7,7 @@ import numpy as np
 
 from cachebench.engine.doors import Session
 from cachebench.engine.schedule import Schedule
-from cachebench.plugin.forecast import Taylor
+from cachebench.plugin.forecast import Taylor, positions
 from cachebench.plugin.spans import SpanMethod
 from cachebench.plugin.values import allowed
 
@@ -56,15 +56,17 @@ class StackMethod(SpanMethod):
         return self.schedule(spec, state).compute.all(axis=(1, 2)).tolist()
 
     def session(self, model, spec, state=None):
-        return StackSession(self.computes(spec, state), self.span(spec, 0), *self.kept())
+        places = positions(spec, self.distance)
+        return StackSession(self.computes(spec, state), self.span(spec, 0), *self.kept(), places)
 
 
 class StackSession(Session):
     """`computed`: whether each evaluation computes all; `span`: range of the blocks that the others skip; `keeps`: "increment"
-    or "last", as `SpanMethod.keeps`."""
+    or "last", as `SpanMethod.keeps`; `places`: where each evaluation stands to the forecaster, by default its index."""
 
-    def __init__(self, computed, span, keeps, forecaster):
-        self.computed, self.span, self.keeps, self.forecaster = computed, span, keeps, forecaster
+    def __init__(self, computed, span, keeps, forecaster, places=None):
+        self.computed, self.span, self.keeps, self.forecaster = computed, span, keeps, forecaster.of(self)
+        self.places = places or range(len(computed))
         self.last_read = max((e for e, one in enumerate(computed) if not one), default=-1)
         self.reset()
 
@@ -88,12 +90,12 @@ class StackSession(Session):
         """What the span's output h [rows, tokens, width] says is kept, where a later evaluation reads it."""
         value = h - self.entered if self.keeps == "increment" else h
         later = self.last_read > self.evaluation
-        self.kept = self.forecaster.keep(self.kept, value, self.evaluation) if later else None
+        self.kept = self.forecaster.keep(self.kept, value, self.places[self.evaluation]) if later else None
         self.entered = None
         return h
 
     def stand_in(self):
-        value = self.forecaster.stand_in(self.kept, self.evaluation)  # (rows, tokens, width)
+        value = self.forecaster.stand_in(self.kept, self.places[self.evaluation])  # (rows, tokens, width)
         value = self.entered + value if self.keeps == "increment" else value
         self.entered = None
         return value

@@ -2,8 +2,7 @@
 
 from cachebench.plugin.calibrated import CalibratedMethod
 from cachebench.plugin.method import COUNT
-
-from .modes import Modes, suffix
+from cachebench.plugin.modes import Modes
 
 
 class DynamicModes(CalibratedMethod):
@@ -12,7 +11,7 @@ class DynamicModes(CalibratedMethod):
 
     name = "DMD (cache-dit's calibrator)"
     reference = "cache-dit (DMD)"
-    waits = True  # eigenvalues of some small matrices are computed on the host
+    waits = Modes.waits
     params = CalibratedMethod.host | {
         "warmup": [4],
         "snapshots": [6],  # computed values that modes are made from, at most
@@ -24,17 +23,7 @@ class DynamicModes(CalibratedMethod):
     def forecaster(self):
         return Modes(self.snapshots, self.fallback)
 
-    def session(self, model, spec, state=None):
-        made = super().session(model, spec, state)
-        made.forecaster.read = made.read
-        return made
-
     def rows(self, spec, state=None):
-        """With the products of every fit: one for each evaluation before a skip, where there are snapshots enough."""
-        computed, places, spent = self.computes(spec, state), [], 0
-        for evaluation, one in enumerate(computed):
-            if one:
-                places = [*places, evaluation][-self.snapshots :]
-            elif computed[evaluation - 1]:
-                spent += suffix(places) ** 2 * spec.arch.tokens * spec.arch.width
+        computed = self.computes(spec, state)
+        spent = self.forecaster.products(computed, range(len(computed))) * spec.arch.tokens * spec.arch.width
         return super().rows(spec, state) | ({"spent": spent} if spent else {})

@@ -1,5 +1,7 @@
 """Dynamic mode decomposition of the last computed values of every row, as a weight for each of them."""
 
+from copy import copy
+
 import numpy as np
 
 from cachebench.plugin.forecast import Forecaster
@@ -21,10 +23,30 @@ class Modes(Forecaster):
 
     All is known from their inner products, so that the forecast is a weighted sum of them. Rows do not see each other."""
 
+    waits = True  # eigenvalues of some small matrices are computed on the host
+
     def __init__(self, snapshots=6, fallback=FALLBACKS[0]):
         self.snapshots = snapshots
         self.literal = allowed("fallback", fallback, {FALLBACKS[0]: False, FALLBACKS[1]: True})
-        self.macs, self.read = 0, lambda values: values.tolist()  # a session's own counts how often it waits
+        self.macs, self.read = 0, lambda values: values.tolist()
+
+    def __str__(self):
+        return "DMD"
+
+    def of(self, session):
+        made = copy(self)
+        made.read = session.read
+        return made
+
+    def products(self, computed, places):
+        """One fit before each skip that follows a computed value, where there are snapshots enough."""
+        taken, found = [], 0
+        for evaluation, one in enumerate(computed):
+            if one:
+                taken = [*taken, places[evaluation]][-self.snapshots :]
+            elif computed[evaluation - 1]:
+                found += suffix(taken) ** 2
+        return found
 
     def held(self, computed):
         return np.minimum(computed, self.snapshots)
@@ -34,9 +56,10 @@ class Modes(Forecaster):
         return macs
 
     def keep(self, kept, value, position):
-        """Places, their values [rows, tokens, width], and the modes of these, which are formed when they are asked for."""
-        places, values, _ = kept or ([], [], {})
-        return [*places, position][-self.snapshots :], [*values, value][-self.snapshots :], {}
+        """Places, their values [rows, tokens, width], and the modes of these [rows], which are formed when they are asked for:
+        until then the list is empty."""
+        places, values, _ = kept or ([], [], [])
+        return [*places, position][-self.snapshots :], [*values, value][-self.snapshots :], []
 
     def stand_in(self, kept, position):
         import torch
@@ -47,13 +70,13 @@ class Modes(Forecaster):
         if not (count := suffix(places)):
             return self.fall_back(places, values, position)
         if not fitted:
-            fitted["modes"] = [modes(gram) for gram in self.products(values[-count:])]
+            fitted.append(np.fromiter((modes(gram) for gram in self.inner(values[-count:])), object))
         steps = (position - places[-1]) / (places[-1] - places[-2])
-        weights = np.stack([weigh(one, steps, count) for one in fitted["modes"]])  # (rows, count)
+        weights = np.stack([weigh(one, steps, count) for one in fitted[0]])  # (rows, count)
         weights = send(torch.from_numpy(weights), values[0].device).to(values[0].dtype)
         return sum(value * weight[:, None, None] for value, weight in zip(values[-count:], weights.T, strict=True))
 
-    def products(self, values):
+    def inner(self, values):
         """Inner products of the values of every row: float64 [rows, count, count]. The one wait for the device."""
         import torch
 
