@@ -9,7 +9,7 @@ import torch
 from cachebench.engine import trajectory
 from cachebench.engine.doors import Session
 from cachebench.fit import calibrate
-from cachebench.plugin.forecast import Forecaster
+from cachebench.plugin.forecaster import Forecaster
 
 PLANNED = 8  # samples that the plan and the ranges are made from, as released
 

@@ -29,6 +29,12 @@ def test_the_rooms_import_in_one_direction():
     assert {room for room in arrows if "report" in arrows[room]} == {"desk"} and "desk" not in set().union(*arrows.values())
 
 
+def test_no_files_import_each_other_in_a_circle():
+    files = [file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"]
+    order = list(TopologicalSorter({file: closure.imports(file) & set(files) for file in files}).static_order())
+    assert len(order) == len(files) > 150
+
+
 def test_the_package_names_no_method():
     """What it imports lies in the package: a method imports the package, and never the other way round."""
     assert not any(atomic.ROOT / "methods" in file.parents for file in closure.closure([PACKAGE, atomic.ROOT / "bench"]))

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
-from cachebench.plugin.forecast import Forecaster
+from cachebench.plugin.forecaster import Forecaster
 
 JITTER = 1e-6  # of the mean diagonal, where the normal equations are singular
 

@@ -10,44 +10,13 @@ from operator import mul
 
 import numpy as np
 
+from cachebench.plugin.chebyshev import Chebyshev
+from cachebench.plugin.forecaster import Forecaster
+from cachebench.plugin.modes import Modes
 from cachebench.plugin.values import among
 
 DOORS = ("branch", "trunk", "output")  # where a forecaster stands in: for a branch, the final hidden state, the guided output
 DISTANCES = ("index", "t", "sigma", "logsnr")  # what the distance of two evaluations is measured in
-
-
-class Forecaster:
-    """`keep` gives what is held after a value was computed, `stand_in` the value that is taken instead of computing it; both at
-    a `position`, by default the evaluation. What is held is a forecaster's own; None: nothing yet."""
-
-    waits = False  # True if what it reads from the device decides, as `Method.waits`
-
-    def of(self, session):
-        """Who forecasts in a Session: itself, unless it reads from the device, by the session's `read` then."""
-        return self
-
-    def keep(self, kept, value, position):
-        raise NotImplementedError
-
-    def stand_in(self, kept, position):
-        raise NotImplementedError
-
-    def recall(self, kept, value, position):
-        """What is held after a stand-in was taken: those that enter the history change it."""
-        return kept
-
-    def spent(self):
-        """MACs of products since it was asked last."""
-        return 0
-
-    def products(self, computed, places):
-        """MACs for each number of a value on a trajectory; `computed` says which evaluations compute it, `places` where they
-        stand."""
-        return 0
-
-    def held(self, computed):
-        """Tensors that are held after so many values were computed; an int or an array of them."""
-        raise NotImplementedError
 
 
 class Differences(Forecaster):
@@ -187,26 +156,14 @@ class FoCa(Forecaster):
         return place, last, slope, value, newest, position, position - at
 
 
-def chebyshev():
-    from cachebench.plugin.chebyshev import Chebyshev
-
-    return Chebyshev()
-
-
-def modes():
-    from cachebench.plugin.modes import Modes
-
-    return Modes()
-
-
 FORMS = {
     r"taylor([0-4])": lambda order: Taylor(int(order)),
     "linear": lambda: Taylor(1),
     r"newton([1-4])": lambda order: Newton(int(order)),
     r"hermite([1-4])": lambda order: Hermite(int(order)),
     "foca": FoCa,
-    "spectrum": chebyshev,
-    "dmd": modes,
+    "spectrum": Chebyshev,
+    "dmd": Modes,
 }
 NAMES = ("taylor0 to taylor4", "linear", "newton1 to newton4", "hermite1 to hermite4", "foca", "spectrum", "dmd")
 FINAL = "final_"  # before a forecaster's name: of the final hidden state

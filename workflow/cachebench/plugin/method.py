@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cachebench.engine.doors import Session
     from cachebench.engine.spec import Spec
-    from cachebench.plugin.forecast import Forecaster
+    from cachebench.plugin.forecaster import Forecaster
 
     from .problem import Problem  # relative: `files.closure` follows no such import, and no sample depends on this one
 

@@ -4,7 +4,7 @@ from copy import copy
 
 import numpy as np
 
-from cachebench.plugin.forecast import Forecaster
+from cachebench.plugin.forecaster import Forecaster
 from cachebench.plugin.values import allowed
 
 LEAST, RANK, FLOOR = 4, 1e-4, 1e-8  # snapshots that are needed; singular values that count; what is added to these
