@@ -1,20 +1,22 @@
-"""What training buys at equal network calls: each method with a fit at one budget, and the same method untrained (csv)."""
+"""What training buys at equal network calls: each method with a fit at one budget, and the same method untrained (csv).
 
-import ctypes
-import platform
-from dataclasses import replace
+Rows are added to the file, in the place of those of the same run, method and length: it can be made in pieces."""
+
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import process_time
 
 import numpy as np
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import bench  # noqa: F401  the package on the path
 from _cli import arguments
-from cachebench.engine import device, trajectory
+from bench.sampled_rows import Judge, added, give_back, less, named, rounded, sampled, seconds
+from cachebench.engine import device
 from cachebench.engine.backbones import checkpoints
 from cachebench.engine.seeds import generator
 from cachebench.files import atomic
@@ -22,104 +24,169 @@ from cachebench.metrics import intervals
 from cachebench.plugin import loader, method
 from cachebench.plugin.problem import Problem, as_written
 from cachebench.run import match, opening
-from cachebench.run.sample import start
 from cachebench.setup import config, matrix
 
-COLUMNS = ("run", "method", "fit", "length", "network_calls", "images", "seconds", "fit_peak_memory_mb", "achieved")
+KEY = ("backbone", "run", "method", "length", "factor")
+COLUMNS = (*KEY, "fit", "network_calls", "images", "seconds", "fit_peak_memory_mb", "achieved", "share_off", "share_off_alone")
 COLUMNS += ("latent_mse", "latent_mse_low", "latent_mse_high", "untrained_mse", "untrained_achieved")
 COLUMNS += ("less_untrained", "less_untrained_low", "less_untrained_high")
-COLUMNS += ("factor", "ratio", "ratio_low", "ratio_high", "budget", "samples", "device")
-LENGTHS = ("short", "medium", "full")
-PROBED = 8  # iterations that are counted on a tiny network, to know how many make so many calls
+COLUMNS += ("fd", "fd_low", "fd_high", "untrained_fd", "fd_less_untrained", "fd_less_untrained_low", "fd_less_untrained_high")
+COLUMNS += ("full_fd", "ratio", "ratio_low", "ratio_high", "budget", "samples", "device", "threads", "torch")
+LENGTHS = {"short": 4000, "medium": 12000, "full": 36000}  # calls of the network
+PROBED = 32  # iterations that are counted on a narrow network, to know how many make so many calls
 TRAJECTORIES = 8  # on which the cost of a method that decides while running is measured
+HALVINGS = 12  # of the thresholds, for a method whose knob is trained
+ROUTERS, NETWORK = 1.6, 3.3  # times of a call without gradients, that one in training takes: of routers, of all weights
+
+
+@dataclass(frozen=True)
+class Found:
+    """A setting at the budget: the mean square error of each image to the full run's [n], its share of the full run's MACs,
+    what the `Judge` says of its images, and its parameters."""
+
+    errors: np.ndarray
+    share: float
+    judged: dict
+    params: dict
 
 
 class Bench:
     """One run of the config: its network, its calibration set and its full samples. Settings are matched to one budget."""
 
-    def __init__(self, cfg, run, count, where):
-        self.cfg, self.run, self.count, self.where = cfg, run, count, where
+    def __init__(self, cfg, run, count, where, judge):
+        self.cfg, self.run, self.count, self.where, self.judge = cfg, run, count, where, judge
         self.spec, self.budget = matrix.spec(cfg, run), max(matrix.swept_budgets(cfg, run, matrix.swept_ids(cfg, run)[0]))
         self.model, self.given = opening.run_model(cfg, run, where), opening.calibration(cfg)
-        self.measure, self.calls = match.measured_rows(cfg, run, self.spec, TRAJECTORIES), 0
-        self.full = self.sampled(loader.plugin("full")(), None)
-        self.model.register_forward_pre_hook(self.count_rows)
+        self.measure, self.passes = match.measured_rows(cfg, run, self.spec, TRAJECTORIES), 0
+        self.watch(self.model)
+
+    def watch(self, model):
+        for block in (module for module in model.modules() if hasattr(module, "attn") and hasattr(module, "mlp")):
+            block.register_forward_pre_hook(self.count_rows)
 
     def count_rows(self, module, inputs):
-        self.calls += len(inputs[0])
+        self.passes += len(inputs[0])
+
+    @property
+    def calls(self):
+        """Rows that have passed the network since a fit began; one that passes some of the blocks counts as their share."""
+        return self.passes / self.spec.arch.blocks
 
     def __deepcopy__(self, memo):  # trainers copy the network; what they run of the copy counts too
         return self
 
     def fit(self, cls, params, model=None):
-        """(state, calls of the network, one row each) of a fit, of a tiny network where one is given."""
+        """(state, calls of the network) of a fit, of another network where one is given. All see the calibration set."""
         model, spec = model or self.model, replace(self.spec, arch=model.arch) if model else self.spec
-        self.calls = 0
+        self.passes = 0
         with TemporaryDirectory() as folder:
-            state, _ = as_written(*cls(**params).fit(Problem(model, spec, *self.given, Path(folder) / "partial")))
+            problem = Problem(model, spec, *self.given, Path(folder) / "partial", lambda: self.given)
+            state, _ = as_written(*cls(**params).fit(problem))
         return {name: value.numpy() for name, value in state.items()}, self.calls
 
-    def iterations(self, cls, params, calls):
-        """How many iterations make about so many calls of the network: one of the same form and the least size tells."""
-        tiny = checkpoints.build(replace(self.spec.arch, width=8, depth=2, heads=1)).eval().requires_grad_(False)
-        tiny.register_forward_pre_hook(self.count_rows)
-        return max(1, round(calls * PROBED / self.fit(cls, params | {"iterations": PROBED}, tiny)[1]))
+    def pace(self, cls, params):
+        """(calls of the network after each of the first iterations, calls behind the last one), of a narrow network."""
+        narrow, reached = checkpoints.build(replace(self.spec.arch, width=8, heads=2)).eval().requires_grad_(False), []
+        self.watch(narrow)
+        hook = register_optimizer_step_post_hook(lambda *_: reached.append(self.calls))
+        try:
+            total = self.fit(cls, params | {"iterations": PROBED}, narrow)[1]
+        finally:
+            hook.remove()
+        steps = len(reached) // PROBED  # of the optimiser in an iteration
+        return reached[steps - 1 :: steps], total - reached[-1]
 
-    @torch.inference_mode()
-    def sampled(self, chosen, state):
-        spec, model = chosen.sampler(self.spec), chosen.prepare(self.model, state)
-        parts, batch = [], self.cfg["samples"]["batch_size"]
-        for first in range(0, self.count, batch):
-            session = chosen.session(model, spec, state)
-            part = range(first, min(first + batch, self.count))
-            parts.append(trajectory.run(model, spec, session, *start(self.cfg["samples"], spec.arch, part)))
-        return torch.cat(parts).cpu().double()
+    @cached_property
+    def full(self):
+        return self.sampled(loader.plugin("full")(), None, self.count)
 
-    def errors(self, cls, params, state):
-        """(mean square error of each image to the full run's [n], the setting's share of the full run's MACs)."""
-        if cls.knob in cls.fit_params:
-            found = self.by_threshold(cls, params, state)
+    @cached_property
+    def full_fd(self):
+        return self.judge.score(self.full)["fd"]
+
+    def sampled(self, chosen, state, count):
+        return sampled(chosen, self.model, self.spec, state, self.cfg["samples"], count)
+
+    def at_budget(self, cls, params, state):
+        """The `Found` of a fitted state."""
+        if thresholds(cls):
+            told, share = self.by_threshold(cls, params, state)
         else:
             grid = matrix.overrides(self.cfg, cls.id(), self.run) | {name: [value] for name, value in params.items()}
             label = cls.fit_label(params) if cls.has_fit() else None
-            found = match.candidates(cls, self.spec, {label: state}, grid, [self.budget], self.measure)
-        shares = [match.share(self.spec, cls(**told), rows)[1] for told, rows in found]
-        best = min(range(len(found)), key=lambda i: abs(shares[i] - self.budget))
-        moved = self.sampled(cls(**found[best][0]), state) - self.full
-        return moved.square().flatten(1).mean(1).numpy(), shares[best]
+            tried = match.candidates(cls, self.spec, {label: state}, grid, [self.budget], self.measure)
+            priced = [(told, match.share(self.spec, cls(**told), rows)[1]) for told, rows in tried]
+            told, share = match.pick(cls, priced, self.budget, self.cfg["tolerance"])
+        images = self.sampled(cls(**told), state, self.count)
+        errors = (images.double() - self.full.double()).square().flatten(1).mean(1).numpy()
+        return Found(errors, share, self.judge.score(images), told)
 
     def by_threshold(self, cls, params, state):
-        """[(params, counts)] of a bisection of the thresholds, all the same: for a method whose knob is trained."""
+        """(params, share) nearest the budget in a bisection of the thresholds, all the same."""
         low, high, found = -30.0, 30.0, []  # logits
-        for _ in range(12):
+        for _ in range(HALVINGS):
             middle = (low + high) / 2
             value = 1 / (1 + np.exp(-middle))
-            told = params | {name: float(value) for name in cls.params if name.endswith("threshold")}
-            found.append((told, self.measure(cls(**told), state)))
-            cheap = match.share(self.spec, cls(**told), found[-1][1])[1] < self.budget
-            low, high = (low, middle) if cheap else (middle, high)
-        return found
+            told = params | dict.fromkeys(thresholds(cls), float(value))
+            found.append((told, self.counted(cls(**told), state)))
+            low, high = (low, middle) if found[-1][1] < self.budget else (middle, high)
+        return min(found, key=lambda one: abs(one[1] - self.budget))
+
+    def counted(self, chosen, state):
+        """A setting's share of the full run's MACs, as it is measured."""
+        return match.share(self.spec, chosen, self.measure(chosen, state))[1]
+
+    def off_share(self, found, cls, state):
+        """How far a method that may shift its decisions to a share is from it, as it ran and without the shift."""
+        if "shifted" not in cls.params:
+            return {}
+        alone = cls(**(found.params | {"shifted": "none"}))
+        return {"share_off": found.share - alone.share, "share_off_alone": self.counted(alone, state) - alone.share}
 
     def untrained(self, cls, params):
         """The state before the first iteration; where that decides nothing, small random numbers."""
         state, _ = self.fit(cls, params | {"iterations": 0})
         draw = generator("untrained", 0)
-        return {k: v if v.any() else 0.01 * torch.randn(v.shape, generator=draw).numpy() for k, v in state.items()}
+        if any(value.any() for value in state.values()):
+            return state
+        return {name: 0.01 * torch.randn(value.shape, generator=draw).numpy() for name, value in state.items()}
 
-    def rows(self, lengths, known):
-        """A row for each method and length, with its errors. A calibrated method and a control have one, unless it is `known`
-        from another run; so has another form of a trained one, of the first length. Of a knob that is trained the last value is
-        taken."""
+    def asked(self, names):
+        """[(method, its fit's parameters, whether this is the first run of the backbone with it)], of `names` if there are any.
+        Of a knob that is trained the last value is taken."""
+        same = [run for run, entry in self.cfg["runs"].items() if entry["backbone"] == self.cfg["runs"][self.run]["backbone"]]
+        found = []
         for name in matrix.swept_ids(self.cfg, self.run):
-            cls = loader.plugin(name)
-            params = (matrix.fits(self.cfg, cls, self.run) or [{}])[-1]
-            if not cls.trained and name not in known:
+            if not names or name in names or loader.stem(name) in names:
+                cls, first = loader.plugin(name), next(run for run in same if name in matrix.swept_ids(self.cfg, run))
+                found.append((cls, (matrix.fits(self.cfg, cls, self.run) or [{}])[-1], first == self.run))
+        return found
+
+    def rows(self, lengths, names=()):
+        """A row for each method and length, with its errors. Of a method that another run has already there is one of the first
+        length, if it is trained, and none else."""
+        for cls, params, first in self.asked(names):
+            if not cls.trained and first:
                 yield self.row(cls, params, "", None)
             if cls.trained:
-                before = self.errors(cls, params, self.untrained(cls, params))
-                for length, calls in list(lengths.items())[: 1 if name in known else None]:
-                    chosen = params | {"iterations": self.iterations(cls, params, calls)}
-                    yield self.row(cls, chosen, length, before)
+                before = self.at_budget(cls, params, self.untrained(cls, params))
+                pace = self.pace(cls, params)
+                for length, calls in list(lengths.items())[: None if first else 1]:
+                    yield self.row(cls, params | {"iterations": iterations(calls, *pace)}, length, before)
+
+    def expected(self, lengths, names=()):
+        """About how many seconds of the processor `rows` takes, from the time of one batch of the full run."""
+        count, row = min(self.count, self.cfg["samples"]["batch_size"]), self.spec.rows * self.spec.num_evaluations
+        began = seconds(self.where)
+        self.sampled(loader.plugin("full")(), None, count)
+        call = (seconds(self.where) - began) / (count * row)
+        calls = self.count * row
+        for cls, _, first in self.asked(names):
+            fits = list(lengths.values())[: None if first else 1] if cls.trained else []
+            images = self.count + HALVINGS * TRAJECTORIES * bool(thresholds(cls))
+            calls += (NETWORK if cls.training else ROUTERS) * sum(fits)
+            calls += self.budget * images * row * (len(fits) + (cls.trained or first))
+        return call * calls
 
     def row(self, cls, params, length, before):
         state, told = None, {"network_calls": 0, "images": 0, "seconds": 0, "fit_peak_memory_mb": 0}
@@ -127,29 +194,33 @@ class Bench:
             memory = device.PeakMemory(self.where)
             give_back()
             memory.start()
-            began = self.seconds()
+            began = seconds(self.where)
             state, calls = self.fit(cls, params)
-            told = {"network_calls": calls, "images": seen(params), "seconds": self.seconds() - began}
+            told = {"network_calls": round(calls), "images": seen(params), "seconds": seconds(self.where) - began}
             told["fit_peak_memory_mb"] = memory.bytes() / 1e6
-        errors, share = self.errors(cls, params, state)
-        about = {"run": self.run, "method": cls.id(), "fit": method.label(params), "length": length, "budget": self.budget}
-        about |= told | {"achieved": share, "samples": self.count, "device": device.describe(self.where)}
-        about |= named("latent_mse", intervals.interval(errors))
+        found = self.at_budget(cls, params, state)
+        about = {"backbone": self.cfg["runs"][self.run]["backbone"], "run": self.run, "method": cls.id(), "length": length}
+        about |= {"fit": method.label(params), "budget": self.budget, "samples": self.count} | device.machine(self.where)
+        about |= told | {"achieved": found.share} | self.off_share(found, cls, state)
+        about |= named("latent_mse", intervals.interval(found.errors)) | Judge.columns(found.judged) | {"full_fd": self.full_fd}
         if before:
-            about |= {"untrained_mse": before[0].mean(), "untrained_achieved": before[1]}
-            less = intervals.mean_difference(errors, before[0])
-            about |= named("less_untrained", [less[key] for key in ("value", "low", "high")])
-        return about, params, errors
-
-    def seconds(self):
-        """Of the processor, which other programs do not lengthen; on a GPU those of the clock."""
-        return process_time() if self.where == "cpu" else device.clock(self.where)
+            about |= {"untrained_mse": before.errors.mean(), "untrained_achieved": before.share}
+            about |= less("less_untrained", intervals.mean_difference(found.errors, before.errors))
+            about |= {"untrained_fd": before.judged["fd"]}
+            about |= less("fd_less_untrained", Judge.difference(found.judged, before.judged))
+        return about, params, found.errors
 
 
-def give_back():
-    """Returns to the system what earlier fits have freed, so that it is not taken for the next one's (glibc)."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+def iterations(calls, after, behind):
+    """How many iterations make about so many calls, those `behind` the last one with them: `after` as `Bench.pace` counts."""
+    if after[-1] + behind < calls:
+        return round((calls - behind) * len(after) / after[-1])
+    return 1 + int(np.abs(np.add(after, behind) - calls).argmin())
+
+
+def thresholds(cls):
+    """The parameters that a method is matched by if its knob is trained: a value that it was not trained for tells nothing."""
+    return [name for name in cls.params if name.endswith("threshold") and cls.knob in cls.fit_params]
 
 
 def seen(params):
@@ -157,27 +228,23 @@ def seen(params):
     return params.get("samples", 0) + params.get("iterations", 0) * params.get("batch_size", 0)
 
 
-def named(name, values):
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
-
-
 def effects(found):
     """A row for each parameter made of words by which fits of one method and length differ: errors with its other value over
     those with its first one, over all pairs of fits that differ in it alone."""
     chosen = [(row, {k: v for k, v in params.items() if isinstance(v, str)}, errors) for row, params, errors in found]
     chosen = sorted((one for one in chosen if one[0]["length"]), key=place)
-    for (name, length), group in groupby(chosen, key=place):
+    for (backbone, name, length), group in groupby(chosen, key=place):
         group = list(group)
         for factor in group[0][1]:
             pairs = [(a, b) for a in group for b in group if turned(a[1], b[1]) == [factor] and first_comes(name, factor, a[1])]
             for other in dict.fromkeys(b[1][factor] for _, b in pairs):
                 sums = [sum(pair[i][2] for pair in pairs if pair[1][1][factor] == other) for i in (1, 0)]
-                about = {"method": name, "length": length, "factor": f"{factor}: {other}"}
+                about = {"backbone": backbone, "method": name, "length": length, "factor": f"{factor}: {other}"}
                 yield about | named("ratio", intervals.ratio(*sums))
 
 
 def place(one):
-    return one[0]["method"], one[0]["length"]
+    return tuple(one[0][key] for key in ("backbone", "method", "length"))
 
 
 def turned(a, b):
@@ -188,19 +255,21 @@ def first_comes(name, factor, params):
     return params[factor] == loader.plugin(name).params[factor][0]
 
 
-def rounded(row):
-    return {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in row.items()}
-
-
 if __name__ == "__main__":
-    args = arguments(__doc__, "config?", "runs*", "calls*", "images?", "out?")
+    args = arguments(__doc__, "config?", "runs*", "methods*", "lengths*", "calls*", "images?", "out?")
     cfg = config.load(args.config or atomic.ROOT / "config/ablation.yaml")
-    lengths = dict(zip(LENGTHS, map(int, args.calls or (4000, 12000)), strict=False))
+    lengths = LENGTHS | dict(zip(LENGTHS, map(int, args.calls), strict=False))
+    lengths = {name: lengths[name] for name in args.lengths or lengths}
     out = args.out or atomic.ROOT / f"resources/measured/trained-{date.today()}.csv"
     where, found = device.pick(), []
-    for run in args.runs or cfg["runs"]:
-        for one in Bench(cfg, run, int(args.images or 32), where).rows(lengths, {row["method"] for row, *_ in found}):
-            found.append(one)
-            print(rounded(one[0]), flush=True)
+    judge = Judge(cfg, where)
+    benches = [Bench(cfg, run, int(args.images or 250), where, judge) for run in args.runs or cfg["runs"]]
+    needed = {one.run: one.expected(lengths, args.methods) / 60 for one in benches}
+    told = ", ".join(f"{run} {minutes:.0f}" for run, minutes in needed.items())
+    print(f"about {sum(needed.values()):.0f} minutes of the processor: {told}", flush=True)
+    for one in benches:
+        for row in one.rows(lengths, args.methods):
+            found.append(row)
+            print(rounded(row[0]), flush=True)
             rows = [row for row, *_ in found] + list(effects(found))
-            atomic.write_csv(out, [rounded(row) for row in rows], COLUMNS)
+            atomic.write_csv(out, added(out, [rounded(row) for row in rows], KEY), COLUMNS)

@@ -1,67 +1,55 @@
-"""Five plug-ins of a new user, made by `cachebench new` where there is such a kind, and run to the page."""
+"""The five plug-ins of a new user: made by `cachebench new`, tried, checked, and run to the page."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from cachebench.desk import template
+from bench.desk import FIVE, edit
+from cachebench import __main__ as desk
+from cachebench.desk import small
+from cachebench.engine.spec import Spec
+from cachebench.plugin import loader
 from checkouts import ROOT, snakemake
 from helpers import unpacked
 
-SHORTER = '''"""Shorter: a trajectory of its own, of fewer steps."""
-
-from cachebench.plugin.method import COUNT, Method
-
-
-class Shorter(Method):
-    name = "Shorter"
-    reference = "an example"
-    params = {"num_steps": [20]}
-    ranges = {"num_steps": COUNT}
-    knob = "num_steps"
-
-    @classmethod
-    def grid(cls, spec):
-        return {"num_steps": list(range(spec.num_steps, 1, -1))}
-
-    def sampler(self, spec):
-        return spec.with_steps(self.num_steps)
-
-    def supports(self, spec):
-        return None if spec.sampler == "ddim" else f"It is made for ddim, and the sampler is {spec.sampler}."
-'''
-EVEN = '''"""Even: every second evaluation is computed."""
-
-from cachebench.engine.schedule import Schedule
-from cachebench.plugin.method import Method
+BUDGET = 0.55  # which each of them meets on the small networks of this configuration
+SMOKE = str(ROOT / "config/smoke.yaml")
 
 
-class Even(Method):
-    name = "Even"
-    reference = "an example"
+def made(name):
+    """Of FIVE, by the command and what its author edits then."""
+    assert desk.main(["new", name, "--kind", FIVE[name][1]]) == 0
+    edit(name)
 
-    def schedule(self, spec, state=None):
-        return Schedule.refresh(spec, range(0, spec.num_evaluations, 2))
-'''
+
+def test_the_quadratic_grid_is_one(tmp_path, monkeypatch):
+    """Its times are squares of an even grid, from the noisiest to the last, and sampling takes them."""
+    monkeypatch.chdir(tmp_path)
+    made("quadratic")
+    spec = Spec(small.DIT, "ddim", num_steps=20)
+    own = loader.plugin("quadratic")(num_steps=10).sampler(spec)
+    times = own.plan.timesteps
+    assert len(times) == 10 and (times[0], times[-1]) == (spec.plan.timesteps[0], 0)
+    assert np.abs(np.diff(np.sqrt(times), 2)).max() < 0.2 < np.diff(times).std()  # even are their roots, and not they
+    assert own.plan.alphas[-1] == 1 and own != spec.with_steps(10)
 
 
 @pytest.mark.slow
-def test_five_plug_ins_of_a_new_user_have_their_rows(tmp_path, monkeypatch):
+def test_five_plug_ins_of_a_new_user_have_their_rows(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name, kind in {"mine_fitted": "calibrated", "mine_deciding": "run-time", "mine_line": "forecast"}.items():
-        template.written(name, kind)
-    for name, text in {"even": EVEN, "shorter": SHORTER}.items():
-        (tmp_path / f"methods/{name}.py").write_text(text)
+    for name in FIVE:
+        made(name)
+        tried = desk.main(["try", name, "--budget", str(BUDGET), "--images", "4", "--config", SMOKE])
+        assert tried == 0, capsys.readouterr()
+        assert desk.main(["check", name]) == 0, capsys.readouterr()
+        assert "all rules hold" in capsys.readouterr().out
     cfg = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())
-    new = ["mine_fitted", "mine_deciding", "mine_line", "shorter"]
-    run = cfg["runs"]["tiny-ddim20"] | {"methods": ["fewer_steps", *new], "settings": [{"budget": 0.65, "even": {}}]}
-    cfg |= {"name": "new", "runs": {"tiny-ddim20": run | {"budgets": [0.7]}}}
-    (tmp_path / "new.yaml").write_text(yaml.safe_dump(cfg))
+    run = cfg["runs"]["tiny-ddim20"] | {"methods": ["fewer_steps", *FIVE], "budgets": [BUDGET]}
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(cfg | {"name": "new", "runs": {"tiny-ddim20": run}}))
     done = snakemake(tmp_path, "--cores", "2", "-s", str(ROOT / "Snakefile"), "--configfile", "new.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = pd.read_csv(tmp_path / "results/new/results.csv").set_index("method")
-    assert {name: rows.status[name] for name in (*new, "even")} == dict.fromkeys(["shorter", "even", *new], "ok") | {
-        "mine_line": "unreachable"
-    }
+    rows = pd.read_csv(tmp_path / "results/new/results.csv").set_index("method").loc[list(FIVE)]
+    assert set(rows.status) == {"ok"} and np.isfinite(rows[["fd", "latent_mse"]]).all(axis=None)
     page = unpacked((tmp_path / "results/new/index.html").read_text("utf-8"))
-    assert all(shown in page for shown in ("MineFitted", "MineDeciding", "MineLine", "Even", "Shorter"))
+    assert all(name.capitalize() in page for name in FIVE)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
 from cachebench.files import atomic
@@ -268,16 +269,19 @@ def test_area_is_the_mean_difference_over_the_cost_reached_and_needs_every_budge
 
 
 def test_the_script_writes_every_column_and_refuses_in_one_line(tmp_path):
-    frame, scored = example(m=6.0)
+    frame, scored = example(fora=6.0)
     for (run, name), rows in scored.items():
         atomic.write_json(tmp_path / run / name / "scores.json", rows)
+    cfg = yaml.safe_load((atomic.ROOT / "config/smoke.yaml").read_text())
+    cfg["runs"] = {"r_1": cfg["runs"]["tiny-ddim20"] | {"methods": ["fewer_steps", "fora"], "budgets": [0.8, 0.5]}}
+    atomic.write_text(tmp_path / "config.yaml", yaml.safe_dump(cfg))
     frame.to_csv(tmp_path / "results.csv", index=False)
     script = atomic.ROOT / "workflow/scripts/comparisons.py"
     words = [
         sys.executable,
         script,
         "--config",
-        atomic.ROOT / "config/smoke.yaml",
+        tmp_path / "config.yaml",
         "--results",
         tmp_path / "results.csv",
         "--folder",
@@ -288,7 +292,7 @@ def test_the_script_writes_every_column_and_refuses_in_one_line(tmp_path):
     subprocess.run(words, check=True)
     out = pd.read_csv(tmp_path / "out.csv")
     assert tuple(out.columns) == pairs.columns() and len(out) == 3
-    assert out.set_index(["method", "budget"]).loc[("m", 0.5), "verdict"] == "tie"
+    assert out.set_index(["method", "budget"]).loc[("fora", 0.5), "verdict"] == "tie"
     frame.assign(count=np.arange(len(frame)) + 1.0).to_csv(tmp_path / "results.csv", index=False)
     refused = subprocess.run(words, capture_output=True, text=True)
     assert refused.returncode == 1 and "cannot stand in one comparison" in refused.stderr and "Traceback" not in refused.stderr

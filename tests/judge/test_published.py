@@ -258,7 +258,7 @@ def test_script(tmp_path):
     config = yaml.safe_load((atomic.ROOT / "config/smoke.yaml").read_text())
     config |= CFG
     atomic.write_text(tmp_path / "config.yaml", yaml.safe_dump(config))
-    row = measured("full", 50, "default", 2.27, 0.01, macs_paper=5.721e12)
+    row = measured("full", 50, "default", 2.27, 0.01, macs_paper=5.721e12, budget=1.0)
     atomic.write_csv(tmp_path / "results.csv", [row], results.columns())
     paths = ["--config", tmp_path / "config.yaml", "--results", tmp_path / "results.csv", "--published", *published.files()]
     script, out = atomic.ROOT / "workflow/scripts/verdicts.py", [tmp_path / "verdicts.csv", tmp_path / "verdicts.md"]

@@ -15,7 +15,7 @@ def cls(request):
 
 @pytest.fixture(scope="module", params=small.SPECS)
 def subject(request, cls, tmp_path_factory):
-    """The method on a small DiT under DDIM, and on a small U-ViT under DPM-Solver-2 and under DPM-Solver++(2M)."""
+    """The method on a small DiT under DDIM, U-ViT under DPM-Solver-2 and DPM-Solver++(2M), and SiT under Euler's method."""
     spec = small.SPECS[request.param]
     if reason := cls().supports(spec):
         pytest.skip(reason)

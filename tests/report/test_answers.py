@@ -101,6 +101,29 @@ def test_only_methods_that_are_allowed_count_as_ties():
     }
 
 
+def test_beside_a_trained_best_stands_the_best_that_needs_no_training():
+    rows = one("l2c", 0.5, -0.9, "better", effort="trained"), one("smooth", 0.5, -0.5, "better", effort="calibrated")
+    frame = frame_of(*rows, one("fora", 0.5, -0.1, "tie")).assign(first_in="")
+    efforts, cfg = ("no fit", "calibrated", "trained"), configuration()
+    cells = {effort: answers.matrix(cfg, frame, "fd", effort)["rows"][0]["cells"][1] for effort in efforts}
+    assert {effort: cell["text"] for effort, cell in cells.items()} == dict(
+        zip(efforts, ("FORA", "SMOOTH", "L2C"), strict=True)
+    )
+    assert cells["trained"]["simple"] == {"id": "r_1/smooth/0.5", "text": "SMOOTH", "said": "better"}
+    assert "simple" not in cells["no fit"] and "simple" not in cells["calibrated"]
+
+
+def test_a_tie_whose_interval_says_more_tells_of_how_many_it_is():
+    """The interval is of one comparison, the word of all; what another budget has does not count."""
+    rows = one("a", 0.5, -0.22), one("b", 0.5, 0.3), one("c", 0.5, 0.2), one("d", 0.8, 0.05), row("e", 0.5, **NONE)
+    (line,) = answers.matrix(configuration(), frame_of(*rows).assign(first_in=""), "fd", "trained")["rows"]
+    assert [cell["said"] for cell in line["cells"]] == ["a tie", "a tie of 3 compared"]
+    assert line["cells"][1]["difference"].endswith("[−0.32, −0.12]") and line["cells"][1]["word"] == "tie"
+    found = frame_of(*(one("a", b, 0.0, ratio=0.5) for b in (0.5, 0.8))).assign(first_in="")
+    (line,) = answers.matrix(configuration(), found, "closeness", "trained")["rows"]
+    assert [cell["said"] for cell in line["cells"]] == ["a tie"] * 2  # of one there is nothing to correct for
+
+
 def test_where_fd_does_not_rank_closeness_decides_and_the_cell_says_so():
     rows = one("a", 0.5, -0.9, "better", 2.0, "worse"), one("b", 0.5, 0.9, "worse", 0.5, "better")
     assert said(*rows, ranks="no").startswith(
@@ -206,7 +229,19 @@ def test_the_league_has_a_row_a_method_sorted_by_its_mean_place():
     cells = {line["name"]: [(cell["text"], cell["shade"]) for cell in line["cells"]] for line in found["rows"]}
     assert cells["A"][1] == ("−0.50", "better deep-3") and cells["C"] == [("0", ""), ("0", "")]
     assert cells["B"][0] == ("×", "") and cells["D"] == [("", ""), ("·", "")]
-    assert league.table(configuration(), frame.assign(fd_ranks="no"), "fd")["rows"][0]["cells"][1]["shade"] == "lost"
+    signs = {line["name"]: [cell.get("sign", "") for cell in line["cells"]] for line in found["rows"]}
+    assert signs["A"] == ["▲"] * 2 and signs["B"] == ["", "▼"] and signs["C"] == signs["D"] == [""] * 2
+    doubted = league.table(configuration(), frame.assign(fd_ranks="no"), "fd")["rows"][0]["cells"][1]
+    assert (doubted["shade"], doubted["sign"]) == ("lost", "")
+
+
+def test_the_league_calls_fewer_steps_so_where_the_runs_call_them_differently():
+    frame = frame_of(one("a", 0.5, -0.5, "better"))
+    cfg, second = configuration(), frame.assign(run="r_2", name=frame.name.replace("FEWER_STEPS", "DPM, fewer steps"))
+    cfg["runs"]["r_2"] = cfg["runs"]["r_1"]
+    assert [line["name"] for line in league.table(cfg, frame, "fd")["rows"]] == ["A", "FEWER_STEPS"]
+    both = league.table(cfg, pd.concat([frame, second], ignore_index=True), "fd")
+    assert [line["name"] for line in both["rows"]] == ["A", "Fewer steps"] and len(both["columns"]) == 4
 
 
 def test_a_run_ends_with_the_answer_the_best_of_every_budget_and_the_counts():

@@ -1,6 +1,7 @@
 """The interactive page in a real browser (headless Chromium), on a synthetic results folder of 100 settings."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from cachebench.files import atomic
 from cachebench.plugin import loader, method
 from cachebench.report import figures, style, tables
 from cachebench.report.files_of_run import Files
-from cachebench.report.page import collect, render
+from cachebench.report.page import collect, copied, render
 from cachebench.setup import config, matrix
 from helpers import unpacked
 from report.test_tables import METRICS, missing, row
@@ -112,7 +113,7 @@ def write_results(folder, runs, **changes):
                     entry = {"budget": budget, "params": parameters(cls, cfg, run, budget), "achieved": budget}
                     label = method.label(entry["params"])
                     first = {"fewer_steps": "fd latent_mse", "l2c": "fd" if budget == 0.3 else ""}.get(name, "")
-                    own = about | {"setting": label, "first_in": first}
+                    own = about | {"setting": label, "first_in": first} | ({"nfe": round(20 * budget)} if index == 0 else {})
                     rows.append(row(name, budget, kind, **numbers(name, index, budget)) | own)
                 entries.append(entry)
             write_setting(folder / run, name, entries, pictures, 1)
@@ -285,7 +286,8 @@ def test_leaderboard_filters(opened):
 
 def test_a_row_without_numbers_says_why(opened):
     click(opened, "#filter-empty")
-    text = opened.execute_script("return document.querySelector('#board tr[data-id=\"dit-20/fora/0.9\"]').innerText")
+    row = "document.querySelector('#board tr[data-id=\"dit-20/fora/0.9\"]')"
+    text = wait(opened, f"{row}.innerText", lambda: opened.execute_script(f"{row}.scrollIntoView()"))  # not laid out before
     assert "unreachable: The nearest cost is 0.5 <b>(dit-20)</b>." in text
 
 
@@ -321,9 +323,8 @@ def test_panel_shows_schedule_samples_fit_and_command(opened, synthetic):
     cost = "It computed 49.7 % of the full run's MACs, with a standard deviation of 1.25 % over the images; 50.0 % were planned"
     for word in ("threshold", "lambda=0.1", "medians of 4 rows", setting["command"], "Difference × 4", cost, "17.0 times"):
         assert word in text
-    assert (
-        opened.execute_script("return [...document.querySelectorAll('#panel img')].map(one => one.naturalWidth)") == [298] * 3
-    )
+    strips = "return [...document.querySelectorAll('#panel .strips img')].map(one => [one.naturalWidth, one.alt.split(':')[0]])"
+    assert opened.execute_script(strips) == [[298, one] for one in ("Full run", "Fewer steps", "L2c", "Difference × 4")]
     assert opened.execute_script("return document.querySelectorAll('#panel .curve .js-line').length") == 2
     click(opened, "#panel a[href='#dit-20/l2c/0.9']")
     wait(opened, "document.querySelector('#panel [aria-current]')?.textContent === 'budget 0.9'")
@@ -331,10 +332,55 @@ def test_panel_shows_schedule_samples_fit_and_command(opened, synthetic):
     wait(opened, "document.querySelector('#panel [aria-current]')?.textContent === 'budget 0.5'")
     click(opened, "#panel header button")
     assert not opened.execute_script("return document.getElementById('panel').open")
+    click(opened, "#board tr[data-id='dit-20/fewer_steps/0.5'] a")
+    wait(opened, "document.getElementById('panel').open")
+    assert [name for _, name in opened.execute_script(strips)] == ["Full run", "Fewer steps", "Difference × 4"]
+    click(opened, "#panel header button")
     click(opened, "#filter-empty")
     click(opened, "#board tr[data-id='dit-20/fora/0.9'] a")
     wait(opened, "document.getElementById('panel').open")
     assert "unreachable: The nearest" in opened.execute_script("return document.getElementById('panel').innerText")
+
+
+def test_the_panel_keeps_the_focus_from_budget_to_budget(opened):
+    click(opened, "#board tr[data-id='dit-20/l2c/0.5'] a")
+    wait(opened, "document.getElementById('panel').open")
+    opened.execute_script("document.querySelector(\"#panel a[href='#dit-20/l2c/0.9']\").focus()")
+    enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+    for kind in ("keyDown", "keyUp"):
+        opened.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": kind} | enter)
+    wait(opened, "document.querySelector('#panel [aria-current]')?.textContent === 'budget 0.9'")
+    focused = "return document.activeElement.textContent"
+    assert opened.execute_script(focused) == "budget 0.9"
+    opened.execute_script("document.querySelector('#panel header button').focus()")
+    opened.back()
+    wait(opened, "document.querySelector('#panel [aria-current]')?.textContent === 'budget 0.5'")
+    assert opened.execute_script(focused) == "Close"
+
+
+def test_the_address_keeps_how_the_leaderboard_is_sorted_and_whether_it_has_empty_rows(opened, synthetic):
+    click(opened, "#filter-empty")
+    for sign in ("", "-"):
+        click(opened, "#board thead th:nth-child(4) button")
+        order, address = shown(opened), opened.execute_script("return location.hash")
+        assert address == f"#?filter-empty=true&sort={sign}4"
+    opened.get("about:blank")
+    opened.get(f"{synthetic[0].as_uri()}{address}")
+    wait(opened, "'whole' in document.documentElement.dataset")
+    assert shown(opened) == order and len(order) == len(synthetic[1]["settings"])
+    assert opened.execute_script("return location.hash") == address
+    assert opened.execute_script("return document.querySelectorAll('#board [aria-sort=descending]').length") == 1
+
+
+def test_in_colour_are_the_controls_and_of_each_family_what_comes_lowest_at_any_cost(opened, synthetic):
+    points = [one for one in synthetic[1]["settings"] if one["run"] == "dit-20" and one["values"].get("fd", {}).get("value")]
+    best = {}
+    for one in sorted(points, key=lambda one: one["values"]["fd"]["value"]):
+        best.setdefault(one["method"] if one["kind"] == "control" else one["family"], one["name"])
+    legend = opened.execute_script("return [...document.querySelectorAll('#chart .legendtext')].map(one => one.textContent)")
+    assert sorted(legend) == sorted(best.values())
+    text = opened.execute_script("return document.getElementById('explore').innerText")
+    assert "of each family the method that comes lowest, at whatever cost, and the controls" in text
 
 
 def test_the_address_keeps_what_was_switched(opened, synthetic):
@@ -352,7 +398,7 @@ def test_the_address_keeps_what_was_switched(opened, synthetic):
         == "closeness"
     )
     click(opened, "#panel header button")
-    assert opened.execute_script("return location.hash") == address
+    wait(opened, f"location.hash === {json.dumps(address)}")
 
 
 def test_typing_finds_a_method(opened):
@@ -366,12 +412,26 @@ def test_typing_finds_a_method(opened):
 def test_an_unreachable_row_gives_lines_that_the_config_takes(synthetic):
     cfg = config.load(synthetic[0].parent / "config.yaml")
     entry = {"achieved": 0.50123, "params": {"interval": 3, "anchor": "descending"}}
-    lines = yaml.safe_load(collect.lines_for(pd.Series({"run": "dit-20", "method": "fora"}), entry))
+    lines = yaml.safe_load(copied.lines_for(pd.Series({"run": "dit-20", "method": "fora"}), entry))
     (setting,) = lines["runs"]["dit-20"]["settings"]
     assert setting == {"budget": 0.501, "fora": entry["params"]}
     cfg["runs"]["dit-20"]["settings"] = [setting]
     assert matrix.budgets(config.fill(cfg), "dit-20", "fora")[-1] == 0.501
-    assert "eprint = {2407.01425}" in collect.cite("arXiv:2407.01425") and collect.cite("cache-dit") == ""
+
+
+@pytest.mark.parametrize(
+    ("reference", "numbers"),
+    [
+        ("arXiv:2407.01425", ["2407.01425"]),
+        ("arXiv:2511.00090, arXiv:2602.22654", ["2511.00090", "2602.22654"]),
+        ("ComfyUI; arXiv:2507.02860", ["2507.02860"]),
+        ("diffusers, cache-dit (DBCache)", []),
+    ],
+)
+def test_every_paper_has_an_entry_of_its_own(reference, numbers):
+    entry = r"@misc\{arxiv([\w.]+), eprint = \{\1\}, archivePrefix = \{arXiv\}, url = \{https://arxiv.org/abs/\1\}\}"
+    entries = copied.cite(reference).splitlines()
+    assert [re.fullmatch(entry, one)[1] for one in entries] == numbers
 
 
 def test_dark_and_phone(opened):
@@ -446,9 +506,15 @@ def test_page_is_made_of_whatever_is_there(case, tmp_path):
 
 
 def test_the_command_names_the_files_of_the_setting(synthetic):
-    setting = next(one for one in synthetic[1]["settings"] if one["id"] == "dit-50/fewer_steps/0.5")
-    here = "results/synthetic"
-    assert setting["command"] == (
-        f"snakemake {here}/dit-50/fewer_steps/scores.json {here}/dit-50/latency.json --cores all "
-        f"--configfile {here}/config.yaml"
+    """Of a row that ran its own samples, of one that could not run its settings, of one that is yet to come nothing."""
+    commands, here = {one["id"]: one["command"] for one in synthetic[1]["settings"]}, "results/synthetic/dit-50"
+    end = "--cores all --configfile results/synthetic/config.yaml"
+    shards = f"{here}/fewer_steps/shard-0.json {here}/fewer_steps/shard-1.json"
+    assert commands["dit-50/fewer_steps/0.5"] == (
+        f"mv {here}/fewer_steps/0.5 {here}/fewer_steps/0.5-$(date +%s); "
+        f"snakemake {here}/fewer_steps/scores.json --forcerun {shards} {end}"
     )
+    assert commands["dit-50/fora/0.9"] == f"snakemake {here}/fora/scores.json --forcerun {here}/fora/settings.json {end}"
+    files = Files(config.load(synthetic[0].parent / "config.yaml"), "dit-50", "nowhere")
+    lost = copied.command(files, pd.Series({"run": "dit-50", "method": "fora", "budget": 0.5}), {"status": "missing"})
+    assert lost == f"snakemake {here}/fora/scores.json {end}"

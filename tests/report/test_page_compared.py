@@ -85,6 +85,37 @@ def test_the_sentences_are_the_verdicts_of_the_table(written):
     assert "1 of 6 methods have no number here" in text
 
 
+def test_of_few_images_no_sentence_says_that_no_control_ran(tmp_path):
+    """40 images, as in config/start.yaml: too few for an FD, so that no row names the control that it was compared with."""
+    cfg, _ = write_results(tmp_path, ["dit-20"])
+    frame, scored = example(l2c={0.5: 5.6, 0.8: 5.2}, fora=6.4, random_skip=6.001)
+    frame, scored = frame.assign(count=40), {key: {b: s | {"count": 40} for b, s in of.items()} for key, of in scored.items()}
+    rows = [row | {"run": "dit-20"} for row in pairs.comparisons(frame, scored)]
+    atomic.write_csv(tmp_path / "comparisons.csv", rows, pairs.columns())
+    frame.assign(run="dit-20")[list(results.columns())].to_csv(tmp_path / "results.csv", index=False)
+    frame = tables.read(tmp_path / "results.csv", tmp_path / "comparisons.csv")
+    assert frame.control.eq("").all() and frame.wilcoxon_verdict.ne("").any()
+    assert {heading.partition(": ")[2] for heading, _ in compared.groups(frame, "dit-20")} == {"fewer steps are FEWER_STEPS"}
+    lead, budgets = render.summary(frame, "dit-20")
+    assert lead == ["By FD no method could be compared with fewer steps at the same budget."]
+    assert all("No FD could be compared." in sentences for _, sentences in budgets)
+    measures = validity.lines(frame, {})
+    data = collect.collect(cfg, frame, tmp_path)
+    page = render.render(cfg, frame, tmp_path / "config.yaml", [], tmp_path, data, measures=measures)
+    assert not re.search("control ran|No method could", unpacked(page))
+    assert "At 50 % of the compute use" in page and "by closeness, since no FD could be compared" in page
+
+
+def test_where_only_the_control_lacks_an_fd_the_sentence_says_so_and_where_none_ran_that(written):
+    frame = written[0]
+    lost = frame.assign(control="", verdict="").assign(best=frame.best.mask(frame.method == "fewer_steps", ""))
+    text = " ".join(dict(render.summary(lost, "dit-20")[1])["0.5"])
+    assert "Its FD could not be compared with that of fewer steps." in text
+    alone = lost[lost.method != "fewer_steps"]
+    assert "No step-reduction control ran at this budget." in " ".join(dict(render.summary(alone, "dit-20")[1])["0.5"])
+    assert compared.groups(alone, "dit-20")[1][0] == "Budget 0.5: no step-reduction control ran"
+
+
 @pytest.fixture(scope="module")
 def html(written, tmp_path_factory):
     """(file, text) of a page of one run, whose FD at 0.5 of l2c is in doubt, and which has no latent MSE there."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from plotly.offline import get_plotlyjs
 
 from cachebench.engine.spec import Arch
@@ -245,6 +246,76 @@ def test_curves_have_a_panel_per_measured_column(files):
     assert figure.axes[0].get_yscale() == "log" and figure.axes[1].get_yscale() == "linear"
 
 
+def write_map(files, whole=True):
+    """A calibrated curve of 6 evaluations, 2 blocks and both branches as the loss curve; `whole` with all cells."""
+    write_fit(files)
+    rows = [
+        {"evaluation": e, "block": b, "branch": branch, "change": 10.0 ** -(e + b)}
+        for e in range(1, 6)
+        for b in range(2)
+        for branch in ("attn", "mlp")
+    ]
+    atomic.write_csv(files.tree.fit("r_1", "l2c", FIT, "csv"), rows if whole else [*rows[:3], *rows[4:]])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_was_calibrated_for_each_site_is_a_map(whole, files):
+    write_map(files, whole)
+    axis, bar = figures.load("fits").draw(files).axes
+    shown = np.ma.filled(axis.images[0].get_array(), math.nan)
+    expected = np.array([[10.0 ** -(e + b) for e in range(1, 6)] for b in (0, 0, 1, 1)])
+    expected[3, 0] = expected[3, 0] if whole else math.nan
+    assert shown == pytest.approx(expected, nan_ok=True) and not axis.lines
+    assert axis.get_xlim() == (0.5, 5.5) and [label.get_text() for label in axis.get_yticklabels()] == ["0", "1"]
+    assert bar.get_ylabel() == "change" and bar.get_yscale() == "log"
+    row = pd.Series({"method": "l2c", "budget": 0.8})
+    fit = collect.fit_curve(files, row)
+    assert fit["sites"] == ["0 attn", "0 mlp", "1 attn", "1 mlp"] and fit["evaluations"] == [1, 2, 3, 4, 5]
+    assert fit["maps"]["change"][0] == [0.1, 0.01, 0.001, 0.0001, 1e-05] and "series" not in fit
+    assert fit["maps"]["change"][3][0] == (0.01 if whole else None)
+
+
+def test_settings_of_one_fit_share_it():
+    fit = {"label": "a=1", "series": {}}
+    settings = [{"run": "r", "method": "l2c", "budget": b, "fit": dict(fit)} for b in (0.8, 0.5)] + [
+        {"run": "r", "method": "x"}
+    ]
+    assert collect.shared(settings) == {"r/l2c/a=1": fit} and [one.get("fit") for one in settings] == ["r/l2c/a=1"] * 2 + [None]
+
+
+def test_evaluations_of_another_grid_stand_at_their_time(files):
+    """Three of six even steps: twice as wide; those of the full run's own grid are as they were."""
+    write_computed(files, "fewer_steps", 0.5, np.ones((3, 2, 2)))
+    write_computed(files, "l2c", 0.5, np.ones((6, 2, 2)))
+    figure = figures.load("schedules").draw(files)
+    shown = [axis for axis in figure.axes if axis.images]
+    fewer, l2c = ([line[0][0] for line in axis.collections[1].get_segments()] for axis in shown)
+    places = np.interp(
+        np.negative(files.times("fewer_steps", {"params": {"num_steps": 3}})),
+        np.negative(files.times("full", {"params": {}})),
+        range(6),
+    )
+    assert fewer == pytest.approx((places[1:] + places[:-1]) / 2) and max(fewer) > 2.5
+    assert l2c == pytest.approx([0.5, 1.5, 2.5, 3.5, 4.5])
+    assert [axis.images[0].get_extent() for axis in shown] == [[-0.5, 5.5, 3.5, -0.5]] * 2
+
+
+def test_no_two_names_of_a_family_are_on_top_of_each_other(frame):
+    names = [f"Cache number {i}" for i in range(12)]
+    rows = [row(f"m{i}", 0.5, name=name, fd_minus_steps=0.01 * i) for i, name in enumerate(names)]
+    rows = [
+        one | {"fd_minus_steps_low": one["fd_minus_steps"] - 1, "fd_minus_steps_high": one["fd_minus_steps"] + 1}
+        for one in rows
+    ]
+    figure = draw("families", tables.tidy(pd.DataFrame(rows)))
+    figure.draw_without_rendering()
+    (axis,) = [axis for axis in figure.axes if axis.texts]
+    boxes = sorted(map(Text.get_window_extent, axis.texts), key=lambda box: box.y0)  # without their lines
+    assert [text.get_text() for text in axis.texts] == names
+    assert all(low.y1 <= high.y0 + 0.5 for low, high in zip(boxes, boxes[1:], strict=False))
+    assert boxes[0].y0 >= axis.get_window_extent().y0 and min(box.x0 for box in boxes) >= axis.get_window_extent().x0 - 1
+
+
 def test_samples_are_a_row_per_setting_with_full_on_top(files):
     write_images(files, "full", 1.0, 6, shards=2)
     write_images(files, "fewer_steps", 0.8, 12)
@@ -309,7 +380,7 @@ def test_page_has_both_colour_schemes_and_a_phone_width(html):
 
 def test_summary_without_comparisons_claims_nothing(frame):
     lead, budgets = render.summary(frame.assign(best=""), "r_1")
-    assert lead == ["No method could be compared with fewer steps at the same budget."]
+    assert lead == ["By FD no method could be compared with fewer steps at the same budget."]
     sentences = dict(budgets)["0.5"]
     assert sentences[0].startswith("Closest to the full run's images: L2C, latent MSE 0.00400 ± 0.000100; next FEWER_STEPS")
     assert sentences[1] == "No FD could be compared."

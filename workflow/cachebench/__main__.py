@@ -2,8 +2,7 @@
 
 import argparse
 import sys
-
-from cachebench.plugin.loader import FAILURES
+import time
 
 
 def parser():
@@ -16,11 +15,11 @@ def parser():
             added.add_argument(argument)
         return added
 
-    def on_a_run(added):
+    def on_a_run(added, which="the first"):
         added.add_argument("--config", help="a configuration (default: the demo's)")
-        added.add_argument("--run", help="one of its runs (default: the first)")
+        added.add_argument("--run", help=f"one of its runs (default: {which})")
 
-    on_a_run(command("list", "all methods: what they do, their knobs, and where they run"))
+    on_a_run(command("list", "all methods: what they do, their knobs, and where they run"), "all, and every backbone there is")
     show = command("show", "one method: its parameters, its cost, and its schedule", "method")
     show.add_argument("parameters", nargs="*", metavar="name=value", help="values for the schedule")
     on_a_run(show)
@@ -53,12 +52,12 @@ def main(words=None):
 def list_methods(args):
     from cachebench.desk import shown
 
-    runs = shown.runs(args.config)
-    print("\n".join(shown.listed({run: runs[run] for run in ([shown.one(runs, args.run)] if args.run else runs)})))
+    print("\n".join(shown.listed(shown.specs(args.config, args.run))))
 
 
 def show(args):
     from cachebench.desk import shown
+    from cachebench.plugin.loader import FAILURES
 
     runs = shown.runs(args.config)
     run = shown.one(runs, args.run)
@@ -75,18 +74,23 @@ def new(args):
 
     for path in template.written(args.method, args.kind):
         print(f"wrote {path}")
-    print(f"next: cachebench try {args.method} --budget 0.6")
+    print(f"next: cachebench try {args.method} --budget {template.BUDGET}")
 
 
 def try_out(args):
+    began = time.perf_counter()
     from cachebench.desk import trial
+    from cachebench.files.memory import keep_freed_memory
 
-    return trial.run(args.method, args.budget, args.images, args.config, args.run)
+    keep_freed_memory()
+    return trial.run(args.method, args.budget, args.images, args.config, args.run, began)
 
 
 def check(args):
     from cachebench.desk import checking
+    from cachebench.files.memory import keep_freed_memory
 
+    keep_freed_memory()
     return checking.run(args.method)
 
 

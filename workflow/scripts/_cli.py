@@ -1,26 +1,13 @@
 """What every script shares: the package on the path, a command line made of the script's docstring and options, how it ends."""
 
 import argparse
-import ctypes
 import os
-import platform
 import sys
 import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-
-def keep_freed_memory():
-    """Lets glibc keep what this process frees, up to 32 MiB a piece, the most that it allows everywhere.
-
-    It would return it, and every network call of a CPU would fetch the same pages anew: a sixth of a small network's time."""
-    if platform.libc_ver()[0] == "glibc":
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, -1)
-        libc.mallopt(mmap_threshold, 32 * 2**20)
-
+from cachebench.files.memory import keep_freed_memory
 
 keep_freed_memory()
 

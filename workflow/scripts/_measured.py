@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from cachebench.desk import template
 from cachebench.files import atomic
 from cachebench.plugin import loader
 from cachebench.report import markdown as md
@@ -9,6 +10,7 @@ from cachebench.report import marks, tables, training
 from cachebench.setup import config, matrix
 
 NOT_METHODS = {"plain": "The network without doors", "bare": "The network with doors, no method"}
+DESK = {"new": "`new`", "try": "`try`", "check": "`check`", "page": "to the page"}  # columns of what a new user does
 HOURS = 591  # of a GPU with 1.5e14 MACs a second, that `estimate` gives for the papers' four configurations
 MEASURED = tables.Column("measured", "measured", interval="bounds")
 TIME = tables.Column("time_ratio", "time", interval="bounds")
@@ -121,14 +123,24 @@ def trained():
 
 
 def desk():
-    """Seconds of the processor that a new user's commands take, in the newest measurement, if any."""
+    """Seconds of the processor that a new user's commands take, for each kind, and for five plug-ins to the page, in the newest
+    measurement, if any."""
     out = ""
     for path, frame in measurements("command")[-1:]:
-        table = frame.pivot(index="kind", columns="command", values="seconds")[list(frame.command.unique())]
-        rows = [[f"`{kind}`", *map(tables.number, of)] for kind, of in zip(table.index, table.values, strict=True)]
         out = f"Seconds of one core, imports included; {frame.device.iloc[0]} ([file]({link(path)})).\n\n"
-        out += md.table(["Kind", *(f"`{command}`" for command in table.columns)], rows)
+        for of_kinds, part in frame.groupby(frame.kind.isin(template.kinds()), sort=False):
+            table = part.pivot(index="kind", columns="command", values="seconds").loc[part.kind.unique()]
+            heads = {command: head for command, head in DESK.items() if command in table}
+            names = [f"`{kind}`" if of_kinds else kind for kind in table.index]
+            rows = [[first, *map(tables.number, of)] for first, of in zip(names, table[list(heads)].values, strict=True)]
+            out += md.table(["Kind" if of_kinds else "Plug-in", *heads.values()], rows) + "\n"
     return out
+
+
+def printed(command):
+    """What a command printed when it was measured, if it was."""
+    path = atomic.ROOT / f"resources/measured/desk-{command}.txt"
+    return f"```\n{path.read_text('utf-8').rstrip()}\n```" if path.exists() else ""
 
 
 def link(path):

@@ -33,6 +33,43 @@ def every_method():
     return "\n".join(lowered(typeset.markdown(narrow(tables.build(frame, run))), 2) for run in frame.run.unique())
 
 
+def findings():
+    """What the committed benchmark says of each run in sentences: what to use by FD and by closeness, and where L2C stands."""
+    cfg, frame, out = config.load(atomic.ROOT / "config/fmnist.yaml"), results(), []
+    frame = frame.assign(under=tables.under(cfg, frame))
+    for run in frame.run.unique():
+        rows = frame[frame.run == run]
+        said = dict.fromkeys(answers.sentence(cfg, rows, run, by) for by in ("fd", "closeness"))
+        out += [f"* {sentence}" for sentence in (*said, standing(rows, "l2c")) if sentence]
+    return "\n".join(out)
+
+
+def standing(rows, method):
+    """Where a method stands by FD among all of each budget, in a sentence; "" where it has no rank."""
+    ranked, told = rows[rows["rank"].notna()], []
+    own = ranked[ranked.method == method].sort_values("budget", ascending=False)
+    for _, row in own.iterrows():
+        told.append(f"{marks.ranks(row)} of {(ranked.budget == row.budget).sum()} at {answers.share(row.budget)}")
+    return f"On {own.run.iloc[0]} {own['name'].iloc[0]} stands {answers.listed(told)}, by FD." if told else ""
+
+
+def parts():
+    """What is committed of each part of the benchmark, and the command that makes it."""
+    frame, lines = tables.read(RESULTS, COMPARISONS), []
+    for path in sorted((atomic.ROOT / "config/parts").glob("*.yaml")):
+        if left_out := config.read(path).get("runs"):
+            every = config.read(atomic.ROOT / "config/fmnist.yaml")["runs"]
+            (run,) = (name for name in every if left_out.get(name, {}) is not None)
+            rows = frame[(frame.run == run) & (frame.status == "ok")]
+            budgets = answers.listed([f"{share:g}" for share in sorted(rows.budget.dropna().unique())[::-1]])
+            there = f"{len(rows)}, of {rows['count'].max():.0f} images" if len(rows) else "none yet"
+            command = (
+                f"snakemake --cores all --configfile config/fmnist.yaml config/parts/methods.yaml config/parts/{path.name}"
+            )
+            lines.append([f"`{path.stem}`", run, budgets, there, f"`{command}`"])
+    return md.table(["Part", "Run", "Budgets", "Rows", "Command"], lines)
+
+
 def narrow(table):
     """The table of the columns SHOWN, without remarks: the pages say what its signs mean, results.csv the rest."""
     table.remarks = []
@@ -83,7 +120,7 @@ def more_methods():
         for kind, p in (("random", worst[:1]), ("tied", [1.0])):
             after = np.array(pairs.holm(own + p * 30))[: len(own)] < pairs.LEVEL
             turned[kind] += int((before != after).sum())
-    claimed, where = (rows.verdict != "tie").sum(), "demo.md#every-method-at-every-budget"
+    claimed, where = (rows.verdict != "tie").sum(), "demo.md#more-methods-at-more-budgets"
     return (
         f"Of the {len(rows)} verdicts of the [benchmark with every method]({where}) {claimed} are no ties. Thirty copies of\n"
         f"`random_skip` at each of its budgets would turn {turned['random']} of them, and thirty methods that tie with fewer\n"
@@ -133,6 +170,21 @@ def card(backbone):
     head = ["NFE", "FD", "Class accuracy", "FD − FD of the first line, paired", "Latent MSE to the first line"]
     first = rows.iloc[0]
     about = f"{first['count']:.0f} samples of each, guidance {first.cfg_scale:g}, {first.sampler}, {first.device}."
+    return f"{about}\n\n{md.table(head, lines)}"
+
+
+def guidance():
+    """FD and class accuracy of the embedded networks against the scale of guidance, from the committed rows of
+    config/guidance.yaml."""
+    rows = tables.read(RESOURCES / "weights/guidance.csv").sort_values("cfg_scale")
+    columns, networks = [tables.column(key) for key in ("fd", "class_accuracy")], sorted(rows.backbone.unique())
+    lines = []
+    for scale, of_scale in rows.groupby("cfg_scale"):
+        of = of_scale.set_index("backbone")
+        lines.append([f"{scale:g}", *(tables.phrase(of.loc[name], column) for name in networks for column in columns)])
+    head = ["Guidance", *(f"{name}: {word}" for name in networks for word in ("FD", "class accuracy"))]
+    first = rows.iloc[0]
+    about = f"{first['count']:.0f} samples of each full run, from seed {first.first_seed:.0f} on, {first.device}."
     return f"{about}\n\n{md.table(head, lines)}"
 
 

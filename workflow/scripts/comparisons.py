@@ -6,13 +6,14 @@ from pathlib import Path
 from _cli import arguments
 from cachebench.files import atomic
 from cachebench.judge import looks, pairs
-from cachebench.report import tables
+from cachebench.report import flaws, tables
 from cachebench.run.folder import Folder
 from cachebench.setup import config, stamps
 
 args = arguments(__doc__, "config?", "results", "folder", "looks*", "out")
 
-cfg, frame = config.load(args.config), tables.read(args.results)
+cfg = config.load(args.config)
+frame = flaws.asked(cfg, tables.read(args.results))
 frame = frame.assign(under=tables.under(cfg, frame))
 methods = frame[["run", "method"]].drop_duplicates().itertuples(index=False, name=None)
 paths = {pair: Path(Folder(args.folder).scores(*pair)) for pair in methods}

@@ -14,19 +14,33 @@ NETWORKS = tuple(small.SPECS)
 
 
 def run(name):
-    """Prints every rule and how it stands; the exit code: 0 where none is broken."""
-    files, count = closure.files_of(loader.file_of(known(name))), 0
+    """Prints every rule and how it stands; the exit code: 0 where none is broken and the method's own tests pass."""
+    files, rules = closure.files_of(loader.file_of(known(name))), {}  # {sentence: {network: how it stands}}
     for network in NETWORKS:
-        print(f"on {network}")
-        for sentence, said in held(name, network, files):
-            count += said.startswith("broken")
-            print(f"  {said:12} {sentence}" if said == "holds" else f"  {sentence}\n      {said}")
+        print(f"on {network} ...", flush=True)
+        for sentence, how in held(name, network, files):
+            rules.setdefault(sentence, {})[network] = how
+    for sentence, of in rules.items():
+        print("\n".join(stands(sentence, of)))
+    count = sum(any(how.startswith("broken") for how in of.values()) for of in rules.values())
+    print(f"{count} {'rule is' if count == 1 else 'rules are'} broken" if count else "all rules hold")
     own = Path("tests/methods") / f"test_{loader.stem(name)}.py"
-    if own.exists():
-        print(f"{own}", flush=True)
-        count += subprocess.run([sys.executable, "-m", "pytest", "-q", str(own)]).returncode != 0
-    print(f"{count} broken" if count else "all rules hold")
-    return int(count > 0)
+    if not own.exists():
+        return int(count > 0)
+    print(f"{own}", flush=True)
+    failed = subprocess.run([sys.executable, "-m", "pytest", "-q", str(own)]).returncode != 0
+    return int(count > 0 or failed)
+
+
+def stands(sentence, of):
+    """Lines about a rule, `of` {network: how it stands}: one where it holds; else how, and on which networks."""
+    if set(of.values()) == {"holds"}:
+        return [f"  {'holds':12} {sentence}"]
+    lines = [f"  {sentence}"]
+    for word in ("broken", "exempt"):
+        if on := [network for network, how in of.items() if how.startswith(word)]:
+            lines.append(f"      {word} on {', '.join(on)}: {of[on[0]].partition(': ')[2]}")
+    return lines
 
 
 def broken(name, network):
@@ -49,14 +63,15 @@ def held(name, network, files):
     with tempfile.TemporaryDirectory() as folder:
         subject = contract.Subject(cls, small.trained(spec.arch), spec, Path(folder))
         for rule in contract.RULES:
+            sentence = " ".join(rule.__doc__.split())
             try:
                 rule(subject)
             except contract.Exempt as why:
-                yield rule.__doc__, f"exempt: {why}"
+                yield sentence, f"exempt: {why}"
             except loader.FAILURES as error:
-                yield rule.__doc__, f"broken: {said(error, files)}"
+                yield sentence, f"broken: {said(error, files)}"
             else:
-                yield rule.__doc__, "holds"
+                yield sentence, "holds"
 
 
 def said(error, files):

@@ -3,7 +3,7 @@
 import math
 import sys
 
-from cachebench.engine.spec import facts
+from cachebench.engine.spec import Arch, Spec, facts, kinds, samplers
 from cachebench.files import atomic
 from cachebench.plugin import loader, method
 from cachebench.plugin.values import meant
@@ -36,6 +36,24 @@ def runs(path=None):
     """{name: Spec} of the runs of a config, by default of the demo's."""
     cfg = config.load(path or atomic.placed(DEFAULT))
     return {run: matrix.spec(cfg, run) for run in cfg["runs"]}
+
+
+def specs(path=None, run=None):
+    """{name: Spec} on which methods are listed: the run, or the runs of a config; where neither is named every kind of backbone
+    under each of its samplers, too."""
+    named = runs(path)
+    return {run: named[one(named, run)]} if run else named if path else named | everywhere()
+
+
+def everywhere():
+    """{"dit, ddim": Spec}: 20 guided steps of every kind of backbone in its largest size, under each of its samplers."""
+    found = {}
+    for kind in kinds():
+        size = f"{list(facts(kind).SIZES)[-1]}/2"
+        arch = Arch.from_config({"kind": kind, "size": size, "input_size": 32, "channels": 4, "num_classes": 1000})
+        for sampler in samplers(facts(kind).NOISE.prediction):
+            found[f"{kind}, {sampler}"] = Spec(arch, sampler, num_steps=20, cfg_scale=1.5)
+    return found
 
 
 def one(found, wanted):
@@ -96,7 +114,7 @@ def shown(name, run, spec, given):
         return [*lines, f"does not run here: {reason}"]
     if cls.has_fit() or decides(cls) == "while running":
         why = "needs a fit" if cls.has_fit() else "decides while running"
-        return [*lines, f"{why}, so that only a run tells its cost: cachebench try {name} --budget 0.6"]
+        return [*lines, f"{why}, so that only a run tells its cost: cachebench try {name} --budget 0.5"]
     costs = {}
     for value in grid.get(cls.knob, [None]):
         made = cls(**first | ({cls.knob: value} if cls.knob else {}))

@@ -28,12 +28,12 @@ class Refused(ValueError):
 
 
 class Trial:
-    """A run of a config on which methods are tried; `seconds` says where the time went."""
+    """A run of a config on which methods are tried; `seconds` says where the time went, at first before this was made."""
 
-    def __init__(self, path, run, count):
+    def __init__(self, path, run, count, seconds):
         self.cfg = config.load(path or atomic.placed(shown.DEFAULT))
         self.run = shown.one(self.cfg["runs"], run)
-        self.spec, self.count, self.seconds = matrix.spec(self.cfg, self.run), count, {}
+        self.spec, self.count, self.seconds = matrix.spec(self.cfg, self.run), count, seconds
         with self.timed("network"):
             self.model = opening.run_model(self.cfg, self.run, device.pick())
         self.measure = match.measured_rows(self.cfg, self.run, self.spec, TRAJECTORIES)
@@ -103,14 +103,15 @@ class Trial:
         return {"latents": np.concatenate(latents), "macs": np.concatenate(macs), "computed": computed, "seconds": took}
 
 
-def run(name, budget, count, path, run):
-    """Prints the trial and writes its picture; the exit code: 1 where the budget cannot be met or a rule is broken."""
+def run(name, budget, count, path, run, began):
+    """Prints the trial and writes its picture; the exit code: 1 where the budget cannot be met or a rule is broken. It began
+    at `began` of time.perf_counter, with its imports."""
     if not 0 < budget <= 1:
         raise ValueError(f"--budget: {budget:g} is outside (0, 1]")
     if count < 2:
         raise ValueError(f"--images: {count} are too few for an interval; at least 2 are needed")
     checking.known(name)
-    trial = Trial(path, run, count)
+    trial = Trial(path, run, count, {"imports": time.perf_counter() - began})
     entry, state, found = attempt(name, lambda: trial.matched(name, budget))
     if "reason" in entry:
         print("\n".join(unmet(trial, name, budget, found)))
@@ -124,9 +125,11 @@ def run(name, budget, count, path, run):
     share = 1 - drawn["computed"].mean((1, 2))
     bars = "".join(BARS[round(of * (len(BARS) - 1))] for of in share)
     print(f"\nreused, by evaluation  |{bars}|  {share.mean():.0%} of all branches")
-    count_broken = contract(name.partition("@")[0], trial.spec)
-    picture = draw(trial, name, entry, full, drawn)
-    print("time: " + ", ".join(f"{what} {seconds:.1f} s" for what, seconds in trial.seconds.items()))
+    with trial.timed("contract"):
+        count_broken = contract(name.partition("@")[0], trial.spec)
+    with trial.timed("picture"):
+        picture = draw(trial, name, entry, full, drawn)
+    print(spent(trial.seconds, time.perf_counter() - began))
     print(f"picture: {picture}")
     return int(count_broken > 0)
 
@@ -162,6 +165,12 @@ def line(name, budget, trial, told, full):
     )
 
 
+def spent(seconds, total):
+    """A line that says where the time went; its items, "other" being what no item has, are the total."""
+    items = seconds | {"other": total - sum(seconds.values())}
+    return f"time: {total:.1f} s, of these " + ", ".join(f"{what} {of:.1f}" for what, of in items.items())
+
+
 def unmet(trial, name, budget, found):
     """Lines about a budget that no setting meets: the nearest costs, and what to write for a row of one of them."""
     cls = loader.plugin(name)
@@ -183,9 +192,8 @@ def contract(name, spec):
     network = next(key for key in checking.NETWORKS if key.startswith(spec.arch.kind))
     told = list(checking.held(name, network, closure.files_of(loader.file_of(name))))
     broken = [(sentence, said) for sentence, said in told if said.startswith("broken")]
-    print(
-        f"contract: {sum(said == 'holds' for _, said in told)} rules hold, {len(broken)} are broken (cachebench check {name})"
-    )
+    hold = sum(said == "holds" for _, said in told)
+    print(f"contract: {hold} rules hold on {network}, {len(broken)} broken (cachebench check {name})")
     for sentence, said in broken:
         print(f"  {sentence}\n      {said}")
     return len(broken)

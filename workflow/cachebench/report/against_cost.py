@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.optimize import isotonic_regression
 
-from cachebench.report import tables
+from cachebench.report import marks, tables
 from cachebench.report.style import INK, PALE, dark, empty, palette
 
 LABEL_GAP = 0.075  # least distance of two direct labels, as a share of the axis
@@ -24,13 +24,13 @@ def pareto_front(cost, value):
 
 
 def leading(rows, key, few=NAMED):
-    """The methods of a run's rows that are drawn in colour: the best of each family, at its least value of `key`, and the
-    controls; all, where they are few."""
+    """The methods of a run's rows that are drawn in colour: the best of each family, at its least value of `key`, the controls,
+    and caches on top of fewer steps; all, where they are few."""
     rivals = rows[rows.method != "full"]
     if rivals.method.nunique() <= few:
         return set(rivals.method)
     caches = rivals[rivals.kind == "cache"].sort_values(key).drop_duplicates("family")
-    return {*rivals.method[rivals.kind == "control"], *caches.method}
+    return {*rivals.method[(rivals.kind == "control") | rivals.method.str.contains("@")], *caches.method}
 
 
 def draw(files, key, ylabel, log=False):
@@ -50,7 +50,7 @@ def draw(files, key, ylabel, log=False):
         front = rows.iloc[pareto_front(rows[cost].to_numpy(), rows[key].to_numpy())]
         for name, of_method in rows[rows.method != "full"].sort_values("budget").groupby("method", sort=True):
             if name not in named:
-                axis.plot(of_method[cost], of_method[key], color=PALE, lw=0.8, zorder=1)
+                axis.plot(of_method[cost], of_method[key], ".-", color=PALE, lw=0.8, ms=4, zorder=1)
                 continue
             draw_method(axis, of_method, cost, key, styles[name], of_method.index.isin(front.index))
         axis.plot(front[cost], front[key], drawstyle="steps-post", color="#999999", lw=5, alpha=0.35, zorder=1)
@@ -102,7 +102,7 @@ def limits(axis, rows, key, log):
 def label_lines(figure, axis, rows, key, styles):
     """Names the lines beside their cheapest points, in a column left of the data; False where they do not fit."""
     ends = rows.sort_values("share").groupby("method", sort=False).first()
-    edge = label_width(figure, axis, ends["name"]) + 0.02
+    edge = label_width(figure, axis, map(marks.named, ends.to_dict("records"))) + 0.02
     if ends.empty or len(ends) * LABEL_GAP > 1 or edge > 0.45:
         return False
     left, right = axis.get_xlim()
@@ -115,7 +115,7 @@ def label_lines(figure, axis, rows, key, styles):
         arrow = {"arrowstyle": "-", "color": colour, "lw": 0.6, "alpha": 0.7, "relpos": (1, 0.5), "shrinkA": 2, "shrinkB": 4}
         label = {"ha": "right", "va": "center", "fontsize": 9, "color": dark(colour), "arrowprops": arrow}
         label["bbox"] = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6}  # not struck through by the full run's line
-        axis.annotate(end["name"], (end.share, end[key]), (edge, height), textcoords="axes fraction", **label)
+        axis.annotate(marks.named(end), (end.share, end[key]), (edge, height), textcoords="axes fraction", **label)
     return True
 
 
@@ -140,8 +140,8 @@ def spread_out(heights, gap=LABEL_GAP):
 
 def legend(figure, rows, styles, labelled):
     """What is not named in the panels; every method where its line is not."""
-    named = [] if labelled else rows[rows.method != "full"].groupby("method").name.first().items()
-    handles = [method_handle(text, styles[name]) for name, text in named]
+    named = rows[rows.method != "full"].groupby("method").first()
+    handles = [] if labelled else [method_handle(marks.named(row), styles[name]) for name, row in named.iterrows()]
     if (rows.method == "full").any():
         handles.append(Line2D([], [], color=INK, marker="*", ms=10, lw=0.8, label="full run"))
         handles.append(Patch(color=INK, alpha=0.08, lw=0, label="its 95 % interval"))

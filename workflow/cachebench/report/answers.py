@@ -11,6 +11,7 @@ from cachebench.report import marks, tables
 MEANINGS = {"fd": "lowest {fd}", "closeness": "closest to the full run", answers.MARGIN: "fastest within the margin"}
 ALLOWED = dict(zip(EFFORTS, ("without a fit", "calibrated too", "trained too"), strict=True))
 PLACES = {"fd": "{fd} − fewer steps", "closeness": "latent MSE / fewer steps", answers.MARGIN: "loss to the full run"}
+UNTRAINED = EFFORTS[:-1]  # the efforts that need no training
 OUTCOMES = {"ok": "measured"}  # others are called as results.csv has them
 NO_FD = "no FD could be compared"
 WORDS = {"better": "better", "tie": "a tie", "worse": "worse", "within": "within"}
@@ -130,9 +131,11 @@ def matrix(cfg, frame, by, effort):
     for run, rows in runs.items():
         for budget in answers.budgets(rows):
             of_budget = rows[rows.under == budget]
-            allowed = answers.allowed(of_budget, effort)
-            found[run, budget] = answers.answer(of_budget, by, effort), answers.answer(of_budget, by, EFFORTS[0]), allowed
-    place = None if by == answers.MARGIN else axis([best for best, _, _ in found.values() if best.by == by], by)
+            best, simple = (
+                answers.answer(of_budget, by, most) for most in (effort, min(effort, UNTRAINED[-1], key=EFFORTS.index))
+            )
+            found[run, budget] = best, simple, of_budget, answers.allowed(of_budget, effort)
+    place = None if by == answers.MARGIN else axis([best for best, *_ in found.values() if best.by == by], by)
     lines = []
     for run, rows in runs.items():
         cells = [cell(*found[run, b], by, place) if (run, b) in found else None for b in budgets]
@@ -147,18 +150,19 @@ def matrix(cfg, frame, by, effort):
     }
 
 
-def cell(best, simple, rows, by, place):
-    """What a cell shows: the best, the best without a fit where that is another, the difference, and how many tie."""
+def cell(best, simple, rows, allowed, by, place):
+    """What a cell shows: the best of a budget's rows, the best without training where that is another, the difference, and how
+    many of those that are allowed tie."""
     if best.row is None:
         return {"text": "none is within the margin" if by == answers.MARGIN else "none could be compared", "word": ""}
     key = {"closeness": "latent_mse"}.get(best.by, best.by)
     first = by != answers.MARGIN and marks.is_first(best.row, key)
-    tied = sum(marks.is_first(row, key) for _, row in rows.iterrows()) - 1 if first else 0
+    tied = sum(marks.is_first(row, key) for _, row in allowed.iterrows()) - 1 if first else 0
     out = {
         "id": marks.address(best.row),
         "text": called(best),
         "word": best.word,
-        "said": WORDS.get(best.word, ""),
+        "said": verdict(best, rows),
         "tied": tied,
     }
     out |= {
@@ -168,8 +172,17 @@ def cell(best, simple, rows, by, place):
     if best.by == by and place:
         out["place"] = [round(place(value), 1) for value in (best.low, best.value, best.high)]
     if simple.row is not None and simple.row.name != best.row.name:
-        out["simple"] = {"id": marks.address(simple.row), "text": called(simple), "said": WORDS.get(simple.word, "")}
+        out["simple"] = {"id": marks.address(simple.row), "text": called(simple), "said": verdict(simple, rows)}
     return out
+
+
+def verdict(found, rows):
+    """The word of an answer; of a tie whose interval says more, since it is of this comparison alone, of how many it is."""
+    word, measure = WORDS.get(found.word, ""), answers.MEASURES.get(found.by)
+    if found.word != "tie" or not (found.high < measure.equal or found.low > measure.equal):
+        return word
+    compared = (rows[measure.verdict] != "").sum()
+    return f"{word} of {compared} compared" if compared > 1 else word
 
 
 def difference(found):

@@ -1,5 +1,6 @@
 """What the pipeline wrote, as figures and page read it: settings, what was computed, fits, curves, images. No torch here."""
 
+import itertools
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -76,6 +77,12 @@ class Files:
         each = np.concatenate([part for part in parts if len(part)] or [np.empty((0, 1, 1, 1), np.uint8)])
         return each if (each != each[:1]).any() else None
 
+    def times(self, name, entry):
+        """The network's time at each evaluation of a setting's trajectory; None where two are the same."""
+        spec = self.plugin(name)(**entry["params"]).sampler(self.spec)
+        found = [float(time) for time in spec.plan.timesteps]
+        return found if all(a > b for a, b in itertools.pairwise(found)) else None
+
     def schedule(self, name, entry):
         """The Schedule of a setting that only reuses, so that a file of it repeats its samples; None of any other."""
         chosen = None if entry.get("status") else self.plugin(name)(**entry["params"])
@@ -111,6 +118,19 @@ def curve(path):
 def curve_columns(frame):
     """The numeric columns of `curve` that say how the fit went."""
     return [c for c in frame.select_dtypes("number").columns[1:] if c not in INDEX_COLUMNS]
+
+
+def curve_map(frame):
+    """(evaluations, sites, {column: values [sites, evaluations]}) of a curve with a row for each evaluation and block, or
+    branch; None of any other. Joined they would be a saw."""
+    names = [name for name in ("block", "branch") if name in frame]
+    if "evaluation" not in frame or "block" not in frame or frame.duplicated(["evaluation", *names]).any():
+        return None
+    sites = frame[names].astype(str).agg(" ".join, axis=1)
+    evaluations, order, found = sorted(frame.evaluation.unique()), list(dict.fromkeys(sites)), {}
+    for name in curve_columns(frame):
+        found[name] = frame.pivot_table(name, sites, "evaluation", dropna=False).reindex(order)[evaluations].to_numpy(float)
+    return evaluations, order, found
 
 
 def mosaic(rows):

@@ -42,7 +42,7 @@ def address(row):
 
 def below(row):
     """Whether a row is marked BELOW."""
-    return row.below_full == validity.YES
+    return row["below_full"] == validity.YES
 
 
 def of_row(row):

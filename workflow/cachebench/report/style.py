@@ -37,10 +37,13 @@ pyplot.rcParams |= {
 def save(figure, paths):
     """Writes the figure to `paths` (png at 150 dpi, svg, pdf; the same figure gives the same bytes) and closes it."""
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    figure.draw_without_rendering()  # places everything, once for all files
+    bounds = figure.get_tightbbox().padded(0.1)
+    figure.set_layout_engine("none")
     for path in paths:
         metadata = dates.get(str(path).rpartition(".")[2])
         with atomic.atomic(path) as temporary:
-            figure.savefig(temporary, dpi=150, bbox_inches="tight", pad_inches=0.1, metadata=metadata)
+            figure.savefig(temporary, dpi=150, bbox_inches=bounds, metadata=metadata)
     pyplot.close(figure)
 
 

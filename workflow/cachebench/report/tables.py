@@ -7,8 +7,8 @@ import pandas as pd
 
 from cachebench.judge import pairs, results, validity
 from cachebench.metrics import catalog
+from cachebench.report import flaws, marks
 from cachebench.report import markdown as md
-from cachebench.report import marks
 from cachebench.report.marks import DASH
 from cachebench.setup import matrix
 
@@ -122,19 +122,28 @@ def phrase(row, column):
 
 
 def read(path, comparisons=None):
-    """results.csv as a frame with every column of `results.columns` and, from comparisons.csv, `compared` (absent without)."""
-    form = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
-    frame = pd.read_csv(path, **form)
+    """results.csv as a frame with every column of `results.columns` and, from comparisons.csv, `compared` (absent without).
+    Rows of which someone's edit leaves no run, method or budget are not in it; `flaws` names them."""
+    frame = rows_of(path)
     if comparisons:
-        found, key = pd.read_csv(comparisons, **form).rename(columns={"reason": "compared"}), ["run", "method", "budget"]
-        frame = frame.merge(found[[*key, *(c for c in compared() if c in found)]], "left", key)
+        found = rows_of(comparisons).rename(columns={"reason": "compared"})
+        frame = frame.merge(found[[*flaws.KEY, *(c for c in compared() if c in found)]], "left", flaws.KEY)
     return tidy(frame)
 
 
+def rows_of(path):
+    """The rows of a csv file that have a run, a method and a budget."""
+    frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
+    frame = frame.reindex(columns=[*frame, *(key for key in flaws.KEY if key not in frame)])
+    return frame.assign(budget=pd.to_numeric(frame.budget, errors="coerce").astype(float)).dropna(
+        subset=flaws.KEY, ignore_index=True
+    )
+
+
 def completed(cfg, frame):
-    """`frame`, and for every setting of the config without a row in it one that says so."""
+    """The rows of `frame` that the config has, and for every setting without one a row that says so."""
+    frame, wanted = flaws.asked(cfg, frame), flaws.settings_of(cfg)
     there = set(zip(frame.run, frame.method, frame.budget, strict=True))
-    wanted = [(run, m, b) for run in cfg["runs"] for m in matrix.method_ids(cfg, run) for b in matrix.budgets(cfg, run, m)]
     lost = {"status": "missing", "reason": "results.csv has no such row"}
     absent = [results.describe(cfg, run, m) | {"budget": b} | lost for run, m, b in wanted if (run, m, b) not in there]
     frame = tidy(pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)) if absent else frame

@@ -27,7 +27,7 @@ def draw(files):
         control = of_run[(of_run.budget == budget) & (of_run.method == rows.control.iloc[0])]
         panels.append((budget, pd.concat([rows, control.assign(**{KEY: 0.0})]).sort_values(KEY)))
     if not panels:
-        return empty(f"No method of {files.run} could be compared with fewer steps.")
+        return empty(f"By FD no method of {files.run} could be compared with fewer steps.")
     heights = [0.26 * len(rows) + 0.5 for _, rows in panels]
     figure, axes = pyplot.subplots(
         len(panels), 1, figsize=(7.5, sum(heights) + 0.9), height_ratios=heights, squeeze=False, layout="constrained"

@@ -1,20 +1,24 @@
-"""The loss curves of a run's fits."""
+"""The loss curves of a run's fits, and what calibrated ones found."""
 
 import textwrap
 
-from matplotlib import pyplot, ticker
+import numpy as np
+from matplotlib import colors, pyplot, ticker
 
-from cachebench.report.files_of_run import curve, curve_columns
+from cachebench.report.files_of_run import curve, curve_columns, curve_map
 from cachebench.report.style import empty, palette
 
 TITLE = "Fits"
-CAPTION = "Every fit over its iterations: raw values faint, their running median strong."
+CAPTION = (
+    "Every fit over its iterations: raw values faint, their running median strong. What is calibrated for each evaluation and "
+    "block, or branch, is a map of them."
+)
 PER = "run"
 PLACE = 9
 
 
 def draw(files):
-    """Loss curves: for every fit a row, for every numeric column of its csv a panel; raw faint, running median strong."""
+    """For every fit a row, for every numeric column of its csv a panel: a loss curve, or a map of evaluation by site."""
     found = [(name, path, curve(path)) for name in files.methods() for path in files.fits(name, "csv")]
     found = [(name, path, frame) for name, path, frame in found if len(frame.columns) > 1]
     if not found:
@@ -26,8 +30,12 @@ def draw(files):
     for axis_row, (name, path, frame) in zip(axes, found, strict=True):
         for axis in axis_row[len(curve_columns(frame)) :]:
             axis.axis("off")
+        sites = curve_map(frame)
         for axis, column in zip(axis_row, curve_columns(frame), strict=False):
-            draw_curve(axis, frame, column, styles[name][0])
+            if sites:
+                draw_map(axis, *sites[:2], sites[2][column], column)
+            else:
+                draw_curve(axis, frame, column, styles[name][0])
         label = textwrap.fill(f"{files.names[name]}: {path.stem.replace('+', ', ')}", 50 * width)
         axis_row[0].set_title(label, loc="left", fontsize=9)
     figure.suptitle(f"{files.run}: fits", fontsize=11)
@@ -45,3 +53,20 @@ def draw_curve(axis, frame, column, colour):
         axis.ticklabel_format(axis="y", scilimits=(-3, 4))
     axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
     axis.set(xlabel=frame.columns[0], ylabel=column.replace("_", " "))
+
+
+def draw_map(axis, evaluations, sites, values, column):
+    """`values` [sites, evaluations] in colour, on a log scale where they span much more than a decade."""
+    known = values[np.isfinite(values)]
+    log = known.size and known.min() > 0 and known.max() > 30 * known.min()
+    around = (evaluations[0] - 0.5, evaluations[-1] + 0.5, len(sites) - 0.5, -0.5)
+    form = {"extent": around, "aspect": "auto", "interpolation": "none", "norm": colors.LogNorm() if log else None}
+    image = axis.imshow(values, cmap="Blues", **form)
+    axis.figure.colorbar(image, ax=axis, label=column.replace("_", " "))
+    blocks = [site.partition(" ")[0] for site in sites]
+    firsts = [i for i, block in enumerate(blocks) if block not in blocks[:i]]
+    each = len(sites) / len(firsts)  # sites of a block
+    shown = firsts[:: -(-len(firsts) // 8)]
+    axis.set_yticks([i + (each - 1) / 2 for i in shown], [blocks[i] for i in shown])
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+    axis.set(xlabel="evaluation (0 = noisiest)", ylabel="block" + (", attention above MLP" if each == 2 else ""))

@@ -5,15 +5,15 @@ from matplotlib import pyplot
 
 from cachebench.judge import answers
 from cachebench.judge.equivalents import step_reduction
-from cachebench.report import against_cost, style, tables
+from cachebench.report import against_cost, marks, style, tables
 from cachebench.report.files_of_run import IMAGES, mosaic
 from cachebench.report.style import INK, PALE, empty
 
 TITLE = "At a glance"
 CAPTION = (
-    "Left: how far the Fréchet distance stands above the full run's, against cost; fewer steps are dashed, and of the others "
-    "the best of each family is in colour. Right: the same seeds in the full run, with fewer steps, and with the method that "
-    "is closest to the full run, at the least budget."
+    "Left: how far the Fréchet distance stands above the full run's, against cost, with 95 % intervals; fewer steps dashed, "
+    "and of the others the best of each family is in colour, and caches on fewer steps. Right: the same seeds in the full run, "
+    "with fewer steps, and with the method that is closest to the full run, at the least budget."
 )
 PER = "run"
 PLACE = 0
@@ -49,13 +49,17 @@ def lines(axis, rows, steps):
         first = of.iloc[0]
         is_steps, bright = method == steps, method in named and first.kind == "cache"
         colour = INK if is_steps else style.FAMILIES.get(first.family, INK) if bright else PALE
-        label = "fewer steps" if is_steps else first["name"] if bright else None
+        label = "fewer steps" if is_steps else marks.named(first) if bright else None
         form = {
             "ls": "--" if is_steps else "-",
             "lw": 1.8 if is_steps or bright else 0.8,
-            "marker": style.MARKS.get(first.family, "") if bright else "",
-            "ms": 4,
+            "marker": style.MARKS.get(first.family, ".") if bright else ".",
+            "ms": 4 if bright else 3,
+            "mfc": "white" if "@" in method else colour,
         }
+        if bright or is_steps:
+            ends = [of[KEY] - of[f"{KEY}_low"], of[f"{KEY}_high"] - of[KEY]]
+            axis.errorbar(100 * of.achieved, of[KEY], ends, fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.5)
         axis.plot(100 * of.achieved, of[KEY], color=colour, label=label, zorder=3 if is_steps or bright else 1, **form)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.set_xlabel("MACs per image, % of the full run")

@@ -47,7 +47,7 @@ function trace(points, x, y, own, bright) {
   };
 }
 
-// The methods in colour: those that were looked for, else the best of each family at its least cost, and the controls.
+// The methods in colour: those that were looked for, else of each family the one that comes lowest, at whatever cost, and the controls.
 function looked(groups, y) {
   const words = at("chart-find").value.trim().toLowerCase();
   if (words) return new Set(groups.filter(([, of]) => of[0].name.toLowerCase().includes(words)).map(([method]) => method));

@@ -2,23 +2,22 @@
 
 import base64
 import io
-import itertools
 import math
 import os
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from cachebench.engine import cost
 from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.judge import pairs
+from cachebench.judge.equivalents import step_reduction
 from cachebench.plugin.loader import reason
 from cachebench.report import files_of_run, marks, style, tables
+from cachebench.report.page import copied
 from cachebench.run import match
 
 COSTS = (
@@ -57,17 +56,36 @@ def collect(cfg, frame, folder):
         rows = frame[frame.run == run]
         files = files_of_run.Files(cfg, run, folder)
         full = images(files, "full", 1.0)
-        about = {"name": run, "backbone": rows.backbone.iloc[0], "about": tables.about(rows)}
+        about = {"name": run, "backbone": rows.backbone.iloc[0], "about": tables.about(rows), "steps": step_reduction(rows)}
         runs.append(about | {"images": None if full is None else strip(full)})
         labels, _ = tables.settings(rows[rows.status == "ok"])
         for _, group in tables.grouped(rows):
             marked = {c.key: marks.of_budget(group, c.key) for c in shown}
             for _, row in group.iterrows():
                 settings.append(describe(row, shown, marked, labels, styles[row.method]) | panel(files, row, full))
+    fits = shared(settings)
     columns = {c.key: {"title": c.title, "unit": c.unit, "better": tables.direction(c)} for c in titled(frame, shown)}
     axes = {"x": [c.key for c in COSTS], "y": [c.key for c in quality]}
     drawn = {"symmetric": [BESIDE[0].key], "ratios": [BESIDE[1].key], "families": families(frame)}
-    return drawn | {"columns": columns, "axes": axes, "branches": BRANCHES, "gain": GAIN, "runs": runs, "settings": settings}
+    return drawn | {
+        "columns": columns,
+        "axes": axes,
+        "branches": BRANCHES,
+        "gain": GAIN,
+        "runs": runs,
+        "fits": fits,
+        "settings": settings,
+    }
+
+
+def shared(settings):
+    """{name: fit} of the settings, of which many have the same: in each its name takes its place."""
+    fits = {}
+    for one in settings:
+        if "fit" in one:
+            name = f"{one['run']}/{one['method']}/{one['fit']['label']}"
+            fits[name], one["fit"] = one["fit"], name
+    return fits
 
 
 def families(frame):
@@ -130,16 +148,14 @@ def attempt(action, *arguments):
 
 def panel(files, row, full):
     """What only the panel of a setting shows: schedule, samples beside `full`, fit, where the cost comes from."""
-    here, entry = f"results/{files.cfg['name']}", attempt(entry_of, files, row)
+    entry = attempt(entry_of, files, row)
     entry = {} if isinstance(entry, str) else entry
-    targets = [f"{here}/{row.run}/{row.method}/scores.json", f"{here}/{row.run}/latency.json"]
-    command = shlex.join(["snakemake", *targets, "--cores", "all", "--configfile", f"{here}/config.yaml"])
-    shares = attempt(computed, files, row)
+    command, shares = copied.command(files, row, entry), attempt(computed, files, row)
     found = {"command": command, "note": shares} if isinstance(shares, str) else {"command": command, "computed": shares}
     own = images(files, row.method, entry.get("budget", row.budget)) if row.method != "full" else None
     if own is not None:
         found["images"] = samples(own, full)
-    parts = {"fit": attempt(fit_curve, files, row), "times": attempt(times, files, row, entry)}
+    parts = {"fit": attempt(fit_curve, files, row), "times": attempt(lambda: files.times(row.method, entry))}
     parts |= {"decided": attempt(decided, files, row, entry)}
     parts |= {"cost": attempt(cost_parts, files, row, entry), "seeds": row.status == "ok" and attempt(seeds, files, row, entry)}
     parts["counted"] = attempt(counted, row)
@@ -148,10 +164,10 @@ def panel(files, row, full):
         ends = match.useful(entry["knob"], files.cfg["tolerance"])
         found["knob"] = [files.plugin(row.method).knob, *(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)]
     if row.status == "unreachable" and "params" in entry:
-        found["lines"] = lines_for(row, entry)
+        found["lines"] = copied.lines_for(row, entry)
     if row.status == "failed":
         found["log"] = attempt(failure, files, row)
-    return found | {"cite": cite(row.reference)}
+    return found | {"cite": copied.cite(row.reference)}
 
 
 def failure(files, row):
@@ -168,30 +184,6 @@ def failure(files, row):
     told = {path: text for path, text in logs.items() if "Traceback" in text} or logs
     links += [[str(path.relative_to(project)), os.path.relpath(path, folder)] for path in told]
     return {"links": links, "tail": "\n".join(next(iter(told.values()), "").splitlines()[-LINES:])}
-
-
-def lines_for(row, entry):
-    """The lines of config that give a row of the nearest setting, whatever it costs."""
-    setting = {"budget": round(entry["achieved"], 3), row.method: entry["params"]}
-    return yaml.safe_dump({"runs": {row.run: {"settings": [setting]}}}, sort_keys=False)
-
-
-def cite(reference):
-    """BibTeX of an arXiv paper; "" for any other source."""
-    number = reference.removeprefix("arXiv:")
-    url = f"https://arxiv.org/abs/{number}"
-    return (
-        f"@misc{{arxiv{number}, eprint = {{{number}}}, archivePrefix = {{arXiv}}, url = {{{url}}}}}"
-        if number != reference
-        else ""
-    )
-
-
-def times(files, row, entry):
-    """The network's time at each evaluation of a setting's trajectory; None where two are the same."""
-    spec = files.plugin(row.method)(**entry["params"]).sampler(files.spec)
-    found = [float(time) for time in spec.plan.timesteps]
-    return found if all(a > b for a, b in itertools.pairwise(found)) else None
 
 
 def cost_parts(files, row, entry):
@@ -254,6 +246,11 @@ def decided(files, row, entry):
     return told | {"samples": {word: [first + int(i), by_site(each[i])] for word, i in chosen.items()}}
 
 
+def rounded(value):
+    """A number with as many digits as can be read; None of what is none."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None
+
+
 def images(files, name, budget):
     """The first images of a setting as `files` gives them; None where none are kept."""
     found = attempt(files.images, name, budget)
@@ -280,16 +277,21 @@ def strip(images):
 
 
 def fit_curve(files, row):
-    """{"label", "x", "steps", "series": {column: values}} of the fit that a setting uses, thinned by medians; or None."""
+    """{"label", "x", "steps", "series": {column: values}} of the fit that a setting uses, thinned by medians; {"label",
+    "evaluations", "sites", "maps": {column: [values of a site]}} where it has one for each; or None."""
     cls, entry = files.plugin(row.method), entry_of(files, row)
     if not cls.has_fit() or "params" not in entry:
         return None
     label = cls.fit_label(entry["params"])
     curve = files_of_run.curve(files.tree.fit(files.run, row.method, label, "csv"))
     columns = files_of_run.curve_columns(curve) if len(curve.columns) > 1 else []
-    every = -(-len(curve) // POINTS) or 1
-    thin = curve[[*curve.columns[:1], *columns]].groupby(np.arange(len(curve)) // every).median()
     if not columns:
         return None
-    series = {c: [v if math.isfinite(v) else None for v in thin[c]] for c in columns}
+    if found := files_of_run.curve_map(curve):
+        evaluations, sites, maps = found
+        shown = {name: [[rounded(v) for v in site] for site in of.tolist()] for name, of in maps.items()}
+        return {"label": label, "evaluations": [int(e) for e in evaluations], "sites": sites, "maps": shown}
+    every = -(-len(curve) // POINTS) or 1
+    thin = curve[[*curve.columns[:1], *columns]].groupby(np.arange(len(curve)) // every).median()
+    series = {c: [rounded(v) for v in thin[c]] for c in columns}
     return {"label": label, "every": every, "x": curve.columns[0], "steps": thin.iloc[:, 0].tolist(), "series": series}

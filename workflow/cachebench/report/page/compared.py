@@ -1,5 +1,6 @@
 """The page's table of comparisons.csv: every method against fewer steps and against the best of its budget. No torch here."""
 
+from cachebench.judge.equivalents import step_reduction
 from cachebench.report import marks, tables
 
 CONTROL, BEST = (
@@ -35,15 +36,22 @@ def headings(called="FD"):
 def groups(frame, run):
     """[(heading, rows)] of a run, largest budget first; a row is {name, reason, cells}, a cell {text, spread, value, why}, of
     words {text, why}. Empty without comparisons.csv."""
-    rows, out = frame[(frame.run == run) & (frame.method != "full")], []
+    of_run, out = frame[frame.run == run], []
+    rows, steps = of_run[of_run.method != "full"], step_reduction(of_run)
     if rows.efficiency.isna().all() and rows.best.eq("").all():
         return out
     for budget, of in sorted(rows.groupby("under"), reverse=True):
-        control = next((name for name in of.control if name), "")
-        named = dict(zip(of.method, of.name, strict=True)).get(control)
+        named = dict(zip(of.method, of.name, strict=True)).get(control(of, steps))
         heading = f"Budget {budget:.3g}: " + (f"fewer steps are {named}" if named else "no step-reduction control ran")
         out.append((heading, [line(row) for _, row in of.iterrows()]))
     return out
+
+
+def control(rows, steps):
+    """The step-reduction control of a budget's rows, whatever could be compared with it; "" where none ran. `steps` is what
+    `step_reduction` says of the run."""
+    by_fd = next((name for name in rows.control if name), "")
+    return by_fd or (steps if (rows.status[rows.method == steps] == "ok").any() else "")
 
 
 def line(row):

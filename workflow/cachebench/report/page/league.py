@@ -3,9 +3,12 @@
 import math
 
 from cachebench.judge import answers as judged
+from cachebench.judge.equivalents import step_reduction
 from cachebench.report import answers, marks, tables
 
 UNREACHABLE, FAILED = "·", "×"
+SIGNS = {"better": "▲", "worse": "▼"}  # beside the colour, for the colour-blind and in print
+FEWER = "Fewer steps"  # which every sampler calls by its own name
 
 
 def table(cfg, frame, by):
@@ -18,11 +21,12 @@ def table(cfg, frame, by):
     known = rows[rows[measure.key].notna()]
     ranks = known.groupby(["run", "under"])[measure.key].rank().sub(1)
     shares = ranks / (known.groupby(["run", "under"])[measure.key].transform("count") - 1).clip(lower=1)
-    lines = []
+    lines, steps = [], {step_reduction(of) for _, of in frame.groupby("run")}
     for method, of in rows.groupby("method", sort=False):
         by_column = {(row.run, row.under): row for _, row in of.iterrows()}
         own = shares[known.method == method]
-        about = {"name": of.name.iloc[0], "family": of.family.iloc[0], "place": float(own.mean()) if len(own) else None}
+        name = FEWER if method in steps and of.name.nunique() > 1 else of.name.iloc[0]
+        about = {"name": name, "family": of.family.iloc[0], "place": float(own.mean()) if len(own) else None}
         lines.append(about | {"cells": [cell(by_column.get(column), by, measure, place) for column in columns]})
     lines.sort(key=lambda line: math.inf if line["place"] is None else line["place"])
     fd = tables.short(tables.called(frame))
@@ -45,7 +49,8 @@ def cell(row, by, measure, place):
         return {"text": mark, "value": None, "shade": "", "why": why, "id": marks.address(row)}
     found = found_in(row, by, measure)
     told = {"text": tables.number(value, 2), "why": f"{found.word}: {answers.difference(found)}", "id": marks.address(row)}
-    return told | {"value": value, "shade": shade(row, by, found, place)}
+    shown = shade(row, by, found, place)
+    return told | {"value": value, "shade": shown, "sign": SIGNS.get(shown.partition(" ")[0], ""), "word": found.word}
 
 
 def shade(row, by, found, place):

@@ -2,6 +2,7 @@
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
+for (const setting of data.settings) if (setting.fit) setting.fit = data.fits[setting.fit];
 const settings = new Map(data.settings.map(setting => [setting.id, setting]));
 const pictures = () => pictures.of ??= JSON.parse(at("images").textContent); // of {row or run}, once a row is looked at
 const at = id => document.getElementById(id);
@@ -20,8 +21,9 @@ function element(tag, properties = {}, ...children) {
 
 // Tables: a click on a heading sorts the rows of each group; rows without numbers stay last.
 
-function sortTable(table, heads, index) {
-  const sign = heads[index].getAttribute("aria-sort") === "ascending" ? -1 : 1;
+function sortTable(table, index, sign) {
+  const heads = [...table.querySelectorAll("thead th")];
+  sign ??= heads[index].getAttribute("aria-sort") === "ascending" ? -1 : 1;
   heads.forEach(head => head.removeAttribute("aria-sort"));
   heads[index].setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
   const value = row => {
@@ -42,7 +44,8 @@ function sortTable(table, heads, index) {
 
 addEventListener("click", event => {
   const head = event.target.closest?.("thead button")?.parentElement, table = head?.closest("table");
-  if (head) sortTable(table, [...table.querySelectorAll("thead th")], head.cellIndex);
+  if (head) sortTable(table, head.cellIndex);
+  if (table === at("board")) remember();
 });
 
 // Leaderboard: what the filters leave; the full run is the reference at every budget and beside every kind.
@@ -135,15 +138,35 @@ function hits(place, setting) {
   }), { ...QUIET, displayModeBar: false });
 }
 
+// The ends of a colour or an axis: of positive values that span much more than a decade on a logarithm.
+const wide = known => Math.min(...known) > 0 && Math.max(...known) > 30 * Math.min(...known);
+
 function curve(place, setting, name) {
+  if (setting.fit.maps) return siteMap(place, setting.fit, name);
   const y = setting.fit.series[name], known = y.filter(value => value != null);
-  const log = Math.min(...known) > 0 && Math.max(...known) > 30 * Math.min(...known);
+  const log = wide(known);
   place.style.height = "220px";
   Plotly.newPlot(place, [{ x: setting.fit.steps, y, mode: "lines", line: { color: colour("mark"), width: 1.5 }, hovertemplate: "%{x}: %{y:.4g}<extra></extra>" }],
     layout({
       xaxis: axis(null, { title: { text: setting.fit.x } }), margin: { l: 60, r: 10, t: 8, b: 45 },
       yaxis: axis(null, { ...(log ? logarithmic(known) : {}), title: { text: name.replaceAll("_", " ") } }),
     }), { ...QUIET, displayModeBar: false });
+}
+
+// What a fit found for each evaluation and block, or branch.
+function siteMap(place, fit, name) {
+  const values = fit.maps[name], known = values.flat().filter(value => value != null), log = wide(known);
+  const bend = value => value == null ? null : log ? Math.log10(value) : value, ends = known.length ? [Math.min(...known), Math.max(...known)] : [];
+  const words = values.map((site, i) => site.map((value, e) => `evaluation ${fit.evaluations[e]}, block ${fit.sites[i]}: ${value ?? "none"}`));
+  place.style.height = `${Math.min(560, 90 + 15 * values.length)}px`;
+  Plotly.newPlot(place, [{
+    type: "heatmap", x: fit.evaluations, y: fit.sites, z: values.map(site => site.map(bend)), text: words, hovertemplate: "%{text}<extra></extra>",
+    colorscale: [[0, colour("reused")], [1, colour("computed")]],
+    colorbar: { title: { text: name.replaceAll("_", " "), side: "right" }, tickvals: ends.map(bend), ticktext: ends.map(String), thickness: 12 },
+  }], layout({
+    xaxis: axis(null, { title: { text: "evaluation (0 = noisiest)" }, showgrid: false }), margin: { l: 60, r: 10, t: 8, b: 45 },
+    yaxis: axis(null, { title: { text: "block" }, autorange: "reversed", showgrid: false, type: "category" }),
+  }), { ...QUIET, displayModeBar: false });
 }
 
 function facts(setting) {
@@ -155,7 +178,10 @@ function facts(setting) {
 
 function strips(setting) {
   const full = pictures()[setting.run], own = pictures()[setting.id], shown = [];
+  const fewer = data.runs.find(run => run.name === setting.run).steps;
+  const steps = data.settings.find(one => one.run === setting.run && one.method === fewer && one.budget === setting.budget);
   if (full) shown.push(["Full run", full]);
+  if (own && steps && steps !== setting && pictures()[steps.id]) shown.push([steps.name, pictures()[steps.id].own]);
   if (own) shown.push([setting.name, own.own]);
   if (own?.difference) shown.push([`Difference × ${data.gain}`, own.difference]);
   if (!shown.length) return element("p", { className: "about" }, "No images are kept.");
@@ -197,6 +223,7 @@ function log(setting) {
 }
 
 function open(setting) {
+  const focused = at("panel").open && at("panel").contains(document.activeElement) ? document.activeElement.getAttribute("href") ?? "" : null;
   const close = element("button", { type: "button", ariaLabel: "Close" }, "Close");
   close.addEventListener("click", () => at("panel").close());
   const others = data.settings.filter(one => one.run === setting.run && one.method === setting.method);
@@ -204,7 +231,7 @@ function open(setting) {
   const parameters = element("dl");
   for (const [name, text] of setting.params) parameters.append(element("dt", {}, name), element("dd", {}, text));
   const schedule = element("div", { className: "schedule" });
-  const curves = Object.keys(setting.fit?.series ?? {}).map(name => [element("div", { className: "curve" }), name]);
+  const curves = Object.keys(setting.fit?.series ?? setting.fit?.maps ?? {}).map(name => [element("div", { className: "curve" }), name]);
   const hitRate = element("div", { className: "curve" }), single = Object.entries(setting.decided?.samples ?? {});
   const singles = single.map(([word, [seed]]) => [`${word === "median" ? "An image in the middle" : `The image that computed the ${word} branches`}, seed ${seed}:`, element("div", { className: "schedule" })]);
   const every = setting.fit?.every > 1 ? `, medians of ${setting.fit.every} rows` : "";
@@ -222,10 +249,13 @@ function open(setting) {
     element("h3", {}, "Samples of the same seeds"), strips(setting), ...seeds(setting),
     ...(curves.length ? [element("h3", {}, "Fit"), element("p", { className: "about" }, setting.fit.label.replaceAll("+", ", ") + every), ...curves.map(([place]) => place)] : []),
     ...(setting.lines ? copied("Lines of config that give the nearest setting a row", setting.lines) : []),
-    ...copied("Reproduce this row", setting.command), ...(setting.cite ? copied("Cite", setting.cite) : []),
+    ...copied("Reproduce this row", setting.command),
+    ...(setting.command.startsWith("mv ") ? [sentence("What is there is set aside, so that the new samples can be compared with it; of them the scores are made.")] : []),
+    ...(setting.cite ? copied("Cite", setting.cite) : []),
   );
   if (!at("panel").open) at("panel").showModal();
   at("panel").scrollTop = 0;
+  if (focused !== null) (budgets.find(link => link.getAttribute("href") === focused) ?? close).focus();
   charted(() => {
     if (setting.computed) heatmap(schedule, setting);
     if (single.length) hits(hitRate, setting);
@@ -236,10 +266,17 @@ function open(setting) {
 
 // The address after # has the row that is open, and after ? what was switched, so that a link shows what its sender saw.
 
-const SWITCHES = ["chart-run", "chart-x", "chart-y", "chart-find", "filter-where", "filter-budget", "filter-kind"];
-const value = name => at(name)?.value ?? document.querySelector(`input[name=${name}]:checked`).value;
-const initial = new Map([...SWITCHES, "by", "effort"].map(name => [name, value(name)]));
+const SWITCHES = ["chart-run", "chart-x", "chart-y", "chart-find", "filter-where", "filter-budget", "filter-kind", "filter-empty"];
+const READ = { sort: () => order(), "filter-empty": () => String(at("filter-empty").checked) }; // what has no value of its own
+const value = name => READ[name]?.() ?? at(name)?.value ?? document.querySelector(`input[name=${name}]:checked`).value;
+const initial = new Map([...SWITCHES, "by", "effort", "sort"].map(name => [name, value(name)]));
 const row = () => decodeURIComponent(location.hash.slice(1).split("?")[0]);
+
+// The column by which the leaderboard is sorted, from 1, negative where that falls; "" as it came.
+function order() {
+  const heads = [...at("board").tHead.rows[0].cells], index = heads.findIndex(head => head.hasAttribute("aria-sort"));
+  return index < 0 ? "" : String(heads[index].getAttribute("aria-sort") === "ascending" ? index + 1 : -index - 1);
+}
 
 function remember(opened = row()) {
   const changed = [...initial].filter(([name, first]) => value(name) !== first).map(([name]) => [name, value(name)]);
@@ -250,8 +287,15 @@ function recall() {
   for (const [name, text] of new URLSearchParams(location.hash.split("?")[1] ?? "")) {
     const radio = [...document.querySelectorAll(`input[name=${CSS.escape(name)}]`)].find(input => input.value === text);
     if (radio) radio.checked = true;
+    else if (name === "filter-empty") at(name).checked = text === "true";
+    else if (name === "sort") sortAgain(Number(text));
     else if (SWITCHES.includes(name)) at(name).value = text;
   }
+}
+
+function sortAgain(column) {
+  const index = Math.abs(column) - 1;
+  if (at("board").tHead.rows[0].cells[index] && order() !== String(column)) sortTable(at("board"), index, Math.sign(column));
 }
 
 function follow() {

@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from cachebench.judge import answers as judged
 from cachebench.judge import published
+from cachebench.judge.equivalents import step_reduction
 from cachebench.judge.validity import NO
 from cachebench.plugin.method import EFFORTS
 from cachebench.report import answers, figures, marks, tables, validity
@@ -30,27 +31,28 @@ FD, LATENT = (tables.column(key) for key in ("fd", "latent_mse"))
 
 def summary(frame, run):
     """Plain sentences from the verdicts of comparisons.csv: (those about all budgets, [(budget, sentences)])."""
-    rows, per_budget = frame[(frame.run == run) & (frame.method != "full")], []
+    of_run, per_budget = frame[frame.run == run], []
+    rows, steps = of_run[of_run.method != "full"], step_reduction(of_run)
     for budget, group in sorted(rows.groupby("under"), reverse=True):
         good = group[group.status == "ok"]
-        sentences = [closest(good), lowest(good), not_beyond_random(good)]
+        sentences = [closest(good), lowest(good, steps), not_beyond_random(good)]
         missing = len(group) - len(good)
         sentences += [f"{missing} of {len(group)} methods have no number here; the table says why."] if missing else []
         per_budget.append((f"{budget:.3g}", [s for s in sentences if s]))
     judged, lost = rows[(rows.status == "ok") & (rows.verdict != "")], marks.unranked(rows)
     ranked = judged[judged.fd_ranks != NO]
-    sentences = overall(judged if ranked.empty else ranked)
+    sentences = overall(judged if ranked.empty else ranked, tables.short(tables.called(of_run)))
     if lost and not ranked.empty:
         sentences.append(f"{lost}, so these cases are not counted.")
     return sentences, per_budget
 
 
-def overall(rows):
-    """The sentences about all budgets, of rows with a verdict against fewer steps: the count first, then who."""
+def overall(rows, fd):
+    """The sentences about all budgets, of rows with a verdict against fewer steps: the count first, then who. `fd` is what the
+    Fréchet distance is called."""
     if rows.empty:
-        return ["No method could be compared with fewer steps at the same budget."]
+        return [f"By {fd} no method could be compared with fewer steps at the same budget."]
     counts = ", ".join(f"{words} in {(rows.verdict == words.split()[-1]).sum()}" for words in ("better", "worse", "a tie"))
-    fd = tables.short(tables.called(rows))
     sentences = [f"Against fewer steps at the same budget, by {fd}, of {len(rows)} cases: {counts}."]
     for word in ("better", "worse", "tie"):
         named = rows[rows.verdict == word].sort_values("under", ascending=False).groupby("name", sort=False)
@@ -77,8 +79,9 @@ def closest(rows):
     return f"{text}; next {others[0]['name']}, {tables.phrase(others[0], LATENT)}." if others else f"{text}."
 
 
-def lowest(rows):
-    """Which row has the lowest FD less its bias, who ties with it, and whether it differs from fewer steps."""
+def lowest(rows, steps):
+    """Which row has the lowest FD less its bias, who ties with it, and whether it differs from fewer steps, the run's method
+    `steps`."""
     ranked, fd = rows[rows.best != ""], tables.short(tables.called(rows))
     if ranked.empty:
         return f"No {fd} could be compared."
@@ -89,9 +92,11 @@ def lowest(rows):
     others = (row for _, row in ranked[ranked.method != best.method].iterrows())
     if tied := [marks.named(row) for row in others if marks.is_first(row, "fd")]:
         text += f", a tie with {'; '.join(tied)}"
-    control = next((name for name in ranked.control if name), "")
+    control = compared.control(rows, steps)
     if not control:
         return f"{text}. No step-reduction control ran at this budget."
+    if control not in set(ranked.method):
+        return f"{text}. Its {fd} could not be compared with that of fewer steps."
     if best.method == control:
         return f"{text}. It is the step-reduction control itself."
     apart = f"{compared.CONTROL.title.replace('FD', fd)} {tables.phrase(best, compared.CONTROL)}"
@@ -195,6 +200,7 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
         "DASH": marks.DASH,
         "UNREACHABLE": league.UNREACHABLE,
         "FAILED": league.FAILED,
+        "SIGNS": league.SIGNS,
         "EFFORTS": answers.ALLOWED,
         "MEANINGS": {by: answers.MEANINGS[by].format(fd=tables.short(tables.called(frame))) for by in answers.meanings(cfg)},
         "COMPARED": compared.headings(tables.called(frame)),
