@@ -15,7 +15,7 @@ from cachebench.plugin import loader, method
 from cachebench.report import figures, style, tables
 from cachebench.report.files_of_run import Files
 from cachebench.report.page import collect, copied, render
-from cachebench.setup import config, matrix
+from cachebench.setup import check, config, matrix
 from helpers import unpacked
 from report.test_tables import METRICS, missing, row
 
@@ -503,6 +503,13 @@ def test_page_is_made_of_whatever_is_there(case, tmp_path):
     assert all(f'data-id="{one["id"]}"' in html for one in data["settings"])
     if case in ("no files", "torn files"):
         assert not any("computed" in one or "images" in one for one in data["settings"])
+
+
+@pytest.mark.parametrize("name", ["smoke", "start", "ablation"])
+def test_the_config_that_the_command_names_is_one_that_can_be_given(name):
+    """results/<name>/config.yaml, which is the filled one; with settings of some runs, and of none."""
+    filled = check.check(yaml.safe_load((atomic.ROOT / f"config/{name}.yaml").read_text("utf-8")))
+    assert check.check(yaml.safe_load(yaml.safe_dump(filled))) == filled
 
 
 def test_the_command_names_the_files_of_the_setting(synthetic):

@@ -23,13 +23,10 @@ ELSEWHERE = ("pip", "conda", "python3", "git")  # programs whose commands other 
 
 def commands():
     """Each command once, as words, without its remark and what follows it in its line."""
+    known = "|".join(("snakemake", "cachebench", "python", "make", *ELSEWHERE))
     lines = [line for page in PAGES for block in BLOCK.findall(page.read_text("utf-8")) for line in block.splitlines()]
-    alone = (
-        line.partition("&&")[0].replace("snakemake -n", "snakemake") for line in lines if re.match(r"[\w./]+ ", f"{line} ")
-    )
-    found = dict.fromkeys(tuple(shlex.split(line, comments=True)) for line in alone)
-    known = ("snakemake", "cachebench", "python", "make", *ELSEWHERE)
-    return [words for words in found if words and Path(words[0]).name in known]
+    alone = [line.partition("&&")[0] for line in lines if re.match(rf"(\.venv/bin/)?({known})( |$)", line)]
+    return list(dict.fromkeys(tuple(shlex.split(line.replace("snakemake -n", "snakemake"), comments=True)) for line in alone))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -98,6 +99,27 @@ def test_unreachable_budget_shows_its_nearest_cost(finished):
 
 def test_finished_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in smoke(finished, "-n").stdout + smoke(finished, "-n").stderr
+
+
+def test_the_command_of_a_row_makes_its_samples_again_to_the_same_bytes(finished, forks, tmp_path):
+    """As the page prints it, in a copy of the finished run: that row's samples alone, and the scores."""
+    folder = shutil.copytree(finished, tmp_path / "again", symlinks=True)
+    page = unpacked((folder / "results/smoke/index.html").read_text())
+    command = re.search(r'"id":"tiny-ddim20/fora_spread/0.65".*?"command":"(.*?)"', page)[1]
+    aside, made = command.split("; ")
+    subprocess.run(aside, shell=True, cwd=folder, check=True)
+    run = snakemake(folder, *shlex.split(made)[1:], python=forks)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert {"sample": {"fora_spread"}, "score": {"fora_spread"}} == rules_to_run(run.stdout + run.stderr)
+    here = folder / "results/smoke/tiny-ddim20/fora_spread"
+    (before,), after = here.glob("0.65-*"), here / "0.65"
+    names = sorted(path.name for path in before.glob("*.safetensors"))
+    assert names and names == sorted(path.name for path in after.glob("*.safetensors"))
+    for name in names:
+        old, new = (atomic.read_tensors(part / name, "np")[0] for part in (before, after))
+        assert {key: value.tobytes() for key, value in old.items()} == {key: value.tobytes() for key, value in new.items()}
+    scores = here.relative_to(folder) / "scores.json"
+    assert atomic.read_json(folder / scores) == atomic.read_json(finished / scores)
 
 
 def test_a_table_is_not_made_of_what_another_config_made(finished):

@@ -92,7 +92,9 @@ def number_rows(config):
     """Gives every further row of a method at one budget a number of its own: `fora#2` for the second of `fora`."""
     for run, entry in config["runs"].items():
         taken = {(name, budget) for name in swept_ids(config, run) for budget in swept_budgets(config, run, name)}
-        given, entry["settings"] = entry.get("settings", []), []
+        given = entry.pop("settings", [])
+        if given:  # an empty list no config may have, and this one is read again
+            entry["settings"] = []
         for setting in given:
             budget = setting["budget"]
             entry["settings"].append({"budget": budget})
