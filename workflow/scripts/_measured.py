@@ -122,6 +122,34 @@ def trained():
     return "".join(f"[File]({link(path)}). {training.markdown(frame)}" for path, frame in found)
 
 
+def sampled_rows():
+    """What a training takes and gives with weights that learn from some rows, in the newest measurement, if any."""
+    out = []
+    loss, fd = (tables.Column(f"{name}_less_exact", "", interval="bounds") for name in ("loss", "fd"))
+    for path, frame in measurements("row_share")[-1:]:
+        first = frame.iloc[0]
+        about = f"{first.steps} steps of batches of {first.batch_size}, {first.samples} images, {first.device}"
+        head = ["Run", "Rows, %", "Seed", "Stored for the backward pass, MB", "Peak memory, MB", "Above the start, MB"]
+        head += ["Seconds a step", "Loss", "Less exact (interval)", "FD", "Less exact (interval)"]
+        lines = []
+        for _, row in frame.iterrows():
+            memory = [row.stored_mb, row.fit_peak_memory_mb, row.fit_peak_memory_mb - row.start_memory_mb]
+            cells = [f"`{row.run}`", f"{100 * row.row_share:g}", f"{row.seed}", *(f"{value:.0f}" for value in memory)]
+            cells.append(tables.number(row.seconds_per_step))
+            apart = [marks.DASH if row.row_share == 1 else tables.phrase(row, column) for column in (loss, fd)]
+            lines.append([*cells, tables.number(row.loss), apart[0], tables.number(row.fd), apart[1]])
+        out = [f"{about} ([file]({link(path)})).", "", md.table(head, lines), *exact_apart(frame)]
+    return "\n".join(out)
+
+
+def exact_apart(frame):
+    """How far the trainings with exact gradients are apart, where there are several."""
+    for run, rows in frame[frame.row_share == 1].groupby("run", sort=False):
+        if len(rows) > 1:
+            spread = [tables.number(rows[name].max() - rows[name].min(), 2) for name in ("loss", "fd")]
+            yield f"* `{run}`: exact trainings with other seeds differ by {spread[0]} in loss and {spread[1]} in FD."
+
+
 def desk():
     """Seconds of the processor that a new user's commands take, for each kind, and for five plug-ins to the page, in the newest
     measurement, if any."""

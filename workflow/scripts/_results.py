@@ -56,12 +56,12 @@ def standing(rows, method):
 def parts():
     """What is committed of each part of the benchmark, and the command that makes it."""
     frame, lines = tables.read(RESULTS, COMPARISONS), []
+    every = config.read(atomic.ROOT / "config/fmnist.yaml")["runs"]
     for path in sorted((atomic.ROOT / "config/parts").glob("*.yaml")):
         if left_out := config.read(path).get("runs"):
-            every = config.read(atomic.ROOT / "config/fmnist.yaml")["runs"]
             (run,) = (name for name in every if left_out.get(name, {}) is not None)
             rows = frame[(frame.run == run) & (frame.status == "ok")]
-            budgets = answers.listed([f"{share:g}" for share in sorted(rows.budget.dropna().unique())[::-1]])
+            budgets = answers.listed([f"{share:g}" for share in sorted(rows.budget.unique())[::-1]])
             there = f"{len(rows)}, of {rows['count'].max():.0f} images" if len(rows) else "none yet"
             command = (
                 f"snakemake --cores all --configfile config/fmnist.yaml config/parts/methods.yaml config/parts/{path.name}"

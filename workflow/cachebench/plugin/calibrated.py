@@ -3,10 +3,9 @@
 import numpy as np
 
 from cachebench.plugin.first_block import refusal
-from cachebench.plugin.forecast import positions
 from cachebench.plugin.method import AMOUNT, COUNT
 from cachebench.plugin.refresh import after_warmup, warmups
-from cachebench.plugin.stack import StackMethod, StackSession
+from cachebench.plugin.stack import StackMethod
 from cachebench.plugin.step_masks import of_text
 
 
@@ -42,18 +41,3 @@ class CalibratedMethod(StackMethod):
     def store_values(self, spec, state=None):
         computed = np.array(self.computes(spec, state))
         return int(self.forecaster.held(computed.cumsum())[:-1][~computed[1:]].max(initial=0))
-
-    def session(self, model, spec, state=None):
-        places = positions(spec, self.distance)
-        return CalibratedSession(self.computes(spec, state), self.span(spec, 0), *self.kept(), places)
-
-
-class CalibratedSession(StackSession):
-    """Tells the forecaster of its stand-ins, and counts what it multiplies."""
-
-    def stand_in(self):
-        place = self.places[self.evaluation]
-        value = self.forecaster.stand_in(self.kept, place)  # (rows, tokens, width)
-        self.kept = self.forecaster.recall(self.kept, value, place)
-        self.spend(self.forecaster.spent())
-        return self.entered + value

@@ -95,7 +95,10 @@ class StackSession(Session):
         return h
 
     def stand_in(self):
-        value = self.forecaster.stand_in(self.kept, self.places[self.evaluation])  # (rows, tokens, width)
+        place = self.places[self.evaluation]
+        value = self.forecaster.stand_in(self.kept, place)  # (rows, tokens, width)
+        self.kept = self.forecaster.recall(self.kept, value, place)
+        self.spend(self.forecaster.spent())
         value = self.entered + value if self.keeps == "increment" else value
         self.entered = None
         return value
