@@ -1,4 +1,4 @@
-"""Published numbers beside measured ones: which rows meet, what the verdicts say, and the MACs that papers print."""
+"""Published numbers beside measured ones: which rows meet, what the outcomes are, and the MACs that papers print."""
 
 import csv
 import math
@@ -47,7 +47,7 @@ DDIM50 = {"table": "Table 1", "resolution": "256", "size": "XL/2", "sampler": "d
 
 
 @pytest.mark.parametrize(
-    ("fd", "half", "verdict"),
+    ("fd", "half", "outcome"),
     [
         (2.27, 0.03, "reproduced"),  # 2.26 printed: 0.01 + 0.04 is within 3 %
         (2.27, 0.30, "inconclusive"),  # the interval holds 0 and much else
@@ -56,8 +56,8 @@ DDIM50 = {"table": "Table 1", "resolution": "256", "size": "XL/2", "sampler": "d
         (2.32, 0.02, "inconclusive"),  # half of the interval lies beyond what does not matter
     ],
 )
-def test_verdict_of_a_fid(fd, half, verdict):
-    assert line([measured("full", 50, "default", fd, half)], "fid", **DDIM50)["verdict"] == verdict
+def test_outcome_of_a_fid(fd, half, outcome):
+    assert line([measured("full", 50, "default", fd, half)], "fid", **DDIM50)["outcome"] == outcome
 
 
 @pytest.mark.parametrize("difference", [0.0, 0.06, 0.0679, 0.07, 0.3])
@@ -73,7 +73,7 @@ def test_a_wider_interval_is_never_surer(difference):
 @pytest.mark.parametrize("change", [{"fd_label": "FD (fmnist-cnn)"}, {"fd_label": "FID-10k", "count": 10_000}])
 def test_another_extractor_or_count_is_not_compared(change):
     found = line([measured("full", 50, "default", 2.26, 0.01) | change], "fid", **DDIM50)
-    assert found["verdict"] == "not comparable"
+    assert found["outcome"] == "not comparable"
     assert str(next(iter(change.values()))) in found["why"]
 
 
@@ -84,20 +84,20 @@ def test_precision_and_recall_of_caches_are_compared_as_shares(metric, printed):
     row = measured("full", 50, "default", 2.3, 0.01, **values | ends)
     wanted = DDIM50 | {"table": "LazyDiT, Table 1"}
     found = line([row], metric, **wanted)
-    assert (found["published"], found["verdict"]) == (printed, "reproduced")
+    assert (found["published"], found["outcome"]) == (printed, "reproduced")
     assert found["difference"] == pytest.approx(values[metric] - float(printed))
-    assert line([row | {"fd_label": "FID-10k"}], metric, **wanted)["verdict"] == "not comparable"
+    assert line([row | {"fd_label": "FID-10k"}], metric, **wanted)["outcome"] == "not comparable"
 
 
 def test_what_was_not_run_says_so():
     found = line([measured("full", 20, "default", 3.5, 0.01)], "fid", **DDIM50)
-    assert (found["verdict"], found.get("measured")) == ("not measured", None)
+    assert (found["outcome"], found.get("measured")) == ("not measured", None)
     assert found["why"] == "run ddim50 has no such row"
 
 
 def test_fewer_steps_of_another_run_are_the_same_row():
     control = measured("fewer_steps", 40, "num_steps=40", 2.39, 0.01)
-    assert line([control], "fid", **DDIM50 | {"nfe": "40"})["verdict"] == "reproduced"
+    assert line([control], "fid", **DDIM50 | {"nfe": "40"})["outcome"] == "reproduced"
 
 
 def test_routers_meet_by_their_parameters():
@@ -105,7 +105,7 @@ def test_routers_meet_by_their_parameters():
     right = measured("l2c", 20, "lambda=5e-06,iterations=20000,threshold=0.1", 3.46, 0.01)
     wanted = DDIM50 | {"nfe": "20", "method": "l2c"}
     assert line([other, right], "fid", **wanted)["measured"] == pytest.approx(3.46)
-    assert line([other], "fid", **wanted)["verdict"] == "not measured"
+    assert line([other], "fid", **wanted)["outcome"] == "not measured"
     failed = right | {"status": "failed", "reason": "no images", "num_steps": 20, "nfe": math.nan, "setting": ""}
     assert line([failed], "fid", **wanted)["why"].startswith("no images; ")
 
@@ -141,7 +141,7 @@ def test_every_published_row_names_a_row_of_its_configuration(path):
 def test_released_routers_are_judged_beside_those_trained_here():
     (row,) = printed_rows(**DDIM50 | {"nfe": "20", "method": "l2c"})
     released = measured("l2c_released", 20, "threshold=0.1,path=data/routers/DDIM20_router.pt", 3.46, 0.01)
-    found = [one["verdict"] for one in published.lines([released], [row]) if one["metric"] == "fid"]
+    found = [one["outcome"] for one in published.lines([released], [row]) if one["metric"] == "fid"]
     assert found == ["not measured", "reproduced"]
 
 
@@ -154,17 +154,17 @@ def test_times_are_compared_on_the_same_device_only():
     wanted = DDIM50 | {"method": "l2c"}
     for metric, value in {"latency_s": 5.55, "speed_up": 1.31}.items():
         found = line([row], metric, **wanted)
-        assert found["verdict"] == "reproduced" and found["measured"] == pytest.approx(value)
+        assert found["outcome"] == "reproduced" and found["measured"] == pytest.approx(value)
         assert found["low"] < found["measured"] < found["high"] and found["high"] / found["low"] == pytest.approx(5.6 / 5.5)
-        assert line([row | {"latency_ms_q25": 2000}], metric, **wanted)["verdict"] == "inconclusive"
+        assert line([row | {"latency_ms_q25": 2000}], metric, **wanted)["outcome"] == "inconclusive"
         for change in ({"latency_device": "CPU: x"}, {"latency_batch_size": 4}):
-            assert line([row | change], metric, **wanted)["verdict"] == "not comparable"
+            assert line([row | change], metric, **wanted)["outcome"] == "not comparable"
 
 
 def test_times_on_another_papers_device_are_never_compared():
     row = measured("full", 50, "default", 2.3, 0.01, **TIMES)
     found = line([row], "latency_s", **DDIM50 | {"table": "SmoothCache, Table 1"})
-    assert found["verdict"] == "not comparable"
+    assert found["outcome"] == "not comparable"
     assert found["why"].startswith("timed on NVIDIA RTX A5000 in batches of 8, the printed one on an H100")
 
 
@@ -182,14 +182,14 @@ def test_u_vit_is_timed_with_its_autoencoder():
     printed = printed_rows(table="Table 2", nfe="50", method="l2c")
     found = {one["metric"]: one for one in reversed(published.lines([row], printed))}  # ours stands before the released one
     assert found["latency_s"]["measured"] == pytest.approx(11.16) and found["speed_up"]["measured"] == pytest.approx(1.74)
-    assert found["latency_s"]["verdict"] == found["speed_up"]["verdict"] == "reproduced"
+    assert found["latency_s"]["outcome"] == found["speed_up"]["outcome"] == "reproduced"
 
 
 def test_shares_of_table_4():
     wanted = {"table": "Table 4", "kind": "dit", "nfe": "20"}
     row = measured("l2c", 20, "lambda=5e-06,threshold=0.1", 3.46, 0.01, reused_attn=123, reused_mlp=125)
-    assert line([row], "share_total", **wanted)["verdict"] == "reproduced"
-    assert line([row | {"reused_attn": 140}], "share_attn", **wanted)["verdict"] == "not reproduced"
+    assert line([row], "share_total", **wanted)["outcome"] == "reproduced"
+    assert line([row | {"reused_attn": 140}], "share_attn", **wanted)["outcome"] == "not reproduced"
 
 
 def test_digits_count_for_released_routers_and_the_margin_for_those_trained_here():
@@ -198,14 +198,14 @@ def test_digits_count_for_released_routers_and_the_margin_for_those_trained_here
     counts = {"reused_attn": 124, "reused_mlp": 125}
     trained = measured("l2c", 20, "lambda=5e-06,threshold=0.1", 3.46, 0.01, **counts)
     released = measured("l2c_released", 20, "threshold=0.1,path=x", 3.46, 0.01, **counts)
-    found = [one["verdict"] for one in published.lines([trained, released], [row]) if one["metric"] == "share_attn"]
+    found = [one["outcome"] for one in published.lines([trained, released], [row]) if one["metric"] == "share_attn"]
     assert found == ["reproduced", "not reproduced"]
 
 
 def test_conflicts_of_the_paper_are_footnotes():
     found = published.lines([], printed_rows(table="Table 2"))
     assert any("3.756" in one["why"] for one in found)
-    text = printed.verdicts(found)
+    text = printed.outcomes(found)
     assert text.splitlines()[-1].endswith("; 7.69 s over 5.64 s is 1.36")
     assert {one["metric"] for one in found if "1.36" in one["why"]} == {"speed_up"}
 
@@ -235,7 +235,7 @@ def test_ratios_of_macs_are_those_of_our_formulas():
         measured = FID | {"run": row["run"], "method": row["id"], "setting": found.replace(";", ","), "achieved": share}
         alone = row | dict.fromkeys(published.SAMPLED | published.TIMED, "")
         (judged,) = published.lines([measured], [alone])
-        if judged["verdict"] != "reproduced":
+        if judged["outcome"] != "reproduced":
             off[row["macs_ratio"]] = f"{judged['measured']:.3f}"
     spent = {"2.32": "2.291", "2.48": "2.446", "2.49": "2.446", "3.78": "3.709", "3.97": "3.961"}
     assert len(rows) == 18 and off == {"3.57": "3.564", "2.76": "2.774"} | spent
@@ -249,7 +249,7 @@ def test_only_rows_of_the_config_are_judged():
     kept = published.of_config(published.read(), CFG)
     assert {(row["kind"], row["size"], row["resolution"]) for row in kept} == {("dit", "XL/2", "256"), ("dit", "L/2", "256")}
     never = next(one for one in published.lines([], kept) if "L/2" in one["row"].split()[0] and "XL" not in one["row"])
-    assert never["verdict"] == "not measured" and "not released" in never["why"]
+    assert never["outcome"] == "not measured" and "not released" in never["why"]
     assert published.of_config(published.read(), {"name": "smoke"}) == []
 
 
@@ -261,11 +261,11 @@ def test_script(tmp_path):
     row = measured("full", 50, "default", 2.27, 0.01, macs_paper=5.721e12, budget=1.0)
     atomic.write_csv(tmp_path / "results.csv", [row], results.columns())
     paths = ["--config", tmp_path / "config.yaml", "--results", tmp_path / "results.csv", "--published", *published.files()]
-    script, out = atomic.ROOT / "workflow/scripts/verdicts.py", [tmp_path / "verdicts.csv", tmp_path / "verdicts.md"]
+    script, out = atomic.ROOT / "workflow/scripts/published.py", [tmp_path / "published.csv", tmp_path / "published.md"]
     subprocess.run([sys.executable, script, *paths, "--csv", out[0], "--markdown", out[1]], check=True)
     with open(out[0], newline="") as handle:
         found = {
-            (one["table"], one["metric"]): one["verdict"]
+            (one["table"], one["metric"]): one["outcome"]
             for one in csv.DictReader(handle)
             if "XL/2 256 ddim 50 full" in one["row"]
         }

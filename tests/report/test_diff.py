@@ -1,4 +1,4 @@
-"""`snakemake compare`: rows of two results files lined up, what is called a difference, and what bad files get."""
+"""`snakemake diff`: rows of two results files lined up, what is called a difference, and what bad files get."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from cachebench.files import atomic
 from cachebench.report import diff, tables
 from report.test_tables import METRICS, missing, row
 
-SCRIPT = atomic.ROOT / "workflow/scripts/compare.py"
+SCRIPT = atomic.ROOT / "workflow/scripts/diff.py"
 
 
 def example(**changes):
@@ -21,12 +21,12 @@ def example(**changes):
     return tables.tidy(pd.DataFrame([*rows, missing("fora", 0.5, "unreachable", "Too dear.")]))
 
 
-def verdicts(a, b):
-    return {(r["method"], r["budget"]): r["verdict"] for r in diff.lined_up(a, b)}
+def outcomes(a, b):
+    return {(r["method"], r["budget"]): r["outcome"] for r in diff.lined_up(a, b)}
 
 
 @pytest.mark.parametrize(
-    ("changes", "verdict"),
+    ("changes", "outcome"),
     [
         ({}, "same"),
         ({"fd": (1.15, 0.1)}, "agrees"),
@@ -38,16 +38,16 @@ def verdicts(a, b):
         ({"status": "failed"}, "no numbers"),
     ],
 )
-def test_a_row_is_judged_by_its_intervals(changes, verdict):
-    found = verdicts(example(), example(**changes))
-    assert found.pop(("l2c", 0.5)) == verdict
+def test_a_row_is_judged_by_its_intervals(changes, outcome):
+    found = outcomes(example(), example(**changes))
+    assert found.pop(("l2c", 0.5)) == outcome
     assert set(found.values()) == {"same"} and ("fora", 0.5) in found
 
 
 def test_rows_of_one_file_only_and_what_differs_are_named():
     a, b = example(), example(fd=(1.25, 0.1), code_version="def")
     rows = diff.lined_up(a, b[b.method != "full"])
-    assert {r["verdict"] for r in rows if r["method"] == "full"} == {"only in a"}
+    assert {r["outcome"] for r in rows if r["method"] == "full"} == {"only in a"}
     changed = next(r for r in rows if (r["method"], r["budget"]) == ("l2c", 0.5))
     assert (changed["beyond"], changed["provenance"]) == ("fd", "code_version")
     lines = diff.summary(rows, a, b)
@@ -68,15 +68,15 @@ def test_the_same_file_twice_is_the_same_in_everything():
 def test_script_prints_the_summary_writes_both_files_and_refuses_in_one_line(tmp_path):
     for name, frame in {"a": example(), "b": example(latent_mse=(3.0, 0.1))}.items():
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
-    words = [sys.executable, SCRIPT, "--csv", tmp_path / "compare.csv", "--markdown", tmp_path / "compare.md"]
+    words = [sys.executable, SCRIPT, "--csv", tmp_path / "diff.csv", "--markdown", tmp_path / "diff.md"]
     refused = subprocess.run([*words, "--a", tmp_path / "a.csv"], capture_output=True, text=True)
-    assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1 and not (tmp_path / "compare.csv").exists()
+    assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1 and not (tmp_path / "diff.csv").exists()
     assert refused.stderr.startswith("b: not given: no such file; two are needed")
     run = subprocess.run([*words, "--a", tmp_path / "a.csv", "--b", tmp_path / "b.csv"], capture_output=True, text=True)
     assert run.returncode == 0 and "1 differs" in run.stdout, run.stderr
-    written = pd.read_csv(tmp_path / "compare.csv").set_index(["method", "budget"])
+    written = pd.read_csv(tmp_path / "diff.csv").set_index(["method", "budget"])
     assert written.loc[("l2c", 0.5), "latent_mse_b"] == 3 and written.loc[("l2c", 0.5), "beyond"] == "latent_mse"
-    text = (tmp_path / "compare.md").read_text()
+    text = (tmp_path / "diff.md").read_text()
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(widths) == 1 and "| differs |" in text and all(f"{m}_a" in written for m in METRICS)
 

@@ -125,8 +125,8 @@ def test_reduced_configuration_runs_whole(name, tmp_path, forks):
         with np.load(folder / cfg["calibration"]) as calibration:
             assert calibration["latents"].shape == (8, 4, 2, 2) and set(calibration["labels"]) == {0, 1}
     assert (folder / f"results/{name}/index.html").stat().st_size > 10_000
-    judged = pd.read_csv(folder / f"results/{name}/verdicts.csv", keep_default_na=False)
-    why = judged[judged.verdict == "not measured"].why
+    judged = pd.read_csv(folder / f"results/{name}/published.csv", keep_default_na=False)
+    why = judged[judged.outcome == "not measured"].why
     assert len(judged) > 2 * len(why) and why.str.contains("no run of ours|has no such row").all(), why
     sampled = judged[judged.metric.isin(["fid", "sfid", "inception_score", "precision"]) & (judged.measured != "")]
-    assert (sampled.verdict == "not comparable").all() and sampled.why.str.contains("n = 16").all() and len(sampled) > 2
+    assert (sampled.outcome == "not comparable").all() and sampled.why.str.contains("n = 16").all() and len(sampled) > 2

@@ -33,7 +33,7 @@ for file in sorted((atomic.ROOT / "workflow/rules").glob("*.smk")):
         )
 if workflow.is_main_process:
     loader.guard()
-# What `snakemake compare` is given is no part of a configuration.
+# What `snakemake diff` is given is no part of a configuration.
 COMPARED = {key: config.pop(key) for key in ("file_a", "file_b") if key in config}
 # What `snakemake evaluate` scores: a path in the place of the key `samples`, of which nothing else is needed then, and the
 # order in which these images are grouped.

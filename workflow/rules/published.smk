@@ -1,29 +1,29 @@
 # Numbers that papers print, beside the measured ones, where the config has a backbone that a paper has.
 PUBLISHED = [atomic.placed(f"resources/published/{path.name}") for path in published.files()]
-VERDICTS = [f"{RESULTS}/verdicts.{e}" for e in ("csv", "md")] if published.of_config(published.read(), CONFIG) else []
+PRINTED = [f"{RESULTS}/published.{e}" for e in ("csv", "md")] if published.of_config(published.read(), CONFIG) else []
 
 
-rule verdicts:
+rule published:
     input:
         results=TREE.file("results.csv"),
         published=PUBLISHED,
     output:
-        csv=TREE.file("verdicts.csv"),
+        csv=TREE.file("published.csv"),
         markdown=report(
-            TREE.file("verdicts.md"),
-            caption="../report/verdicts.rst",
+            TREE.file("published.md"),
+            caption="../report/published.rst",
             category="Tables",
-            labels={"table": "verdicts", "format": "md"},
+            labels={"table": "published", "format": "md"},
         ),
     log:
-        f"{LOGS}/verdicts.log",
+        f"{LOGS}/published.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        code=code("verdicts"),
+        code=code("published"),
     shell:
-        "job verdicts --results {input.results:q} --published {input.published:q} "
+        "job published --results {input.results:q} --published {input.published:q} "
         "--csv {output.csv:q} --markdown {output.markdown:q} > {log:q} 2>&1"
 
 

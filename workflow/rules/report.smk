@@ -177,7 +177,7 @@ rule page:
         results=TREE.file("results.csv"),
         comparisons=TREE.file("comparisons.csv"),
         validity=TREE.file("validity.csv"),
-        verdicts=VERDICTS[:1],
+        published=PRINTED[:1],
         tables=rules.tables.output,
         figures=[*expand(rules.plots.output, run=CONFIG["runs"]), *rules.plots_of_all.output],
     output:
@@ -195,7 +195,7 @@ rule page:
         "../../environment.yml"
     params:
         code=[closure.digest([SCRIPTS / "page.py", FIGURES]), *map(atomic.sha256, TEMPLATE)],
-        printed=["--verdicts", VERDICTS[0]] if VERDICTS else [],
+        printed=["--published", PRINTED[0]] if PRINTED else [],
     shell:
         "TERMINAL=3 job page --results {input.results:q} --comparisons {input.comparisons:q} --validity {input.validity:q} "
         "{params.printed:q} --figures {input.figures:q} --answer {output.answer:q} --out {output.page:q} 3>&2 > {log:q} 2>&1"

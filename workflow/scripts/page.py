@@ -9,12 +9,12 @@ from cachebench.report import answers, flaws, tables, validity
 from cachebench.report.page import collect, render
 from cachebench.setup import config
 
-args = arguments(__doc__, "config?", "results", "comparisons?", "validity?", "verdicts?", "figures+", "answer?", "out")
+args = arguments(__doc__, "config?", "results", "comparisons?", "validity?", "published?", "figures+", "answer?", "out")
 
 cfg = config.load(args.config)
 frame = tables.completed(cfg, tables.read(args.results, args.comparisons))
 folder = Path(args.out).parent
-printed = published.read(args.verdicts) if args.verdicts else ()
+printed = published.read(args.published) if args.published else ()
 measures = validity.read(args.validity) if args.validity else ()
 try:
     data = collect.collect(cfg, frame, folder)

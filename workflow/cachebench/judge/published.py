@@ -1,4 +1,4 @@
-"""Published beside measured: one line for every number that a paper prints, with a verdict where the two can be compared."""
+"""Published beside measured: one line for every number that a paper prints, with an outcome where the two can be compared."""
 
 import csv
 import itertools
@@ -16,7 +16,7 @@ TIMED = {name: (f"paper_{name}", 1) for name in ("latency_s", "speed_up")}
 SAMPLED = {"fid": ("fd", 1), "inception_score": ("inception_score_10", 1)}
 SAMPLED |= {name: (name, 1) for name in ("sfid", "precision", "recall")}
 METRICS = EXACT | TIMED | SAMPLED
-COLUMNS = ("table", "row", "metric", "published", "measured", "low", "high", "difference", "verdict", "why", "source")
+COLUMNS = ("table", "row", "metric", "published", "measured", "low", "high", "difference", "outcome", "why", "source")
 FID = "FID-50k"  # the label of distances that can be compared with printed ones
 LATENCY = ("A5000", 8)  # the device of L2C's printed times, and the images that it sampled at once; others name their `device`
 MARGIN = 0.03  # the share of a printed number that does not matter
@@ -135,21 +135,21 @@ def timing(row, measured):
 
 
 def judge(row, metric, measured, column, unit, tolerance):
-    """{verdict, why, measured, low, high, difference} of one printed number."""
+    """{outcome, why, measured, low, high, difference} of one printed number."""
     if measured is None or not math.isfinite(measured.get(column, math.nan)):
-        return {"verdict": "not measured"}
+        return {"outcome": "not measured"}
     value, published = measured[column] / unit, float(row[metric])
     out, margin = {"measured": value, "difference": value - published}, tolerance * published
     if metric in EXACT and row["method"] not in TRAINED:
-        return out | {"verdict": "reproduced" if rounds_to(value, row[metric]) else "not reproduced"}
+        return out | {"outcome": "reproduced" if rounds_to(value, row[metric]) else "not reproduced"}
     if metric in EXACT:
-        return out | {"verdict": equivalence(out["difference"], 0, margin)}
+        return out | {"outcome": equivalence(out["difference"], 0, margin)}
     low, high = (measured[f"{column}_{end}"] / unit for end in ("low", "high"))
     out |= {"low": low, "high": high}
     if reason := incomparable(row, metric, measured):
-        return out | {"verdict": "not comparable", "why": reason}
+        return out | {"outcome": "not comparable", "why": reason}
     # The published value is one draw too, of the same size: the difference has twice the variance.
-    return out | {"verdict": equivalence(out["difference"], math.sqrt(2) * (high - low) / 2, margin)}
+    return out | {"outcome": equivalence(out["difference"], math.sqrt(2) * (high - low) / 2, margin)}
 
 
 def incomparable(row, metric, measured):
@@ -166,7 +166,7 @@ def incomparable(row, metric, measured):
 
 
 def equivalence(difference, half, margin):
-    """The verdict of an interval `difference` +- `half`: reproduced if it lies within +- `margin`, not reproduced if it lies
+    """The outcome of an interval `difference` +- `half`: reproduced if it lies within +- `margin`, not reproduced if it lies
     outside. Where the interval is wider, it is never a surer one."""
     if abs(difference) + half <= margin:
         return "reproduced"

@@ -14,7 +14,7 @@ from cachebench.report import tables
 KEY = ["run", "budget", "method"]
 PROVENANCE = results.columns(x_part="provenance")
 PLAIN = ("setting", "status", "reason", "achieved", "macs_per_image", "speed_up")
-VERDICTS = {
+OUTCOMES = {
     "same": "the same to the last digit",
     "agrees": "the intervals of every metric overlap",
     "differs": "an interval of one does not overlap the other's",
@@ -43,7 +43,7 @@ def read(name, path):
 
 
 def lined_up(a, b):
-    """Rows (mappings) by run, budget and method of either frame: both values of every metric, verdict, metrics that lie
+    """Rows (mappings) by run, budget and method of either frame: both values of every metric, outcome, metrics that lie
     beyond their intervals, and columns of the provenance that differ."""
     left, right = ({tuple(row[key] for key in KEY): row for _, row in frame.iterrows()} for frame in (a, b))
     return [compared(key, left.get(key), right.get(key)) for key in dict.fromkeys([*left, *right])]
@@ -53,17 +53,17 @@ def compared(key, a, b):
     out = dict(zip(KEY, key, strict=True))
     out |= {f"{column}_{side}": row[column] for column in PLAIN for side, row in (("a", a), ("b", b)) if row is not None}
     if a is None or b is None:
-        return out | {"verdict": "only in a" if b is None else "only in b"}
+        return out | {"outcome": "only in a" if b is None else "only in b"}
     out["provenance"] = "; ".join(column for column in PROVENANCE if known(a[column]) != known(b[column]))
     if a.status != "ok" or b.status != "ok":
-        return out | {"verdict": "same" if (a.status, a.reason) == (b.status, b.reason) else "no numbers"}
+        return out | {"outcome": "same" if (a.status, a.reason) == (b.status, b.reason) else "no numbers"}
     shown = [m for m in catalog.result_keys() if known(a[m]) is not None or known(b[m]) is not None]
     out |= {f"{m}{end}_{side}": row[f"{m}{end}"] for m in shown for side, row in (("a", a), ("b", b)) for end in catalog.ENDS}
     differs = [m for m in shown if comparable(m, a, b) and apart(a, b, m)]
-    return out | {"verdict": verdict(a, b, shown, differs), "beyond": "; ".join(differs)}
+    return out | {"outcome": outcome(a, b, shown, differs), "beyond": "; ".join(differs)}
 
 
-def verdict(a, b, shown, differs):
+def outcome(a, b, shown, differs):
     if a.setting != b.setting:
         return "other parameters"
     if all(known(a[m]) == known(b[m]) for m in shown):
@@ -101,17 +101,17 @@ def origins(a, b):
 
 def summary(rows, a, b):
     """Lines: how many rows came out how, which differ in what, and what they were made from."""
-    counts = {name: sum(row["verdict"] == name for row in rows) for name in VERDICTS}
-    lines = [f"{len(rows)} rows: " + "; ".join(f"{n} {name} ({VERDICTS[name]})" for name, n in counts.items() if n) + "."]
+    counts = {name: sum(row["outcome"] == name for row in rows) for name in OUTCOMES}
+    lines = [f"{len(rows)} rows: " + "; ".join(f"{n} {name} ({OUTCOMES[name]})" for name, n in counts.items() if n) + "."]
     for row in rows:
         where = f"{row['run']}, budget {row['budget']:g}, {row['method']}"
-        if row["verdict"] == "differs":
+        if row["outcome"] == "differs":
             lines.append(f"Differs: {where}: " + "; ".join(both(row, metric) for metric in row["beyond"].split("; ")) + ".")
-        elif row["verdict"] == "other parameters":
+        elif row["outcome"] == "other parameters":
             lines.append(f"Other parameters: {where}: {row['setting_a']} and {row['setting_b']}.")
-        elif row["verdict"].startswith("only"):
-            lines.append(f"{row['verdict'].capitalize()}: {where}.")
-        elif row["verdict"] == "no numbers":
+        elif row["outcome"].startswith("only"):
+            lines.append(f"{row['outcome'].capitalize()}: {where}.")
+        elif row["outcome"] == "no numbers":
             lines.append(f"No numbers: {where}: {row['status_a']} and {row['status_b']}.")
     made = [f"{column}: {left or 'unknown'} and {right or 'unknown'}" for column, left, right in origins(a, b)]
     return [*lines, *(f"Provenance: {text}." for text in made or ["the same in all that is known"])]
@@ -126,13 +126,13 @@ def both(row, metric):
 
 def markdown(rows, lines, paths):
     """The summary and the table of all rows; `paths` are the files a and b."""
-    head = ["Run", "Budget", "Method", "Verdict", "FD, a", "FD, b", "Latent MSE, a", "Latent MSE, b", "Provenance that differs"]
+    head = ["Run", "Budget", "Method", "Outcome", "FD, a", "FD, b", "Latent MSE, a", "Latent MSE, b", "Provenance that differs"]
     out = []
     for row in rows:
         numbers = [
             tables.number(row.get(f"{metric}_{side}", math.nan), 4) for metric in ("fd", "latent_mse") for side in ("a", "b")
         ]
-        cells = [row["run"], f"{row['budget']:g}", row["method"], row["verdict"], *numbers, row.get("provenance", "")]
+        cells = [row["run"], f"{row['budget']:g}", row["method"], row["outcome"], *numbers, row.get("provenance", "")]
         out.append([md.escape(cell) for cell in cells])
     text = "\n".join(f"* {md.escape(line)}" for line in lines)
     return f"# Two result files\n\na = `{paths[0]}`, b = `{paths[1]}`\n\n{text}\n\n{md.table(head, out)}"

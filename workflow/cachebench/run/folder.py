@@ -78,5 +78,5 @@ class Folder:
         return f"{self.root}/transfer/{run}.csv"
 
     def file(self, name):
-        """What there is once: results.csv, comparisons.csv, validity.csv, verdicts.csv, index.html, ..."""
+        """What there is once: results.csv, comparisons.csv, validity.csv, published.csv, index.html, ..."""
         return f"{self.root}/{name}"

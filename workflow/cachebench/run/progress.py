@@ -1,10 +1,11 @@
-"""What a run prints by default: a line for each job that has ended, with the time that is left. No torch here."""
+"""What a run prints by default: a bar and a line for each job that has ended, with the time that is left. No torch here."""
 
 import logging
 import time
 
 LEFT_OUT = ("job_started", "job_finished")  # Snakemake's events that the line stands for
 SELECTS = "Select jobs to execute..."
+BAR = 20  # characters
 
 
 class Progress(logging.Filter):
@@ -24,7 +25,7 @@ class Progress(logging.Filter):
 
 def line(done, total, seconds):
     """How far a run has come after so many seconds, if the jobs that are left take as long as those before."""
-    told = f"{time.strftime('%H:%M')} {done} of {total} jobs done"
+    told = f"{time.strftime('%H:%M')} [{'#' * (BAR * done // total):.<{BAR}}] {done} of {total} jobs done"
     left = seconds * (total - done) / done
     return told if done == total else f"{told}, about {minutes(left)} left"
 

@@ -1,4 +1,4 @@
-"""Sets published numbers beside a config's measured ones: a verdict for each (csv, Markdown)."""
+"""Sets published numbers beside a config's measured ones: an outcome for each (csv, Markdown)."""
 
 from collections import Counter
 
@@ -14,6 +14,6 @@ cfg = config.load(args.config)
 rows = published.of_config(published.read(*args.published), cfg)
 lines = published.lines(tables.read(args.results).to_dict("records"), rows)
 atomic.write_csv(args.csv, lines, published.COLUMNS)
-atomic.write_text(args.markdown, printed.verdicts(lines))
-for verdict, count in sorted(Counter(line["verdict"] for line in lines).items()):
-    print(f"{verdict}: {count}")
+atomic.write_text(args.markdown, printed.outcomes(lines))
+for outcome, count in sorted(Counter(line["outcome"] for line in lines).items()):
+    print(f"{outcome}: {count}")
