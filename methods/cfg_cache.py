@@ -184,8 +184,8 @@ class CFGSession(Session):
         import torch
 
         conditional, other = torch.fft.fft2(out[:, : self.channels].float()).chunk(2)
-        found = other - conditional
-        self.apart = found if self.apart is None or images is None else self.apart.index_copy(0, images, found)
+        difference = other - conditional
+        self.apart = difference if self.apart is None or images is None else self.apart.index_copy(0, images, difference)
 
     def rebuilt(self, conditional, images):
         """The unconditional half [images, C', H, W] of the conditional one; other channels than the guided are its own."""

@@ -93,7 +93,7 @@ class ClusCaSession(ForecastSession):
         self.method, self.clusters, self.extras = method, method.clusters_on(spec), spec.arch.facts.EXTRA_TOKENS
         schedule = method.schedule(spec)
         self.refreshes = schedule.compute.all(axis=(1, 2)).tolist()
-        self.last_partial = max((e for e, one in enumerate(self.refreshes) if not one), default=-1)
+        self.last_partial = max((e for e, refresh in enumerate(self.refreshes) if not refresh), default=-1)
         self.drawn = self.first = None
         if self.clusters and self.last_partial >= 0:
             self.drawn, self.first = draws(method.seed, spec, self.clusters, device)
@@ -189,10 +189,10 @@ def draws(seed, spec, clusters, device):
 
     count, shape = patches(spec), (spec.arch.blocks, patches(spec))
 
-    def one(e, half):
+    def numbers(e, half):
         return torch.stack([torch.rand(count, generator=generator("clusca", seed, e, i, half)) for i in range(shape[0])])
 
-    drawn = torch.stack([torch.stack([one(e, half) for half in range(spec.rows)]) for e in range(spec.num_evaluations)])
+    drawn = torch.stack([torch.stack([numbers(e, half) for half in range(spec.rows)]) for e in range(spec.num_evaluations)])
     first = [torch.randint(count, (clusters,), generator=generator("clusca start", seed, half)) for half in range(spec.rows)]
     return drawn.to(device), torch.stack(first).to(device)
 

@@ -46,9 +46,9 @@ class DeepCache(SpanMethod):
         center, power = self.center * places, self.power
         while True:
             ends = signed(np.array([-center, places - center]), 1 / power)
-            found = np.floor(center + signed(np.linspace(*ends, n, endpoint=False), power) + 1e-9).astype(int)
-            if len(set(found)) == n:
-                return found
+            evaluations = np.floor(center + signed(np.linspace(*ends, n, endpoint=False), power) + 1e-9).astype(int)
+            if len(set(evaluations)) == n:
+                return evaluations
             power = max(1.0, power - 0.02)
 
     def span(self, spec, evaluation):

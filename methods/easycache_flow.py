@@ -39,13 +39,13 @@ class EasyCacheFlow(Deciding):
         for noise, labels, draw in calibrate.starts(problem, self.samples):
             trajectory.run(problem.model, problem.spec, watch, noise, labels, draw)
         products = torch.stack(watch.products[1:])
-        curve = [{"evaluation": e, "product": float(one)} for e, one in enumerate(products, 1)]
+        curve = [{"evaluation": e, "product": float(product)} for e, product in enumerate(products, 1)]
         return {"sign": products.sum().sign()}, curve
 
     def session(self, model, spec, state=None):
         sign = 1 if state is None else int(state["sign"])  # nothing is fitted yet
-        own = {"threshold": self.threshold, "warmup": self.warmup, "decision": self.decision}
-        return loader.plugin("easycache")(value="diff", sign=sign, **own).session(model, spec)
+        params = {"threshold": self.threshold, "warmup": self.warmup, "decision": self.decision}
+        return loader.plugin("easycache")(value="diff", sign=sign, **params).session(model, spec)
 
     def store_values(self, spec, state=None):
         return 0  # latents alone, and no tokens

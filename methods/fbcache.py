@@ -45,7 +45,7 @@ class FirstBlockCache(Gates, Deciding):
 
     def must(self, spec):
         computed = of_text(self.mask, spec.num_evaluations) if self.mask else []
-        return {e for e, one in enumerate(computed) if one} | set(range(0, self.warmup, self.warmup_interval))
+        return {e for e, computes in enumerate(computed) if computes} | set(range(0, self.warmup, self.warmup_interval))
 
     def session(self, model, spec, state=None):
         return FirstBlockSession(self, spec)

@@ -36,7 +36,7 @@ class MagCache(StackMethod):
         from cachebench.fit.residuals import magnitude_ratios
 
         ratios = magnitude_ratios(problem, self.samples)
-        return {"ratios": ratios}, [{"evaluation": e, "ratio": one} for e, one in enumerate(ratios.tolist())]
+        return {"ratios": ratios}, [{"evaluation": e, "ratio": ratio} for e, ratio in enumerate(ratios.tolist())]
 
     def chosen(self, spec, state):
         if state is None or not self.threshold:  # nothing is calibrated yet, or nothing may be lost
@@ -79,12 +79,12 @@ def walk(ratios, threshold, max_skips, first, equal):
 @lru_cache
 def cheapest(ratios, max_skips, first, equal):
     """Every plan of `walk` whose threshold no smaller one undercuts, with that threshold, ascending."""
-    found, threshold = [(0.0, tuple(range(len(ratios))))], 0.0
+    plans, threshold = [(0.0, tuple(range(len(ratios))))], 0.0
     while True:
         computed, errors = walk(ratios, threshold, max_skips, first, equal)
-        if len(computed) <= len(found[-1][1]) and computed != found[-1][1]:
-            found.append((threshold, computed))
+        if len(computed) <= len(plans[-1][1]) and computed != plans[-1][1]:
+            plans.append((threshold, computed))
         larger = [error for error in errors if error > threshold or (error == threshold and not equal)]
         if not larger:
-            return found
+            return plans
         threshold = min(larger) if equal else nextafter(min(larger), inf)

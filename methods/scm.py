@@ -61,7 +61,7 @@ class SCM(Gates, StackMethod):
         if self.policy == "even":
             return mids_first(spec, sum(computed), lambda places, n: np.linspace(0, places - 1, n).round().astype(int))
         early = max(self.warmup, spec.first_counted + 1)
-        return [e for e, one in enumerate(computed) if one or e < early]
+        return [e for e, computes in enumerate(computed) if computes or e < early]
 
     def must(self, spec):
         return set(self.chosen(spec, None))

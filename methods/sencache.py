@@ -40,12 +40,12 @@ class SenCache(Deciding):
 
         from cachebench.fit import calibrate
 
-        found, device = [], next(problem.model.parameters()).device
+        parts, device = [], next(problem.model.parameters()).device
         for k in range(0, len(rows := calibrate.first(problem, self.samples)), calibrate.BATCH):
             part = rows[k : k + calibrate.BATCH]
             _, labels, draw = calibrate.start(problem, part)
-            found.append(sensitivities(problem.model, problem.spec, problem.latents[part].to(device), labels.to(device), draw))
-        mean = torch.cat(found).mean(0)  # (evaluations, 2)
+            parts.append(sensitivities(problem.model, problem.spec, problem.latents[part].to(device), labels.to(device), draw))
+        mean = torch.cat(parts).mean(0)  # (evaluations, 2)
         if wrong := (~mean.isfinite()).any(1).nonzero().flatten().tolist():
             raise ValueError(f"the sensitivity at evaluation {wrong[0]} is not finite")
         times = torch.tensor(problem.spec.plan.timesteps, dtype=torch.float64)
@@ -141,7 +141,7 @@ def sensitivities(model, spec, images, labels, draw):
     prediction, and over the change of time to it: float64 [images, evaluations, 2]. `draw(evaluation)` gives their noise."""
     import torch
 
-    plan, found = spec.plan, []
+    plan, changes = spec.plan, []
     times = [*plan.timesteps, spec.noise.first_time]
 
     @torch.inference_mode()
@@ -161,6 +161,6 @@ def sensitivities(model, spec, images, labels, draw):
         moved = levels[e + 1][0] * data + levels[e + 1][1] * eps
         way, time = size(moved - x), abs(times[e + 1] - times[e])
         to_latent = (size(predict(moved, times[e]) - out) / way).where(way >= TINY, 0.0)
-        to_time = size(predict(x, times[e + 1]) - out) / time if time else found[-1][:, 1]  # of the one before
-        found.append(torch.stack([to_latent, to_time], dim=1))
-    return torch.stack(found, dim=1)
+        to_time = size(predict(x, times[e + 1]) - out) / time if time else changes[-1][:, 1]  # of the one before
+        changes.append(torch.stack([to_latent, to_time], dim=1))
+    return torch.stack(changes, dim=1)

@@ -64,9 +64,9 @@ class SmoothCache(Method):
 @lru_cache
 def cheapest(errors):
     """[(error, evaluations to compute)], ascending: the errors at which the cheapest scan of all up to it is another one."""
-    found = [(-math.inf, SmoothCache.scan(errors, -math.inf))]
+    scans = [(-math.inf, SmoothCache.scan(errors, -math.inf))]
     for error in sorted({error for k, row in enumerate(errors, 1) for error in row[k:]}):
         computed = SmoothCache.scan(errors, error)
-        if len(computed) <= len(found[-1][1]) and computed != found[-1][1]:
-            found.append((error, computed))
-    return found
+        if len(computed) <= len(scans[-1][1]) and computed != scans[-1][1]:
+            scans.append((error, computed))
+    return scans

@@ -63,13 +63,13 @@ class Spectrum(Method):
 
 def refreshes(T, warmup, window, flex):
     """Of T evaluations those that are computed, as released: after each refresh beyond the warm-up the window grows."""
-    found = list(range(min(warmup, T)))
-    following = found[-1] + int(window)
+    computed = list(range(min(warmup, T)))
+    following = computed[-1] + int(window)
     while following < T:
-        found.append(following)
+        computed.append(following)
         window = round(window + flex, 3)
         following += int(window)
-    return found
+    return computed
 
 
 @lru_cache
@@ -78,7 +78,7 @@ def reached(T, warmup, window):
     tried = [(warmup, flex) for flex in sorted(GROWTHS, key=lambda flex: abs(flex - FLEX))]
     tried += [(longer, 0.0) for longer in range(warmup + 1, T + 1)]
     tried += [(shorter, max(GROWTHS)) for shorter in range(warmup - 1, 0, -1)]
-    found = {}
-    for one in tried:
-        found.setdefault(len(refreshes(T, one[0], window, one[1])), one)
-    return found
+    by_count = {}
+    for setting in tried:
+        by_count.setdefault(len(refreshes(T, setting[0], window, setting[1])), setting)
+    return by_count

@@ -62,5 +62,5 @@ def fora(spec, interval):
 
 def diffusers(spec, warmup, interval):
     """The first of those at an interval comes two after the last of the warm-up."""
-    found = [e for e in range(spec.num_evaluations) if e < warmup or (e - warmup - 1) % interval == 0]
-    return mids_of(spec, found)
+    computed = [e for e in range(spec.num_evaluations) if e < warmup or (e - warmup - 1) % interval == 0]
+    return mids_of(spec, computed)

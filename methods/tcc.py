@@ -30,10 +30,10 @@ class TCC(Rotated):
 
     def hosts(self, spec):
         """The distinct beginnings of intervals, each as an interval that has it."""
-        found = {}
+        by_beginning = {}
         for interval in range(2, LONGEST + 1):
-            found.setdefault(beginning(spec, interval, self.corrected), interval)
-        return found
+            by_beginning.setdefault(beginning(spec, interval, self.corrected), interval)
+        return by_beginning
 
     def place(self, spec):
         return list(self.hosts(spec)).index(beginning(spec, max(self.interval, 2), self.corrected))

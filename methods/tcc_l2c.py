@@ -28,5 +28,5 @@ class RoutedTCC(Rotated, Routed):
         state, curve = super().fit(problem)
         routers = {name: value.cpu().numpy() for name, value in state.items()}
         host, window = self.at(self.fitted_at).schedule(problem.spec, routers), self.window(problem.spec, routers)
-        found, _ = self.measured(problem, [(host, window)])
-        return state | found, curve
+        corrections, _ = self.measured(problem, [(host, window)])
+        return state | corrections, curve

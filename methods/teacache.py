@@ -59,10 +59,10 @@ class TeaCache(Deciding):
             watch = Watch(problem.spec.rows, times)
             trajectory.run(problem.model, problem.spec, watch, noise, labels, draw)
             points += watch.points
-        found = np.array(points)  # (evaluations and samples, 2)
-        powers = np.vander(found[:, 0], DEGREE + 1)
-        coefficients = np.linalg.lstsq(powers, found[:, 1])[0]
-        curve = [{"point": i, "input": float(a), "output": float(b)} for i, (a, b) in enumerate(found)]
+        pairs = np.array(points)  # (evaluations and samples, 2)
+        powers = np.vander(pairs[:, 0], DEGREE + 1)
+        coefficients = np.linalg.lstsq(powers, pairs[:, 1])[0]
+        curve = [{"point": i, "input": float(a), "output": float(b)} for i, (a, b) in enumerate(pairs)]
         return {"coefficients": torch.from_numpy(coefficients)}, curve
 
     def coefficients(self, state):
@@ -82,9 +82,9 @@ class TeaCache(Deciding):
             return None
         t = torch.tensor(spec.plan.timesteps, device=next(model.parameters()).device)
         with torch.inference_mode():
-            found = model.t_embedder(t) if hasattr(model, "t_embedder") else timestep_embedding(t, spec.arch.width)
-            found = model.blocks[0].adaLN_modulation(found) if self.indicator == "modulation" else found
-        return found[:, None].float().cpu()
+            embedding = model.t_embedder(t) if hasattr(model, "t_embedder") else timestep_embedding(t, spec.arch.width)
+            embedding = model.blocks[0].adaLN_modulation(embedding) if self.indicator == "modulation" else embedding
+        return embedding[:, None].float().cpu()
 
     def session(self, model, spec, state=None):
         told = self, spec, self.coefficients(state), allowed("negative", self.negative, NEGATIVE)

@@ -59,24 +59,24 @@ class BlockCaching(Method):
 
     def breakpoints(self, spec, state):
         """The sums at which a branch is computed again: with a delta as large it no longer is. Each branch by itself."""
-        found = set()
+        deltas = set()
         for change in state["change"][1 + spec.first_counted :].reshape(-1, state["change"][0].size).T.tolist():
             delta = -1.0
             while sums := self.sums(change, delta):
                 delta = min(sums)
-                found.add(delta)
-        return found
+                deltas.add(delta)
+        return deltas
 
     @staticmethod
     def sums(change, delta):
         """The accumulated `change` of one branch at each evaluation that computes it."""
-        found, total = [], 0.0
-        for one in change:
-            total += one
+        sums, total = [], 0.0
+        for moved in change:
+            total += moved
             if total > delta:
-                found.append(total)
+                sums.append(total)
                 total = 0.0
-        return found
+        return sums
 
     def only_reuses(self, spec):
         return not self.iterations

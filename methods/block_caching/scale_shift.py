@@ -27,7 +27,7 @@ def distil(problem, session, noise, labels, draw):
 
     The student follows its own trajectory; at each of its states the teacher, which reuses nothing, gives the target."""
     model, spec, losses = problem.model, problem.spec, []
-    student, teacher = (denoiser(model, spec, one, labels) for one in (session, BARE))
+    student, teacher = (denoiser(model, spec, each_session, labels) for each_session in (session, BARE))
 
     def denoise(x, evaluation):
         with torch.no_grad():

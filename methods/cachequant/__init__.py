@@ -86,9 +86,9 @@ class CacheQuant(StackMethod):
     def chosen(self, spec, state):
         if state is None:  # nothing is calibrated yet
             return range(spec.num_evaluations)
-        found, needed = (state["plans"].shape[1], state["scale"].shape[2]), (spec.num_evaluations, spec.arch.width)
-        if found != needed:
-            raise ValueError(f"the plan is for (evaluations, channels) {found}, the run has {needed}")
+        planned, needed = (state["plans"].shape[1], state["scale"].shape[2]), (spec.num_evaluations, spec.arch.width)
+        if planned != needed:
+            raise ValueError(f"the plan is for (evaluations, channels) {planned}, the run has {needed}")
         return np.flatnonzero(self.plan(state))
 
     def session(self, model, spec, state=None):

@@ -18,11 +18,11 @@ def groups(costs, count):
             starts = np.arange(max(j - longest, 0), j - shortest + 1)
             values = best[k - 1, starts] + sums[starts, j]
             best[k, j], came[k, j] = values.min(), starts[values.argmin()]
-    found, end = [], length
+    firsts, end = [], length
     for k in range(count, 0, -1):
         end = int(came[k, end])
-        found.append(end)
-    return found[::-1]
+        firsts.append(end)
+    return firsts[::-1]
 
 
 def total(costs, starts):

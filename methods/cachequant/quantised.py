@@ -39,13 +39,13 @@ def best_range(values, bits):
     low, high = values.amin(1, keepdim=True).clamp(max=0), values.amax(1, keepdim=True).clamp(min=0)
     if bits >= 32:
         return low, high
-    least, found = torch.full_like(low, torch.inf), (low, high)
+    least, best = torch.full_like(low, torch.inf), (low, high)
     for share in torch.linspace(1, 0.2, SHRINKS).tolist():
         error = (rounded(values, share * low, share * high, bits) - values).square().mean(1, keepdim=True)
         better = error < least
         least = torch.where(better, error, least)
-        found = tuple(torch.where(better, share * end, known) for end, known in zip((low, high), found, strict=True))
-    return found
+        best = tuple(torch.where(better, share * end, known) for end, known in zip((low, high), best, strict=True))
+    return best
 
 
 def rounded_weight(weight, bits):
@@ -78,11 +78,11 @@ def hooks(handles):
 
 
 class Ranges(Session):
-    """Of one full run, the range of every input at every evaluation: `found` [inputs, evaluations, 2]."""
+    """Of one full run, the range of every input at every evaluation: `ends` [inputs, evaluations, 2]."""
 
     def __init__(self, model, evaluations, bits):
         self.rows, self.bits = places(model), bits
-        self.found = torch.zeros(len(self.rows), evaluations, 2)
+        self.ends = torch.zeros(len(self.rows), evaluations, 2)
 
     def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
@@ -90,7 +90,7 @@ class Ranges(Session):
     def see(self, name, x):
         x = x.detach().float().flatten()
         low, high = best_range(x[:: max(1, len(x) // SEEN)][None], self.bits)
-        self.found[self.rows[name], self.evaluation] = torch.cat([low[0], high[0]]).cpu()
+        self.ends[self.rows[name], self.evaluation] = torch.cat([low[0], high[0]]).cpu()
 
     def hooked(self, model):
         handles = [m.register_forward_pre_hook(lambda _, x, n=name: self.see(n, x[0])) for name, m in layers(model).items()]
@@ -155,10 +155,10 @@ def calibrate_layers(problem, span, samples, scale, shift, bits):
     ranges = Ranges(model, spec.num_evaluations, bits[1])
     with ranges.hooked(model):
         trajectory.run(model, spec, ranges, *start)
-    reader = Reader(model, span, scale, shift, ranges.found, bits)
+    reader = Reader(model, span, scale, shift, ranges.ends, bits)
     with reader.hooked(model):
         trajectory.run(model, spec, reader, *start)
-    state = {"ranges": ranges.found, "times": torch.tensor(spec.plan.timesteps, dtype=torch.float64)}
+    state = {"ranges": ranges.ends, "times": torch.tensor(spec.plan.timesteps, dtype=torch.float64)}
     if not hasattr(reader, "lines"):  # one evaluation reuses nothing
         return state
     finite(sum(reader.lines), f"the correction of {reader.reader}, the layer behind block {span[-1]},")
@@ -218,9 +218,9 @@ def quantised(model, state, plan, bits):
             tables = map(weight.new_tensor, reused(plan, state["reader_scale"], state["reader_shift"]))
             layer.register_forward_hook(partial(on_output, now, *tables))
     for name, attention in attentions(twin).items():
-        parent, _, own = name.rpartition(".")
+        parent, _, leaf = name.rpartition(".")
         parts = [inputs(f"{name}.{part}") for part in "qkv"]
-        setattr(twin.get_submodule(parent), own, RoundedAttention(attention, parts, bits[1]))
+        setattr(twin.get_submodule(parent), leaf, RoundedAttention(attention, parts, bits[1]))
     return twin
 
 

@@ -98,7 +98,7 @@ def iteration(network, batch, y, keep, weight, chosen):
         passes = [Without(blocks) for blocks in inner]
     else:
         passes = [Exit(session.after[n]) for n in chosen]
-    between = torch.stack([sum(batch.losses(network(batch.x, batch.t, y, one))).mean() for one in passes]).mean()
+    between = torch.stack([sum(batch.losses(network(batch.x, batch.t, y, skipping))).mean() for skipping in passes]).mean()
     return {"loss": (1 - weight) * final + weight * between, "final": final, "between": between}
 
 
@@ -131,10 +131,10 @@ def batches(problem, samples):
 @torch.no_grad()
 def loss_without(problem, network, samples, blocks):
     """The mean squared error of the noise without some blocks."""
-    session, found = Without(blocks), []
-    for one in batches(problem, samples):
-        found.append(one.losses(network(one.x, one.t, one.y, session))[0])
-    return torch.cat(found).mean().item()
+    session, errors = Without(blocks), []
+    for batch in batches(problem, samples):
+        errors.append(batch.losses(network(batch.x, batch.t, batch.y, session))[0])
+    return torch.cat(errors).mean().item()
 
 
 def by_loss(problem, network, samples):
@@ -166,6 +166,6 @@ class Similarities(Session):
 def by_similarity(problem, network, samples):
     """The units in the order of the cosine between what enters and what leaves them, the largest first."""
     arch, session = problem.spec.arch, Similarities(problem.spec.arch.blocks)
-    for one in batches(problem, samples):
-        network(one.x, one.t, one.y, session)
+    for batch in batches(problem, samples):
+        network(batch.x, batch.t, batch.y, session)
     return sorted(droppable(arch), key=lambda unit: -session.sums[list(units(arch)[unit])].mean().item())

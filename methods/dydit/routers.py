@@ -55,8 +55,8 @@ def largest(network, arch):
         rows = first.weight.detach().abs().sum(1).view(parts, H, -1).sum((0, 2))
         return (rows + second.weight.detach().abs().sum(0).view(H, -1).sum(1)).argmax()
 
-    found = [(of(block.attn.qkv, block.attn.proj, 3), of(block.mlp.fc1, block.mlp.fc2)) for block in blocks]
-    return torch.tensor([[int(one) for one in column] for column in zip(*found, strict=True)])
+    pairs = [(of(block.attn.qkv, block.attn.proj, 3), of(block.mlp.fc1, block.mlp.fc2)) for block in blocks]
+    return torch.tensor([[int(index) for index in column] for column in zip(*pairs, strict=True)])
 
 
 def sampled(logits, noise):
@@ -118,10 +118,10 @@ class Sampled(Session):
     def rate(self):
         """The share of the branches' MACs that the masks leave, averaged over the batch."""
         macs = branch_macs(self.arch, "true")
-        one = next(value for mask in self.masks for value in mask.values()).new_ones(())
+        whole = next(value for mask in self.masks for value in mask.values()).new_ones(())
 
         def on(mask, kind):
-            return mask[kind].mean(1) if kind in mask else one
+            return mask[kind].mean(1) if kind in mask else whole
 
         shares = [on(m, "head") * macs["attn"] + on(m, "channel") * on(m, "token") * macs["mlp"] for m in self.masks]
         return torch.stack([share.mean() for share in shares]).mean() / sum(macs.values())

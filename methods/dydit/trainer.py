@@ -79,17 +79,17 @@ def fitted(method, problem):
 def table(network, routers, spec):
     """The part of a state that decides: logits of the time's routers at the run's evaluations, `heads` and `groups`
     [evaluations, blocks, H - 1], the tokens' routers, and what is `always` on; without those that switch nothing."""
-    found = {"always": routers.always}
+    deciding = {"always": routers.always}
     if routers.heads:
         weight = next(network.parameters())
         times = torch.tensor(spec.plan.timesteps, device=weight.device, dtype=torch.float32)
         embedding = time_embedding(network, times)
         for name in ("heads", "groups"):
-            found[name] = torch.stack([layer(embedding) for layer in getattr(routers, name)], dim=1)
+            deciding[name] = torch.stack([layer(embedding) for layer in getattr(routers, name)], dim=1)
     for at, layer in ((0, "first"), (2, "last")) if routers.tokens else ():
         for kind in ("weight", "bias"):
-            found[f"{layer}/{kind}"] = torch.stack([getattr(router[at], kind) for router in routers.tokens])
-    return found
+            deciding[f"{layer}/{kind}"] = torch.stack([getattr(router[at], kind) for router in routers.tokens])
+    return deciding
 
 
 def matched_shift(problem, network, state, share, samples):
@@ -107,8 +107,8 @@ def matched_shift(problem, network, state, share, samples):
         full = cost.image_macs(problem.spec, cost.full_rows(problem.spec))
         return cost.image_macs(problem.spec, rows) / full, inner.logits()
 
-    found, logits = tried(0.0)
-    logits, best, ends = np.sort(logits), (abs(found - share), 0.0), [(0, 1.0), (len(logits), 0.0)]
+    counted, logits = tried(0.0)
+    logits, best, ends = np.sort(logits), (abs(counted - share), 0.0), [(0, 1.0), (len(logits), 0.0)]
     for turn in range(ROUNDS):  # over how many are off, between `ends` whose shares lie on either side
         (low, above), (high, below) = ends
         if best[0] < NEAR or high - low < 2:
@@ -116,7 +116,7 @@ def matched_shift(problem, network, state, share, samples):
         part = (above - share) / (above - below) if turn % 2 == 0 else 0.5
         middle = min(max(low + round(part * (high - low)), low + 1), high - 1)
         shift = -float(logits[middle - 1 : middle + 1].mean())
-        found, _ = tried(shift)
-        best = min(best, (abs(found - share), shift))
-        ends = [(middle, found), ends[1]] if found > share else [ends[0], (middle, found)]
+        counted, _ = tried(shift)
+        best = min(best, (abs(counted - share), shift))
+        ends = [(middle, counted), ends[1]] if counted > share else [ends[0], (middle, counted)]
     return best[1]

@@ -65,13 +65,13 @@ class EBCache(Method):
         if not self.tolerance:
             return none
         if self.table == "released":
-            return np.array([int(one) for one in RELEASED[::-1]])
+            return np.array([int(digit) for digit in RELEASED[::-1]])
         if state is None:  # nothing is searched yet
             return none
         if state["tables"].shape[1:] != none.shape:
             raise ValueError(f"tables have shape {state['tables'].shape[1:]}, the run needs {none.shape}")
-        found = [none, *state["tables"][state["tolerances"] <= self.tolerance * (1 + 1e-6)].astype(int)]  # stored in float32
-        return min(found[::-1], key=lambda table: cost.image_macs(spec, cost.mask_rows(mask(table, spec))))
+        within = [none, *state["tables"][state["tolerances"] <= self.tolerance * (1 + 1e-6)].astype(int)]  # stored in float32
+        return min(within[::-1], key=lambda table: cost.image_macs(spec, cost.mask_rows(mask(table, spec))))
 
     def factors(self, spec):
         """What the predicted noise of every evaluation is multiplied by."""

@@ -53,39 +53,39 @@ class Search:
 
     def denoise(self, x, evaluation):
         time = self.spec.plan.timesteps[evaluation] / TRAIN_STEPS
-        one = MLP if time > self.threshold else ATTENTION
+        branch = MLP if time > self.threshold else ATTENTION
         bound = self.tolerance * time * math.sqrt(x[0].numel())
-        found = {NONE: self.attempt(x, evaluation, NONE)}
+        attempts = {NONE: self.attempt(x, evaluation, NONE)}
         chosen = NONE
         if evaluation > self.spec.first_counted:
-            found |= {state: self.attempt(x, evaluation, state) for state in (one, BOTH)}
-            fits = {state: (found[state][1] - found[NONE][1]).abs() <= bound for state in (one, BOTH)}
-            chosen = vote(fits[BOTH], fits[one], one)
+            attempts |= {state: self.attempt(x, evaluation, state) for state in (branch, BOTH)}
+            fits = {state: (attempts[state][1] - attempts[NONE][1]).abs() <= bound for state in (branch, BOTH)}
+            chosen = vote(fits[BOTH], fits[branch], branch)
         self.table.append(chosen)
-        self.session.kept |= found[chosen][2]
-        return found[chosen][0]
+        self.session.kept |= attempts[chosen][2]
+        return attempts[chosen][0]
 
 
-def vote(both, single, one):
-    """The state for all samples: both are reused where more than half of them allow it, `one` where more than half allow this
-    or both. So a larger bound never reuses less in the same place."""
+def vote(both, single, branch):
+    """The state for all samples: both are reused where more than half of them allow it, `branch` where more than half allow
+    this or both. So a larger bound never reuses less in the same place."""
     if 2 * both.sum() > len(both):
         return BOTH
-    return one if 2 * (both | single).sum() > len(both) else NONE
+    return branch if 2 * (both | single).sum() > len(both) else NONE
 
 
 @torch.inference_mode()
 def tables(problem, samples, tolerances, factors, threshold):
     """({"tolerances": [n], "tables": int8 [n, evaluations]}, curve). The samples vote together, so that they are one batch."""
     noise, labels, draw = calibrate.start(problem, calibrate.first(problem, samples))
-    noise, found = noise.to(next(problem.model.parameters()).device), []
+    noise, searched = noise.to(next(problem.model.parameters()).device), []
     for tolerance in tqdm(tolerances, desc="tables", mininterval=2):
         search = Search(problem, labels, tolerance, factors, threshold)
         problem.spec.solver.sample(search.denoise, noise, problem.spec.plan, draw)
-        found.append(search.table)
-    found = torch.tensor(found, dtype=torch.int8)
+        searched.append(search.table)
+    searched = torch.tensor(searched, dtype=torch.int8)
     curve = [
         {"tolerance": tolerance, **{f"state_{state}": int((table == state).sum()) for state in REUSES}}
-        for tolerance, table in zip(tolerances, found, strict=True)
+        for tolerance, table in zip(tolerances, searched, strict=True)
     ]
-    return {"tolerances": torch.tensor(tolerances), "tables": found}, curve
+    return {"tolerances": torch.tensor(tolerances), "tables": searched}, curve

@@ -107,11 +107,11 @@ class FastSession(BlockSession):
 
         from cachebench.engine.device import send
 
-        counts, found = self.read(torch.stack([mask.sum(1) for mask in masks])), []
+        counts, groups = self.read(torch.stack([mask.sum(1) for mask in masks])), []
         for mask, of_row in zip(masks, counts, strict=True):
             order = mask.int().argsort(dim=1, descending=True, stable=True)
-            found.append([])
+            groups.append([])
             for count in sorted(set(of_row) - {0}):
-                rows = send(torch.tensor([row for row, own in enumerate(of_row) if own == count]), mask.device)
-                found[-1].append((rows, None if count == mask.shape[1] else order[rows, :count]))
-        return found
+                rows = send(torch.tensor([row for row, marked in enumerate(of_row) if marked == count]), mask.device)
+                groups[-1].append((rows, None if count == mask.shape[1] else order[rows, :count]))
+        return groups

@@ -86,8 +86,8 @@ def fitted(problem, samples, motion, ridge, buckets):
         trajectory.run(problem.model, problem.spec, watch, noise, labels, draw)
     maps, curve = [], []
     for bucket, moments in enumerate(watch.moments):
-        for i, one in enumerate(moments):
-            weight, bias, left = one.solve(ridge)
+        for i, of_block in enumerate(moments):
+            weight, bias, left = of_block.solve(ridge)
             if not (weight.isfinite().all() and bias.isfinite().all()):
                 raise ValueError(f"the linear map of block {i} in part {bucket} of the trajectory is not finite")
             maps.append((weight.float(), bias.float()))

@@ -15,11 +15,11 @@ POWER, SPREAD, SMALL = 0.5, 1000, 1e-6  # of the weights; the largest is at most
 
 
 class Activations(Session):
-    """Mean magnitudes [rows, channels] of what enters and leaves every layer: `found` {(block, layer): (in, out)}; with
+    """Mean magnitudes [rows, channels] of what enters and leaves every layer: `means` {(block, layer): (in, out)}; with
     `before` those of the differences to it. `kept` holds the activations themselves where they are asked for."""
 
     def __init__(self, before=None, keep=False):
-        self.before, self.found, self.kept, self.keep = before, {}, {}, keep
+        self.before, self.means, self.kept, self.keep = before, {}, {}, keep
 
     def branch(self, i, name, h, run):
         return run.values(run.input(h), layer=partial(self.note, i))
@@ -29,12 +29,12 @@ class Activations(Session):
         if self.keep:
             self.kept[i, name] = x, y
         past = self.before[i, name] if self.before else (0.0, 0.0)
-        self.found[i, name] = tuple((one - other).abs().float().mean(1) for one, other in zip((x, y), past, strict=True))
+        self.means[i, name] = tuple((value - other).abs().float().mean(1) for value, other in zip((x, y), past, strict=True))
         return y
 
 
 def one_batch(model, spec, x0, labels, noise, evaluations, differences=False):
-    """{(block, layer): (in, out)} as `Activations.found`, of x0 [B, C, H, W] under `noise` at one evaluation for each image;
+    """{(block, layer): (in, out)} as `Activations.means`, of x0 [B, C, H, W] under `noise` at one evaluation for each image;
     with `differences` of what a step from there changes, of DDIM or, along a flow, of Euler."""
     plan, device = spec.plan, next(model.parameters())
     x0, noise, labels = x0.to(device), noise.to(device), labels.to(device.device)
@@ -53,13 +53,13 @@ def one_batch(model, spec, x0, labels, noise, evaluations, differences=False):
     first = Activations(keep=differences)
     out = call(x, 0, first)
     if not differences:
-        return first.found
+        return first.means
     data, eps = (p * x + q * out[:, : x.shape[1]] for p, q in (spec.noise.data(a, b), spec.noise.eps(a, b)))
     a, b = levels(1)
     x = a * data + b * eps
     second = Activations(before=first.kept)
     call(x, 1, second)
-    return second.found
+    return second.means
 
 
 def spread(magnitudes):
@@ -71,7 +71,7 @@ def spread(magnitudes):
 def weights(batches):
     """{layer/in, layer/out: [blocks, channels]} of the batches' `one_batch`. ValueError names a block whose weights are not
     finite."""
-    found = {}
+    by_layer = {}
     for name, parts in PARTS.items():
         for side, pieces in (("in", 1), ("out", parts)):
             at = ("in", "out").index(side)
@@ -80,9 +80,9 @@ def weights(batches):
             powers = torch.stack(means) ** POWER  # (blocks, channels)
             if wrong := (~powers.isfinite()).any(1).nonzero().flatten().tolist():
                 raise ValueError(f"the channel weights of {name} of block {wrong[0]} are not finite")
-            clamped = [one.clamp(min=one.amax(1, keepdim=True) / SPREAD) for one in powers.chunk(pieces, dim=1)]
-            found[f"{name}/{side}"] = torch.cat(clamped, dim=1)
-    return found
+            clamped = [piece.clamp(min=piece.amax(1, keepdim=True) / SPREAD) for piece in powers.chunk(pieces, dim=1)]
+            by_layer[f"{name}/{side}"] = torch.cat(clamped, dim=1)
+    return by_layer
 
 
 @torch.inference_mode()
@@ -99,8 +99,10 @@ def channel_weights(problem, samples, differences=False):
         dropped = torch.tensor([float(torch.rand((), generator=g)) < DROPPED for g in drawn])
         labels = problem.labels[part].where(~dropped, torch.tensor(spec.arch.num_classes))
         batches.append(one_batch(problem.model, spec, problem.latents[part], labels, noise, evaluations, differences))
-    found = weights(batches)
+    by_layer = weights(batches)
     curve = [
-        {"layer": name, "block": i, "mean": row.mean().item()} for name, values in found.items() for i, row in enumerate(values)
+        {"layer": name, "block": i, "mean": row.mean().item()}
+        for name, values in by_layer.items()
+        for i, row in enumerate(values)
     ]
-    return {name: values + SMALL for name, values in found.items()}, curve
+    return {name: values + SMALL for name, values in by_layer.items()}, curve

@@ -22,7 +22,7 @@ def truncated(weight, rank, left=None, right=None):
 def decomposed(model, rank, weights=None):
     """{(block, layer): ([A of every part], B of them all [parts * r, in])}; `weights`: {layer/in, layer/out: [blocks,
     channels]}. ValueError names weights of another network, with both shapes, and a layer whose factors are not finite."""
-    blocks, found = [module for module in model.modules() if hasattr(module, "attn") and hasattr(module, "mlp")], {}
+    blocks, factors = [module for module in model.modules() if hasattr(module, "attn") and hasattr(module, "mlp")], {}
     for i, block in enumerate(blocks):  # in the order of execution
         for name, parts in PARTS.items():
             weight = getattr(getattr(block, BRANCH[name]), name).weight.detach()
@@ -31,11 +31,11 @@ def decomposed(model, rank, weights=None):
             sides = (weight.new_tensor(weights[f"{name}/{side}"][i]) for side in ("in", "out")) if weights else (None, None)
             right, left = (None if side is None else side.float() for side in sides)
             lefts = [None] * parts if left is None else left.chunk(parts)
-            pairs = [truncated(w.float(), rank, one, right) for w, one in zip(weight.chunk(parts), lefts, strict=True)]
-            if not all(one.isfinite().all() for pair in pairs for one in pair):
+            pairs = [truncated(w.float(), rank, of_part, right) for w, of_part in zip(weight.chunk(parts), lefts, strict=True)]
+            if not all(factor.isfinite().all() for pair in pairs for factor in pair):
                 raise ValueError(f"the decomposition of {name} of block {i} is not finite")
-            found[i, name] = [A.to(weight) for A, _ in pairs], torch.cat([B for _, B in pairs]).to(weight)
-    return found
+            factors[i, name] = [A.to(weight) for A, _ in pairs], torch.cat([B for _, B in pairs]).to(weight)
+    return factors
 
 
 class ICCSession(Session):

@@ -13,12 +13,12 @@ SMALL = 1e-8  # added to every element of a difference, as released
 
 
 class Distances(Session):
-    """`found` [later, earlier, units]: L1 distances of the stream behind the blocks, then of attention and MLP of every block.
-    It holds all features of a trajectory."""
+    """`distances` [later, earlier, units]: L1 distances of the stream behind the blocks, then of attention and MLP of every
+    block. It holds all features of a trajectory."""
 
     def __init__(self, spec):
         evaluations, blocks, branches = spec.mask_shape
-        self.found = torch.zeros(evaluations, evaluations, 1 + branches * blocks)
+        self.distances = torch.zeros(evaluations, evaluations, 1 + branches * blocks)
         self.features = {}
 
     def begin(self, evaluation, x=None, t=None, y=None):
@@ -28,11 +28,11 @@ class Distances(Session):
         """value [rows, tokens, width]"""
         now = self.evaluation
         if unit not in self.features:
-            self.features[unit] = value.new_empty((len(self.found), *value.shape), dtype=torch.float32)
+            self.features[unit] = value.new_empty((len(self.distances), *value.shape), dtype=torch.float32)
         past = self.features[unit]
         past[now] = value
         if now:
-            self.found[now, :now, unit] = (past[now] - past[:now] + SMALL).abs().flatten(1).sum(1).cpu()
+            self.distances[now, :now, unit] = (past[now] - past[:now] + SMALL).abs().flatten(1).sum(1).cpu()
         return value
 
     def trunk(self, h, run):
@@ -45,15 +45,15 @@ class Distances(Session):
 def between_evaluations(problem, samples):
     """({"distances": float32 [samples, later, earlier, units]}, curve). Every sample by itself, and without guidance, as
     released. ValueError names the evaluation and the unit of a distance that is not finite."""
-    spec, found = replace(problem.spec, cfg_scale=1.0), []
+    spec, distances = replace(problem.spec, cfg_scale=1.0), []
     for row in calibrate.first(problem, samples):
         session = Distances(spec)
         trajectory.run(problem.model, spec, session, *calibrate.start(problem, [row]))
-        if wrong := (~session.found.isfinite()).nonzero().tolist():
+        if wrong := (~session.distances.isfinite()).nonzero().tolist():
             later, _, unit = wrong[0]
             where = f"{BRANCHES[(unit - 1) % 2]} of block {(unit - 1) // 2}" if unit else "the blocks together"
             raise ValueError(f"the change of {where} at evaluation {later} is not finite")
-        found.append(session.found)
-    found = torch.stack(found)
-    moved = found[:, range(1, spec.num_evaluations), range(spec.num_evaluations - 1)].mean(0)  # (T - 1, units)
-    return {"distances": found}, [{"evaluation": e, "moved": value} for e, value in enumerate(moved[:, 0].tolist(), 1)]
+        distances.append(session.distances)
+    distances = torch.stack(distances)
+    moved = distances[:, range(1, spec.num_evaluations), range(spec.num_evaluations - 1)].mean(0)  # (T - 1, units)
+    return {"distances": distances}, [{"evaluation": e, "moved": value} for e, value in enumerate(moved[:, 0].tolist(), 1)]

@@ -88,21 +88,21 @@ def resampled(distances, cached):
     feature that is computed, and with the first of those in a row that are not."""
     _, count, _, units = distances.shape
     before, last, inside, every = np.zeros(units, int), np.ones(units, int), np.zeros(units, bool), np.arange(units)
-    found = np.empty((count - 2, units))
+    change_rates = np.empty((count - 2, units))
     for now in range(2, count):
-        found[now - 2] = (distances[:, now, last, every] / distances[:, last, before, every]).mean(axis=0)
+        change_rates[now - 2] = (distances[:, now, last, every] / distances[:, last, before, every]).mean(axis=0)
         reuse = cached[now - 1]
         moves = ~reuse | ~inside
         before, last, inside = np.where(moves, last, before), np.where(moves, now, last), reuse
-    return found
+    return change_rates
 
 
-def below(found, quantiles, first):
+def below(change_rates, quantiles, first):
     """cached [T, units] of rates [T - 2, units]: what is below its quantile, of all evaluations, of all branches of a type in
     all of them; the first `first` evaluations and the last compute."""
-    cached = np.zeros((len(found) + 2, found.shape[1]), bool)
+    cached = np.zeros((len(change_rates) + 2, change_rates.shape[1]), bool)
     for quantile, units in zip(quantiles, (slice(0, 1), slice(1, None, 2), slice(2, None, 2)), strict=True):
-        cached[1:-1, units] = found[:, units] < np.quantile(found[:, units], quantile)
+        cached[1:-1, units] = change_rates[:, units] < np.quantile(change_rates[:, units], quantile)
     cached[:first] = cached[-1] = False
     return cached
 
@@ -126,8 +126,8 @@ def planned(distances, quantiles, first, resample=True, shift=0):
 
 def cheapest(distances, spec, scales, scale, rule):
     """The cheapest Plan of all `scales` up to `scale`, and of that itself; of equals the one of the largest."""
-    found = every(distances, spec, tuple(scales), rule)
-    known = [one for one in found if one[0] <= scale]
+    plans = every(distances, spec, tuple(scales), rule)
+    known = [entry for entry in plans if entry[0] <= scale]
     if scale not in scales:
         known.append((scale, *priced(distances, spec, scale, rule)))
     least = min(macs for _, macs, _ in known)

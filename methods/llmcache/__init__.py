@@ -71,11 +71,11 @@ class LLMCache(Method):
         if state is None or self.threshold >= NEVER:  # nothing fitted yet, or nothing is similar enough
             return Session()
         expected = (spec.num_evaluations, spec.rows, len(stored(self, spec)), spec.arch.tokens, spec.arch.width)
-        if self.found(state).shape != expected:
-            raise ValueError(f"the bank's values have shape {self.found(state).shape}, the run needs {expected}")
+        if self.sample_values(state).shape != expected:
+            raise ValueError(f"the bank's values have shape {self.sample_values(state).shape}, the run needs {expected}")
         bank = Prototypes(state) if self.bank == "prototypes" else Entries(self, spec, state)
         return BankSession(self, spec, bank)
 
-    def found(self, state):
+    def sample_values(self, state):
         """The values of one sample, or the means: [evaluations, halves, stored layers, tokens, width]."""
         return state["values"] if self.bank == "prototypes" else state["values"][:, :, 0]

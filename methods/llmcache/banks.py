@@ -46,17 +46,17 @@ class Entries:
     def look_up(self, evaluation, x, labels):
         """As `Prototypes.look_up`: the similarity [rows, 1] of the most similar entry, and its number. A row without any is
         similar to nothing. `macs` are those of it."""
-        own = self.fingerprint.of(x)  # (images, size)
-        self.own, self.macs = own, self.fingerprint.macs * len(x)
-        similarity = own.new_full((len(labels), 1), -float("inf"))
+        fingerprints = self.fingerprint.of(x)  # (images, size)
+        self.fingerprints, self.macs = fingerprints, self.fingerprint.macs * len(x)
+        similarity = fingerprints.new_full((len(labels), 1), -float("inf"))
         numbers = torch.full((len(labels),), -1, device=x.device)
         for label in set(labels):
             if not self.buckets.get((evaluation, label)):
                 continue
             rows = send(torch.tensor([row for row, of_row in enumerate(labels) if of_row == label]), x.device)
-            known, keys = self.keys(evaluation, label, own)
-            found, macs = self.fingerprint.similar(own[rows % len(x)], keys)
-            best = found.max(1)
+            known, keys = self.keys(evaluation, label, fingerprints)
+            similarities, macs = self.fingerprint.similar(fingerprints[rows % len(x)], keys)
+            best = similarities.max(1)
             similarity[rows, 0], numbers[rows] = best.values, known[best.indices]
             self.macs += macs
         return similarity, numbers

@@ -18,7 +18,7 @@ class BankSession(Session):
         self.method, self.halves, self.bank, self.live = method, spec.rows, bank, method.bank == "live"
         self.layers, self.ends, self.forced = stored(method, spec), depths(method, spec), forced(spec, last=0)
         self.thresholds = torch.tensor([method.threshold + method.rise * k for k in range(len(self.ends))])
-        self.trajectories, self.found = 0, {}
+        self.trajectories, self.depths = 0, {}
 
     def reset(self):
         self.labels = self.depth = None
@@ -28,7 +28,7 @@ class BankSession(Session):
 
     def trunk(self, h, run):
         if self.labels is None:
-            self.labels, self.trajectories, self.found = self.read(self.y), self.trajectories + 1, {}
+            self.labels, self.trajectories, self.depths = self.read(self.y), self.trajectories + 1, {}
         self.depth, self.outs, self.checked = [0] * len(h), [], []
         if self.forced[self.evaluation]:
             return run(h)
@@ -51,7 +51,7 @@ class BankSession(Session):
         if self.method.decision == "sample":
             depth = depth.unflatten(0, (self.halves, -1)).amin(0).repeat(self.halves)
         self.depth, known = self.read(torch.stack([depth, known]))
-        self.found[self.evaluation] = list(self.depth)
+        self.depths[self.evaluation] = list(self.depth)
         hits = {row: known[row] for row, blocks in enumerate(self.depth) if blocks}
         if self.live and self.method.verify:
             drawn = random.Random(f"llmcache {self.trajectories} {self.evaluation}")
@@ -95,5 +95,5 @@ class BankSession(Session):
                 self.bank.drop(self.evaluation, self.labels[row], hits[row])
         for row, depth in enumerate(self.depth):
             if not depth:
-                key = self.bank.own[row % len(self.bank.own)]
+                key = self.bank.fingerprints[row % len(self.bank.fingerprints)]
                 self.bank.insert(self.evaluation, self.labels[row], key, outs[row].clone())

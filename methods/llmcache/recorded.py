@@ -57,7 +57,7 @@ def entries(method, problem):
     keys, values, labels = torch.cat(keys, 1), torch.cat(values, 2), torch.cat(labels)
     values = values.half() if values.abs().max() < LARGEST else values
     similar = [of.float() @ of.float().T - 4 * torch.eye(len(of)) for of in keys]
-    curve = [{"evaluation": e, "nearest": one.amax(1).mean().item()} for e, one in enumerate(similar)]
+    curve = [{"evaluation": e, "nearest": cosines.amax(1).mean().item()} for e, cosines in enumerate(similar)]
     return {"keys": keys, "values": values, "labels": labels}, curve
 
 

@@ -9,18 +9,18 @@ def by_edges(errors, gap, criterion):
     `errors[i, k]` is that of reusing evaluation i up to k. "leximax" compares the errors of a path from the largest on, "sum"
     their sum; of equal paths the one with the earlier evaluations is taken. To add an error to two lists keeps their order, so
     that the best path has best parts."""
-    last, best, found = len(errors) - 1, {0: ((), (0,))}, {}
+    last, best, by_length = len(errors) - 1, {0: ((), (0,))}, {}
     for length in range(1, len(errors) + 1):
         if last in best:
-            found[length] = best[last][1]
+            by_length[length] = best[last][1]
         ahead = {}
         for i, (weights, path) in best.items():
             for k in range(i + 1, min(last, i + gap) + 1):
-                one = joined(weights, float(errors[i, k]), criterion), (*path, k)
-                if k not in ahead or one < ahead[k]:
-                    ahead[k] = one
+                candidate = joined(weights, float(errors[i, k]), criterion), (*path, k)
+                if k not in ahead or candidate < ahead[k]:
+                    ahead[k] = candidate
         best = ahead
-    return found
+    return by_length
 
 
 def joined(weights, weight, criterion):
@@ -36,9 +36,9 @@ def segments(errors):
     places = np.arange(count)
     behind = places[None, None, :] > places[None, :, None]  # t > j
     summed = np.where(behind, errors, 0).cumsum(axis=2)
-    found = np.concatenate([np.zeros((count, count, 1)), summed], axis=2)  # [i, j, k]: over t < k
+    costs = np.concatenate([np.zeros((count, count, 1)), summed], axis=2)  # [i, j, k]: over t < k
     valid = (places[:, None] < places)[:, :, None] & (np.arange(count + 1) > places[:, None])[None]
-    return np.where(valid, found, np.inf)
+    return np.where(valid, costs, np.inf)
 
 
 def by_pairs(errors, lead, gap, last):
@@ -51,7 +51,7 @@ def by_pairs(errors, lead, gap, last):
         return {count: (0.0, tuple(range(count)))}
     cost, i = segments(errors), np.arange(count)
     cost[:, np.arange(count + 1) - i[:, None] > gap] = np.inf
-    best, before, found = np.full((count, count), np.inf), [], {}
+    best, before, by_length = np.full((count, count), np.inf), [], {}
     best[lead - 2, lead - 1] = 0.0
     for length in range(lead, count + 1):
         total = best + cost[:, :, count]
@@ -59,11 +59,11 @@ def by_pairs(errors, lead, gap, last):
             total[:, :-1] = np.inf
         if np.isfinite(total.min()):
             pair = np.unravel_index(total.argmin(), total.shape)
-            found[length] = float(total[pair]), traced(*map(int, pair), before, lead)
+            by_length[length] = float(total[pair]), traced(*map(int, pair), before, lead)
         ahead = best[:, :, None] + cost[:, :, :count]  # (i, j, k)
         before.append(ahead.argmin(axis=0))
         best = ahead.min(axis=0)
-    return found
+    return by_length
 
 
 def traced(i, j, before, lead):

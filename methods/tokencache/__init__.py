@@ -78,11 +78,11 @@ class TokenCache(Method):
 
     def refreshed(self, spec, state=None):
         """The evaluations that compute every token, ascending."""
-        found = two_phase(spec, self.early, self.late, self.split)
+        evaluations = two_phase(spec, self.early, self.late, self.split)
         among("refreshes", self.refreshes, ("two-phase", "percentiles"))
         if self.refreshes == "percentiles" and state is not None:
-            found = percentiles(spec, state["profile"].mean(axis=(1, 2)), len(found))
-        return found if self.ratio else list(range(spec.num_evaluations))
+            evaluations = percentiles(spec, state["profile"].mean(axis=(1, 2)), len(evaluations))
+        return evaluations if self.ratio else list(range(spec.num_evaluations))
 
     def kept(self, spec, state=None):
         """Patches that pass each block, int [evaluations, blocks]; None where every batch says how many."""
@@ -127,8 +127,8 @@ def saving(ratios, arch, last=0):
 def two_phase(spec, early, late, split):
     """The first evaluation that counts, and from there every `early`-th; behind the share `split` of all every `late`-th."""
     first, border = spec.first_counted, ceil(split * spec.num_evaluations)
-    found = {*range(first + 1), *range(first, border, early), *range(max(first, border), spec.num_evaluations, late)}
-    return mids_of(spec, found)
+    evaluations = {*range(first + 1), *range(first, border, early), *range(max(first, border), spec.num_evaluations, late)}
+    return mids_of(spec, evaluations)
 
 
 def percentiles(spec, importance, count):

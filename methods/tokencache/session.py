@@ -26,7 +26,7 @@ class TokenSession(Session):
         self.method, self.arch, self.halves, self.choose = method, spec.arch, spec.rows, choose
         self.extras = spec.arch.facts.EXTRA_TOKENS
         self.refreshes = [e in set(refreshed) for e in range(spec.num_evaluations)]
-        self.last_partial = max((e for e, one in enumerate(self.refreshes) if not one), default=-1)
+        self.last_partial = max((e for e, refresh in enumerate(self.refreshes) if not refresh), default=-1)
         self.counts = None if kept is None else kept.tolist()
         kept_weights = {key: value for key, value in (state or {}).items() if key.startswith("predictor/")}
         self.weights = {key.removeprefix("predictor/"): torch.as_tensor(value) for key, value in kept_weights.items()}
@@ -118,7 +118,7 @@ class TokenSession(Session):
         width, attn = z.shape[2], run.branch
         qkv = attn.qkv(taken(z, tokens))  # (rows, count, 3 width)
         self.memory[i] = put(self.memory[i], tokens, qkv[..., width:])
-        q, k, v = (of_heads(one, attn) for one in (qkv[..., :width], *self.memory[i].chunk(2, dim=-1)))
+        q, k, v = (of_heads(part, attn) for part in (qkv[..., :width], *self.memory[i].chunk(2, dim=-1)))
         return attn.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).to(z.dtype))
 
     def remembered(self, i, h, run):

@@ -87,8 +87,8 @@ def begun(model, spec):
             return h
 
     session, weight = Door(), next(model.parameters())
-    one = torch.zeros(1, device=weight.device)
-    model(weight.new_zeros(1, *spec.arch.sample_shape), one, one.long(), session)
+    zero = torch.zeros(1, device=weight.device)
+    model(weight.new_zeros(1, *spec.arch.sample_shape), zero, zero.long(), session)
     return session.made
 
 
@@ -110,7 +110,7 @@ def errors(model, spec, predictor, evaluation, images, settings):
     out = through(evaluation, student)
     if settings["loss"] == "hidden":
         out, teacher = student.out - now.entered, now.out - now.entered
-    wrong, size = (one.float().square().flatten(1).mean(1) for one in (out - teacher, teacher))
+    wrong, size = (value.float().square().flatten(1).mean(1) for value in (out - teacher, teacher))
     return wrong / size, student.scores
 
 
@@ -151,7 +151,7 @@ def profile(problem, model, predictor, samples):
     session = Scores(predictor, problem.spec)
     for noise, labels, draw in calibrate.starts(problem, samples):
         trajectory.run(model, problem.spec, session, noise, labels, draw)
-    found = session.sums / session.rows
-    if len(wrong := (~found.isfinite()).any(-1).nonzero()):
+    scores = session.sums / session.rows
+    if len(wrong := (~scores.isfinite()).any(-1).nonzero()):
         raise ValueError("the scores of block {1} at evaluation {0} are not finite".format(*wrong[0].tolist()))
-    return found.float()
+    return scores.float()

@@ -28,7 +28,7 @@ def measured(vectors, model, spec):
     for z, y in zip(of["z"].split(1), of["y"].split(1), strict=True):
         session = distances.Distances(own)
         trajectory.run(model, own, session, z, y)
-        found.append(session.found.numpy())
+        found.append(session.distances.numpy())
     return np.stack(found)
 
 

@@ -31,11 +31,11 @@ def test_the_same_request_again_hits_everywhere_and_gives_the_same(problem, valu
     close = EXACT if value == "absolute" else {"threshold": 0.99999, "verify": 0.0}
     by, spec = session("live", problem, value=value, **close), problem.spec
     first = run(problem, by)
-    assert not any(map(any, by.found.values()))
+    assert not any(map(any, by.depths.values()))
     assert torch.equal(first, run(problem, None))
     counted = Counted(by)
     again = run(problem, counted)
-    assert list(by.found.values()) == [[spec.arch.blocks] * 2 * spec.rows] * (spec.num_evaluations - 1 - spec.first_counted)
+    assert list(by.depths.values()) == [[spec.arch.blocks] * 2 * spec.rows] * (spec.num_evaluations - 1 - spec.first_counted)
     assert counted.rows["attn"] == 2 * spec.rows * spec.arch.blocks * (1 + spec.first_counted)
     assert torch.equal(again, first) if value == "absolute" else relative(again, first) < 1e-5
 
@@ -45,7 +45,7 @@ def test_a_hit_that_ends_before_the_last_block_goes_on_behind_it(problem, rise, 
     """On U-ViT the blocks behind it read the skips of the entry's in-blocks."""
     by = session("live", problem, rise=rise, value="absolute", **EXACT)
     first, again = run(problem, by), run(problem, by)
-    assert all(set(depths) == {blocks} for depths in by.found.values())
+    assert all(set(depths) == {blocks} for depths in by.depths.values())
     assert relative(again, first) < 1e-5
 
 
@@ -59,7 +59,7 @@ def test_labels_and_halves_never_share_entries(problem):
         evaluation = problem.spec.first_counted + 1  # its latents are not yet those of other labels
         depths = by.bank.look_up(0, noise, [2, 2, 3, 3])[0][:, 0] > 0
         assert depths.tolist() == [False] * 4  # of evaluation 0 nothing is looked up or taken in by a run
-        assert not any(by.found[evaluation][:2])
+        assert not any(by.depths[evaluation][:2])
     assert {label for _, label in by.bank.buckets} == {0, 1, 2, 3}
 
 
@@ -69,7 +69,7 @@ def test_a_live_bank_keeps_the_most_recently_used_and_takes_in_nothing_that_hit(
     held = {where: set(bucket) for where, bucket in bank.buckets.items()}
     assert all(1 <= len(numbers) <= 2 for numbers in held.values())
     run(problem, by, n=2)  # labels 0 and 1, which both have entries
-    assert all(map(all, by.found.values())) and {where: set(bucket) for where, bucket in bank.buckets.items()} == held
+    assert all(map(all, by.depths.values())) and {where: set(bucket) for where, bucket in bank.buckets.items()} == held
     where = (spec.num_evaluations - 1, spec.arch.num_classes)
     older, newer = bank.buckets[where]
     key, values = bank.buckets[where][older]
@@ -84,7 +84,7 @@ def test_without_capacity_or_an_entry_everything_is_computed(problem):
     by = session("frozen", problem, threshold=-1.0, samples=2)  # of the labels 0 and 1
     found = run(problem, by, n=3)
     assert relative(found[2:], full[2:]) < 1e-5 < relative(found[:2], full[:2])
-    assert all([depth > 0 for depth in depths] == [True, True, False] * problem.spec.rows for depths in by.found.values())
+    assert all([depth > 0 for depth in depths] == [True, True, False] * problem.spec.rows for depths in by.depths.values())
 
 
 @pytest.mark.parametrize("bank", ["frozen", "prototypes"])
@@ -92,7 +92,7 @@ def test_a_fitted_bank_does_not_depend_on_the_order_of_samples(problem, bank):
     """In one batch, one by one and backwards; a live one does, and says so."""
     by = session(bank, problem, threshold=0.3, depths=2)
     together = run(problem, by, n=4)
-    assert any(map(any, by.found.values()))
+    assert any(map(any, by.depths.values()))
     for k in (3, 0, 2):
         assert relative(run(problem, by, n=1, first_seed=k), together[k : k + 1]) < 1e-4
     assert not plugin(f"llmcache.{bank}").across_samples and not matrix.says(f"llmcache.{bank}", "across_samples")
@@ -104,7 +104,7 @@ def test_what_is_verified_is_computed_and_stale_entries_go(problem):
     before, dropped, drop = by.bank.count, set(), by.bank.drop
     by.bank.drop = lambda *where: dropped.add(where[-1]) or drop(*where)
     assert torch.equal(run(problem, by, n=3), run(problem, None, n=3))
-    hits = sum(depth > 0 for depths in by.found.values() for depth in depths)
+    hits = sum(depth > 0 for depths in by.depths.values() for depth in depths)
     assert by.bank.count - before == hits > 0
     held = {number for bucket in by.bank.buckets.values() for number in bucket}
     assert dropped and not dropped & held and len(held) == by.bank.count - len(dropped)
@@ -118,7 +118,7 @@ def test_the_mean_of_one_sample_is_its_own_and_its_error_none(problem):
     by = session("prototypes", problem, samples=1, threshold=0.99)
     noise, labels, _ = next(calibrate.starts(problem, 1))
     found = trajectory.run(problem.model, problem.spec, by, noise, labels)
-    assert all(set(depths) == {problem.spec.arch.blocks} for depths in by.found.values())
+    assert all(set(depths) == {problem.spec.arch.blocks} for depths in by.depths.values())
     assert (
         relative(
             found,

@@ -60,7 +60,7 @@ def show(args):
     from cachebench.plugin.loader import FAILURES
 
     runs = shown.runs(args.config)
-    run = shown.one(runs, args.run)
+    run = shown.run_of(runs, args.run)
     if wrong := [word for word in args.parameters if "=" not in word]:
         raise ValueError(f"{wrong[0]!r}: a parameter is given as name=value")
     try:

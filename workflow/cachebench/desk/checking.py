@@ -24,11 +24,11 @@ def run(name):
         print("\n".join(stands(sentence, of)))
     count = sum(any(how.startswith("broken") for how in of.values()) for of in rules.values())
     print(f"{count} {'rule is' if count == 1 else 'rules are'} broken" if count else "all rules hold")
-    own = Path("tests/methods") / f"test_{loader.stem(name)}.py"
-    if not own.exists():
+    tests = Path("tests/methods") / f"test_{loader.stem(name)}.py"
+    if not tests.exists():
         return int(count > 0)
-    print(f"{own}", flush=True)
-    failed = subprocess.run([sys.executable, "-m", "pytest", "-q", str(own)]).returncode != 0
+    print(f"{tests}", flush=True)
+    failed = subprocess.run([sys.executable, "-m", "pytest", "-q", str(tests)]).returncode != 0
     return int(count > 0 or failed)
 
 

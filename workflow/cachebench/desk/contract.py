@@ -226,8 +226,8 @@ def batch_does_not_matter(subject):
     together = setting.sample(n=4)
     for chosen in ([0], [2, 1], [3, 1, 0, 2] * 2):
         batch = (values[chosen] for values in inputs(setting.spec, 4))
-        found = trajectory.run(setting.model, setting.spec, setting.session(), *batch)
-        apart = relative(found, together[chosen])
+        samples = trajectory.run(setting.model, setting.spec, setting.session(), *batch)
+        apart = relative(samples, together[chosen])
         assert apart < 1e-4, f"in a batch of the samples {', '.join(map(str, chosen))} they are {apart:.2g} apart"
 
 

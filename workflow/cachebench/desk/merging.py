@@ -64,13 +64,13 @@ def check_versions(parts):
                     raise ValueError(f"run {row.run}: the parts are of two versions: {told}")
 
 
-def joined(frames, own):
-    """The rows of all frames {path: frame}, each once; columns of `own` may differ, and the first part's stay."""
+def joined(frames, free):
+    """The rows of all frames {path: frame}, each once; the columns `free` may differ, and the first part's stay."""
     seen = {}
     for path, frame in frames.items():
         for _, row in frame.iterrows():
             first, where = seen.setdefault(tuple(row[KEY]), (row, path))
-            for column in frame.columns.difference(list(own)):
+            for column in frame.columns.difference(list(free)):
                 if row[column] != first[column]:
                     told = f"{column} is {first[column]!r} in {where} and {row[column]!r} in {path}"
                     raise ValueError(f"{'/'.join(row[KEY])}: the parts contradict each other: {told}")

@@ -42,25 +42,25 @@ def specs(path=None, run=None):
     """{name: Spec} on which methods are listed: the run, or the runs of a config; where neither is named every kind of backbone
     under each of its samplers, too."""
     named = runs(path)
-    return {run: named[one(named, run)]} if run else named if path else named | everywhere()
+    return {run: named[run_of(named, run)]} if run else named if path else named | everywhere()
 
 
 def everywhere():
     """{"dit, ddim": Spec}: 20 guided steps of every kind of backbone in its largest size, under each of its samplers."""
-    found = {}
+    specs_by_run = {}
     for kind in kinds():
         size = f"{list(facts(kind).SIZES)[-1]}/2"
         arch = Arch.from_config({"kind": kind, "size": size, "input_size": 32, "channels": 4, "num_classes": 1000})
         for sampler in samplers(facts(kind).NOISE.prediction):
-            found[f"{kind}, {sampler}"] = Spec(arch, sampler, num_steps=20, cfg_scale=1.5)
-    return found
+            specs_by_run[f"{kind}, {sampler}"] = Spec(arch, sampler, num_steps=20, cfg_scale=1.5)
+    return specs_by_run
 
 
-def one(found, wanted):
-    """The key of the wanted run in `found`, or of the first. ValueError names those that there are."""
-    run = wanted or next(iter(found))
-    if run not in found:
-        raise ValueError(f"--run: unknown {run!r}; allowed: {', '.join(found)}")
+def run_of(known_runs, wanted):
+    """The key of the wanted run in `known_runs`, or of the first. ValueError names those that there are."""
+    run = wanted or next(iter(known_runs))
+    if run not in known_runs:
+        raise ValueError(f"--run: unknown {run!r}; allowed: {', '.join(known_runs)}")
     return run
 
 
@@ -68,7 +68,7 @@ def listed(specs):
     """Lines of all methods: id, kind, when it decides, knob with its ends, the backbones that it runs on, its sentence, its
     reference. A file that does not load has its reason in the place of these."""
     rows = []
-    for name in (one for stem in loader.available() for one in loader.ids(stem)):
+    for name in (method_id for stem in loader.available() for method_id in loader.ids(stem)):
         try:
             cls = loader.plugin(name)
             where = {facts(spec.arch.kind).NAME for spec in specs.values() if not cls().supports(spec)}
@@ -161,9 +161,9 @@ def label(made):
 
 def drawn(made, spec):
     """The schedule as lines: an evaluation each with the network's time at it, a letter of MARKS for each block."""
-    own = made.sampler(spec)
-    compute = made.schedule(own).compute
+    method_spec = made.sampler(spec)
+    compute = made.schedule(method_spec).compute
     lines = [f"schedule at {label(made)}: # computed, a attention alone, m MLP alone, . reused; a column is a block"]
-    for evaluation, (time, blocks) in enumerate(zip(own.plan.timesteps, compute.tolist(), strict=True)):
+    for evaluation, (time, blocks) in enumerate(zip(method_spec.plan.timesteps, compute.tolist(), strict=True)):
         lines.append(f"  {evaluation:3}  t = {time:7.5g}  {''.join(MARKS[tuple(branches)] for branches in blocks)}")
     return lines

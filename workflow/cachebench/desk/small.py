@@ -55,9 +55,9 @@ def train(network):
         x0 = centres[y] + 0.5 * torch.randn(64, *arch.sample_shape, generator=g)
         eps, (a, b) = torch.randn(x0.shape, generator=g), (of.view(-1, 1, 1, 1) for of in level)
         y = torch.where(torch.rand(64, generator=g) < 0.1, arch.num_classes, y)
-        found = network(a * x0 + b * eps, t, y)[:, : arch.channels]
+        predicted = network(a * x0 + b * eps, t, y)[:, : arch.channels]
         optimizer.zero_grad()
-        (found - noise.target(x0, eps, t)).square().mean().backward()
+        (predicted - noise.target(x0, eps, t)).square().mean().backward()
         optimizer.step()
     return network
 
@@ -72,9 +72,9 @@ def sample(model, spec, session=None, n=2, first_seed=0):
     return trajectory.run(model, spec, session or doors.Session(), *inputs(spec, n, first_seed))
 
 
-def relative(found, expected):
+def relative(values, expected):
     """Largest difference as a share of the largest expected value."""
-    return ((found - expected).abs().max() / expected.abs().max()).item()
+    return ((values - expected).abs().max() / expected.abs().max()).item()
 
 
 def random_state():

@@ -32,7 +32,7 @@ class Trial:
 
     def __init__(self, path, run, count, seconds):
         self.cfg = config.load(path or atomic.placed(shown.DEFAULT))
-        self.run = shown.one(self.cfg["runs"], run)
+        self.run = shown.run_of(self.cfg["runs"], run)
         self.spec, self.count, self.seconds = matrix.spec(self.cfg, self.run), count, seconds
         with self.timed("network"):
             self.model = opening.run_model(self.cfg, self.run, device.pick())
@@ -47,7 +47,7 @@ class Trial:
     def states(self, cls, grid):
         """{label: state} of the fits of a grid, whether the run has the method or not: made once, and again where the method's
         files, its network or its parameters changed."""
-        found, network = {}, stamps.fit(self.cfg, self.run)
+        states, network = {}, stamps.fit(self.cfg, self.run)
         for params in method.settings({key: grid[key] for key in cls.fit_params}):
             label = cls.fit_label(params)
             path = Path("results/try") / self.run / cls.id() / f"{label}.safetensors"
@@ -62,14 +62,14 @@ class Trial:
                 state, _ = as_written(*cls(**params).fit(problem))
                 atomic.write_tensors(path, state, {"made_with": made_with})
                 kept.unlink(missing_ok=True)
-            found[label] = atomic.read_tensors(path, "np")[0]
-        return found
+            states[label] = atomic.read_tensors(path, "np")[0]
+        return states
 
     def training(self):
         """The run's training images, fetched where they are not there yet."""
         data, encoded = self.cfg["data"], "autoencoder" in matrix.backbone(self.cfg, self.run)
-        own = [] if encoded else [file for file in data["files"] if "train" in file["name"]]
-        return opening.training(self.cfg, self.run, own and datasets.fetched(data | {"files": own}, data["folders"]))
+        files = [] if encoded else [file for file in data["files"] if "train" in file["name"]]
+        return opening.training(self.cfg, self.run, files and datasets.fetched(data | {"files": files}, data["folders"]))
 
     def matched(self, name, budget):
         """(entry of what the matcher chose, fitted state, all candidates [(params, counts)]). Refused with the sentence of
@@ -82,9 +82,9 @@ class Trial:
         with self.timed("fit"):
             states = self.states(cls, grid) if cls.has_fit() else {}
         with self.timed("match"):
-            found = match.candidates(cls, self.spec, states, grid, [budget], self.measure)
-            (entry,) = match.match(cls, self.spec, [budget], self.cfg["tolerance"], found)
-        return entry, states.get(cls.fit_label(entry["params"])) if cls.has_fit() else None, found
+            candidates = match.candidates(cls, self.spec, states, grid, [budget], self.measure)
+            (entry,) = match.match(cls, self.spec, [budget], self.cfg["tolerance"], candidates)
+        return entry, states.get(cls.fit_label(entry["params"])) if cls.has_fit() else None, candidates
 
     def sample(self, name, entry, state):
         """{latents [n, C, H, W], macs [n], computed [evaluations, blocks, branches], seconds} of a setting."""
@@ -112,9 +112,9 @@ def run(name, budget, count, path, run, began):
         raise ValueError(f"--images: {count} are too few for an interval; at least 2 are needed")
     checking.known(name)
     trial = Trial(path, run, count, {"imports": time.perf_counter() - began})
-    entry, state, found = attempt(name, lambda: trial.matched(name, budget))
+    entry, state, candidates = attempt(name, lambda: trial.matched(name, budget))
     if "reason" in entry:
-        print("\n".join(unmet(trial, name, budget, found)))
+        print("\n".join(unmet(trial, name, budget, candidates)))
         return 1
     full = trial.sample("full", {"params": {}}, None)
     drawn = attempt(name, lambda: trial.sample(name, entry, state))
@@ -171,11 +171,13 @@ def spent(seconds, total):
     return f"time: {total:.1f} s, of these " + ", ".join(f"{what} {of:.1f}" for what, of in items.items())
 
 
-def unmet(trial, name, budget, found):
+def unmet(trial, name, budget, candidates):
     """Lines about a budget that no setting meets: the nearest costs, and what to write for a row of one of them."""
     cls = loader.plugin(name)
-    costs = sorted((match.share(trial.spec, cls(**params), rows)[1], method.label(params), params) for params, rows in found)
-    near = sorted(costs, key=lambda one: abs(one[0] - budget))[:3]
+    costs = sorted(
+        (match.share(trial.spec, cls(**params), rows)[1], method.label(params), params) for params, rows in candidates
+    )
+    near = sorted(costs, key=lambda cost: abs(cost[0] - budget))[:3]
     lines = [f"{name} on {trial.run}: no setting costs {budget:g} of the full run. The nearest:"]
     lines += [f"  {share:.3f}  {label}" for share, label, _ in sorted(near)]
     said = ", ".join(f"{key}: {value}" for key, value in near[0][2].items())

@@ -178,19 +178,19 @@ def syncs(run, device):
 
 def conditions(device):
     """CONDITIONS as they are now: what sets the speed besides the code. On a CPU all but the first are empty."""
-    found = {"float32_products": torch.get_float32_matmul_precision()}  # "high": TF32 where there is a GPU
+    values = {"float32_products": torch.get_float32_matmul_precision()}  # "high": TF32 where there is a GPU
     if device != "cuda":
-        return found
+        return values
     kernels = ("flash", "mem_efficient", "cudnn", "math")
-    found["attention"] = "+".join(k for k in kernels if getattr(torch.backends.cuda, f"{k}_sdp_enabled")())
-    found |= {"cudnn": torch.backends.cudnn.version(), "cudnn_tf32": torch.backends.cudnn.allow_tf32}
+    values["attention"] = "+".join(k for k in kernels if getattr(torch.backends.cuda, f"{k}_sdp_enabled")())
+    values |= {"cudnn": torch.backends.cudnn.version(), "cudnn_tf32": torch.backends.cudnn.allow_tf32}
     gpu = f"--id=GPU-{torch.cuda.get_device_properties().uuid}"
     query = ["nvidia-smi", f"--query-gpu={','.join(CLOCKS.values())}", "--format=csv,noheader,nounits", gpu]
     try:
         told = subprocess.run(query, capture_output=True, text=True).stdout.strip()
     except OSError:  # a container without it
         told = ""
-    return found | dict(zip(CLOCKS, told.split(", ") if told.count(",") + 1 == len(CLOCKS) else [], strict=False))
+    return values | dict(zip(CLOCKS, told.split(", ") if told.count(",") + 1 == len(CLOCKS) else [], strict=False))
 
 
 class PeakMemory:

@@ -207,31 +207,31 @@ class Counted(Session):
         """Of `count` rows the share that each site computed: float64 of a mask's `shape`, on the CPU."""
         import torch
 
-        found = torch.zeros(shape, dtype=torch.float64)
+        shares = torch.zeros(shape, dtype=torch.float64)
         for (evaluation, i, name), rows in self.computed.items():
-            found[evaluation, i, BRANCHES.index(name)] = rows / count
-        return found
+            shares[evaluation, i, BRANCHES.index(name)] = rows / count
+        return shares
 
     def shares_of_rows(self, shape, count):
         """The same of each of the `count` rows: float64 [count, *shape], on the CPU."""
         import torch
 
-        found = torch.zeros(count, *shape, dtype=torch.float64)
+        shares = torch.zeros(count, *shape, dtype=torch.float64)
         for evaluation, i, name, members, share in self.chosen:
-            site = found[:, evaluation, i, BRANCHES.index(name)]
+            site = shares[:, evaluation, i, BRANCHES.index(name)]
             site.index_add_(0, members.cpu(), torch.full((len(members),), share, dtype=torch.float64))
-        return found + self.shares(shape, count) - found.mean(0)
+        return shares + self.shares(shape, count) - shares.mean(0)
 
     def macs(self, arch, count):
         """MACs of each of the `count` rows of a batch: float64 [count], on the CPU."""
         import torch
 
         shared = self.rows.copy()
-        found = torch.zeros(count, dtype=torch.float64)
+        macs = torch.zeros(count, dtype=torch.float64)
         for site, members in self.parts:
             shared[site] -= len(members)
-            found.index_add_(0, members.cpu(), torch.full((len(members),), float(total(arch, {site: 1}))).double())
-        return found + total(arch, shared) / count
+            macs.index_add_(0, members.cpu(), torch.full((len(members),), float(total(arch, {site: 1}))).double())
+        return macs + total(arch, shared) / count
 
 
 def same(door, value, shape):

@@ -70,8 +70,8 @@ class Schedule:
         blocks = max(named) + 1 if named and (len(named) == max(named) + 1 or max(named) >= mask.shape[1]) else mask.shape[1]
         for length in map(len, rows.values()):
             if (length, blocks) != mask.shape[:2]:
-                found = (length, blocks, len(BRANCHES))
-                raise ValueError(f"{source}: its shape (evaluations, blocks, branches) is {found}, the run's {mask.shape}")
+                shape = (length, blocks, len(BRANCHES))
+                raise ValueError(f"{source}: its shape (evaluations, blocks, branches) is {shape}, the run's {mask.shape}")
         for key, site in sites.items():
             column = np.asarray(rows[key], bool)
             mask[:, int(site[2]) if site[2] else slice(None), BRANCHES.index(site[1])] = column if site[2] else column[:, None]

@@ -146,8 +146,8 @@ def code_files(folder, *patterns):
     def left(name):
         return name.startswith((".", "#")) or name.endswith("~") or name == "__pycache__"
 
-    found = (path for pattern in patterns or ["**/*.py"] for path in Path(folder).glob(pattern) if path.is_file())
-    return sorted(path for path in found if not any(map(left, path.relative_to(folder).parts)))
+    files = (path for pattern in patterns or ["**/*.py"] for path in Path(folder).glob(pattern) if path.is_file())
+    return sorted(path for path in files if not any(map(left, path.relative_to(folder).parts)))
 
 
 def digest(paths):

@@ -40,7 +40,7 @@ def files_of(path):
 @lru_cache
 def imports(file):
     """The package's files that a file imports, wherever in it the import stands."""
-    found = set()
+    files = set()
     for node in ast.walk(tree(file) or ast.Module([], [])):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -51,8 +51,8 @@ def imports(file):
         for parts in (name.split(".") for name in names if name.partition(".")[0] in HERE):
             for n in range(1, len(parts) + 1):
                 base = HERE[parts[0]].joinpath(*parts[:n])
-                found |= {path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()}
-    return found
+                files |= {path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()}
+    return files
 
 
 @lru_cache

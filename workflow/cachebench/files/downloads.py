@@ -35,10 +35,10 @@ def verify(path, sha256=None, size=None):
     with which servers answer that want to ask a person something, and a Git LFS pointer)."""
     if Path(path).is_file() and (told := atomic.instead(path)):
         raise ValueError(f"{path}: {told}")
-    if size and (found := Path(path).stat().st_size) != size:
-        raise ValueError(f"{path}: has {found} bytes, expected {size}")
-    if sha256 and (found := digest(path)) != sha256:
-        raise ValueError(f"{path}: sha256 is {found}, expected {sha256}")
+    if size and (file_size := Path(path).stat().st_size) != size:
+        raise ValueError(f"{path}: has {file_size} bytes, expected {size}")
+    if sha256 and (file_sha256 := digest(path)) != sha256:
+        raise ValueError(f"{path}: sha256 is {file_sha256}, expected {sha256}")
 
 
 def source(entry):
@@ -52,9 +52,9 @@ def source(entry):
 
 def hub_file(hub):
     """{repo_id, revision, filename} of a `hub`, as huggingface_hub takes them. ValueError if it is malformed."""
-    if not (found := HUB.fullmatch(hub)):
+    if not (parts := HUB.fullmatch(hub)):
         raise ValueError(f"hub {hub!r}: allowed is owner/name/path/in/repo or owner/name@revision/path/in/repo")
-    return found.groupdict()
+    return parts.groupdict()
 
 
 def download_hub(hub, path, sha256=None, size=None):

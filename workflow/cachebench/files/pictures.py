@@ -25,17 +25,19 @@ def class_folders(folder, num_classes):
     that of the letters. ValueError where there are not `num_classes` of them, where numbers that look like labels have gaps,
     and where the two orders of other names differ: wrong labels are never guessed."""
     inside = [path for path in visible(folder) if path.is_dir()]
-    found = [path for path in inside if any(map(is_picture, (file.name for file in files_below(path))))]
-    if len(found) != num_classes:
-        without = [path.name for path in inside if path not in found]
+    with_pictures = [path for path in inside if any(map(is_picture, (file.name for file in files_below(path))))]
+    if len(with_pictures) != num_classes:
+        without = [path.name for path in inside if path not in with_pictures]
         empty = f"; without pictures: {', '.join(without[:4])}{', ...' if len(without) > 4 else ''}" if without else ""
         kinds = f"({', '.join(SUFFIXES)})"
-        raise ValueError(f"{folder}: {len(found)} class folders with pictures {kinds}, num_classes is {num_classes}{empty}")
-    split = {path: re.split(r"(\d+)", path.name) for path in found}  # text, digits, text, ...
+        raise ValueError(
+            f"{folder}: {len(with_pictures)} class folders with pictures {kinds}, num_classes is {num_classes}{empty}"
+        )
+    split = {path: re.split(r"(\d+)", path.name) for path in with_pictures}  # text, digits, text, ...
     keys = {path: tuple(int(part) if i % 2 else part for i, part in enumerate(parts)) for path, parts in split.items()}
-    natural = sorted(found, key=keys.get)
+    natural = sorted(with_pictures, key=keys.get)
     numbers = [keys[path][1] for path in natural if len(keys[path]) > 1]
-    if len({key[0] for key in keys.values()}) == 1 and len(set(numbers)) == len(found):
+    if len({key[0] for key in keys.values()}) == 1 and len(set(numbers)) == len(with_pictures):
         labels = range(numbers[0] == 1, num_classes + (numbers[0] == 1))
         missing = sorted(set(labels) - set(numbers)) if numbers[0] < num_classes else []  # larger ones are names, as ImageNet's
         if missing:

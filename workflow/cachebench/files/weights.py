@@ -66,13 +66,13 @@ def parts(path, inside):
     for ending in (".safetensors", ".bin"):
         indices = {file: _indexed(file) for file in visible(folder) if file.name.endswith(f"{ending}.index.json")}
         named = {part for of in indices.values() for part in of}
-        found = indices | {file: [file] for file in visible(folder) if file.suffix == ending and file not in named}
-        found = {file: of for file, of in found.items() if file.name.startswith(f"{PLAIN}{ending}")} or found
-        if len(found) > 1:
-            first, second, *_ = (file.name for file in found)
+        choices = indices | {file: [file] for file in visible(folder) if file.suffix == ending and file not in named}
+        choices = {file: of for file, of in choices.items() if file.name.startswith(f"{PLAIN}{ending}")} or choices
+        if len(choices) > 1:
+            first, second, *_ = (file.name for file in choices)
             raise ValueError(f"{folder}: holds {first} and {second}; name the file that is meant")
-        if found:
-            return next(iter(found.values()))
+        if choices:
+            return next(iter(choices.values()))
     raise ValueError(f"{folder}: holds neither *.safetensors nor *.bin")
 
 
@@ -107,8 +107,8 @@ def digest(model):
     """SHA-256 of a network's weights, by name, in the precision that they have: hexadecimal."""
     import torch
 
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
-        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
+        sha256.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        sha256.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return sha256.hexdigest()

@@ -55,20 +55,20 @@ def gated_l2(problem, labels):
 class Changes(Session):
     """Measures every branch value and its differences to the `lags` values before; holds no more than these.
 
-    `measure(values [rows, tokens, width] float32, evaluation, block, branch)` -> [rows]; `found` as `changes` returns it."""
+    `measure(values [rows, tokens, width] float32, evaluation, block, branch)` -> [rows]; `sizes` as `changes` returns it."""
 
-    def __init__(self, measure, found):
-        self.measure, self.found, self.past = measure, found, {}
+    def __init__(self, measure, sizes):
+        self.measure, self.sizes, self.past = measure, sizes, {}
 
     def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
 
     def branch(self, i, name, h, run):
         value, j = run(h), BRANCHES.index(name)
-        past = self.past.setdefault((i, name), deque(maxlen=len(self.found) - 1))
+        past = self.past.setdefault((i, name), deque(maxlen=len(self.sizes) - 1))
         for lag, earlier in enumerate([0, *past]):
             site = (self.evaluation, i, j)
-            self.found[lag, *site] = self.measure(value.float() - earlier, *site)
+            self.sizes[lag, *site] = self.measure(value.float() - earlier, *site)
         past.appendleft(value.float())
         return value
 
@@ -78,12 +78,12 @@ def changes(problem, samples, lags=1, measure=l1):
 
     The first entry is the measure of a value itself, entry k that of its difference to the value k evaluations before (zero
     where there is none). Both halves of a guided pair are rows."""
-    device, found = next(problem.model.parameters()).device, []
+    device, sizes = next(problem.model.parameters()).device, []
     for noise, labels, draw in starts(problem, samples):
-        found.append(torch.zeros(1 + lags, *problem.spec.mask_shape, problem.spec.rows * len(labels), device=device))
-        session = Changes(measure(problem, labels), found[-1])
+        sizes.append(torch.zeros(1 + lags, *problem.spec.mask_shape, problem.spec.rows * len(labels), device=device))
+        session = Changes(measure(problem, labels), sizes[-1])
         trajectory.run(problem.model, problem.spec, session, noise, labels, draw)
-    return torch.cat(found, dim=-1).double().cpu()
+    return torch.cat(sizes, dim=-1).double().cpu()
 
 
 def share(moved, size):

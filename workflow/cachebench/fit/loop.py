@@ -41,10 +41,10 @@ def optimise(step, steps, modules, optimizer, checkpoint, key=None, save_every=2
 
 def finite(number, row, desc):
     """The row's values as numbers. ValueError names the first that is not finite, and the iteration."""
-    found = {key: float(value) for key, value in row.items()}
-    if wrong := [key for key, value in found.items() if not math.isfinite(value)]:
-        raise ValueError(f"{desc}: training diverges: {wrong[0]} is {found[wrong[0]]} at iteration {number}")
-    return found
+    values = {key: float(value) for key, value in row.items()}
+    if wrong := [key for key, value in values.items() if not math.isfinite(value)]:
+        raise ValueError(f"{desc}: training diverges: {wrong[0]} is {values[wrong[0]]} at iteration {number}")
+    return values
 
 
 def batch_rows(count, size, seed, i):

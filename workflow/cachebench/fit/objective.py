@@ -38,8 +38,8 @@ def bound(predicted, choice, noise, x0, x, n):
     of_x0, of_x, log_posterior, log_beta, abar = (table(values, n) for values in coefficients)
     share = (choice + 1) / 2
     log_variance = share * log_beta + (1 - share) * log_posterior
-    found = (x - (1 - abar).sqrt() * predicted) / abar.sqrt()  # x0 as the network has it
-    true, mean = of_x0 * x0 + of_x * x, of_x0 * found + of_x * x
+    predicted_x0 = (x - (1 - abar).sqrt() * predicted) / abar.sqrt()  # x0 as the network has it
+    true, mean = of_x0 * x0 + of_x * x, of_x0 * predicted_x0 + of_x * x
     apart = 0.5 * (log_variance - log_posterior - 1 + (log_posterior - log_variance).exp())
     apart = apart + 0.5 * (true - mean).square() * (-log_variance).exp()
     likely = torch.where((n == 0).view(-1, 1, 1, 1), -log_of_bin(x0, mean, 0.5 * log_variance), apart)

@@ -42,12 +42,12 @@ class Pair:
 
 def pairs(spec, pairing=PAIRINGS[0]):
     """[Pair, ...] in sampling order. Images are noised, and the cached evaluation is trained, at training times."""
-    plan, found = spec.plan, []
+    plan, in_order = spec.plan, []
     for evaluation, key in router_keys(plan.roles, pairing).items():
         first = evaluation - (2 if plan.roles[evaluation - 1] == "mid" else 1)
         (_, *level), (time, *_) = (spec.noise.trained(plan.timesteps[e]) for e in (first, evaluation))
-        found.append(Pair(evaluation, key, plan.segment(first, evaluation), tuple(level), time))
-    return found
+        in_order.append(Pair(evaluation, key, plan.segment(first, evaluation), tuple(level), time))
+    return in_order
 
 
 def arrive(model, spec, pair, x0, y, eps, session, guided=False):
@@ -204,8 +204,8 @@ class Trainer:
         """Measures the weight of every evaluation's error on the trajectories from this noise; gives what they leave."""
         scores = torch.stack(list(self.routers.rows)).detach().sigmoid()
         with torch.no_grad():
-            found, left = PROXIES[self.way.objective](self.walk, noise, y, scores, self.way.threshold)
-        self.weights.of.copy_(parallel.average(found))
+            weights, left = PROXIES[self.way.objective](self.walk, noise, y, scores, self.way.threshold)
+        self.weights.of.copy_(parallel.average(weights))
         return left
 
     def noise(self, i):

@@ -134,8 +134,8 @@ def leave_one_out(walk, noise, labels, scores, threshold):
     y, images = network_labels(walk.spec, labels), len(labels)
     denoise, left = walk.mixing(y, scores, threshold)
 
-    def without(one):
-        return walk.sample(noise, walk.mixing(y, scores, threshold, but=one)[0]).double()
+    def without(evaluation):
+        return walk.sample(noise, walk.mixing(y, scores, threshold, but=evaluation)[0]).double()
 
     return weights(walk, walk.sample(noise, denoise).double(), without, lambda moved: moved[:images].sum() / images), left
 
@@ -143,12 +143,12 @@ def leave_one_out(walk, noise, labels, scores, threshold):
 def weights(walk, start, changed, size, follow=False):
     """size(squared distance) of the sample changed(e) to `start`, or with `follow` to the one before: float64 [evaluations],
     zero where no router is."""
-    found = torch.zeros(walk.spec.num_evaluations, dtype=torch.float64, device=start.device)
+    sizes = torch.zeros(walk.spec.num_evaluations, dtype=torch.float64, device=start.device)
     for evaluation in walk.keys:
         sample = changed(evaluation)
-        found[evaluation] = size((sample - start).square())
+        sizes[evaluation] = size((sample - start).square())
         start = sample if follow else start
-    return found
+    return sizes
 
 
 PROXIES = {"cumulative": cumulative, "leave_one_out": leave_one_out}

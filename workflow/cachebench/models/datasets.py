@@ -18,10 +18,10 @@ def fetch(entry, folders, out):
     ValueError says what each of them gave, where none gave bytes with the entry's sha256."""
 
     def write(path):
-        found = content(path)
-        check(found, entry["sha256"])
+        raw = content(path)
+        check(raw, entry["sha256"])
         with atomic(out) as temporary:
-            temporary.write_bytes(found)
+            temporary.write_bytes(raw)
 
     name = entry["name"]
     local = [path for folder in folders for path in (Path(folder) / name, Path(folder) / f"{name}.gz") if path.exists()]
@@ -52,8 +52,8 @@ def _fetched(url, partial, write):
 
 
 def check(raw, sha256):
-    if (found := hashlib.sha256(raw).hexdigest()) != sha256:
-        raise ValueError(f"sha256 of the content is {found}, expected {sha256}")
+    if (raw_sha256 := hashlib.sha256(raw).hexdigest()) != sha256:
+        raise ValueError(f"sha256 of the content is {raw_sha256}, expected {sha256}")
 
 
 def load(images, labels):

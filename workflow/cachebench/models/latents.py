@@ -19,9 +19,9 @@ def listed(folder, num_classes, count=None):
 
     `count` of them by a seeded shuffle, in order. ValueError if the folder does not hold that many classes."""
     classes = pictures.class_folders(folder, num_classes)
-    found = [(path, i) for i, c in enumerate(classes) for path in files_below(c) if pictures.is_picture(path.name)]
-    order = torch.randperm(len(found), generator=seeds.generator("calibration images"))
-    return [found[i] for i in sorted(order[:count].tolist())]
+    labelled = [(path, i) for i, c in enumerate(classes) for path in files_below(c) if pictures.is_picture(path.name)]
+    order = torch.randperm(len(labelled), generator=seeds.generator("calibration images"))
+    return [labelled[i] for i in sorted(order[:count].tolist())]
 
 
 def centre_crop(image, side):

@@ -30,19 +30,19 @@ class Forecast:
     def settle(self, value, evaluation, compute=None):
         """As `Last.settle`. Where some rows compute and others do not it waits for the device."""
         chosen = None if compute is None else self.read(compute)
-        groups, found = self.groups or [(list(range(len(value))), None)], []
+        groups, settled = self.groups or [(list(range(len(value))), None)], []
         for rows, kept in groups:
             for computes in (True, False):
                 places = [k for k, row in enumerate(rows) if (chosen is None or chosen[row]) == computes]
                 if places:
-                    own = kept if len(places) == len(rows) else part(kept, places)
+                    held = kept if len(places) == len(rows) else part(kept, places)
                     rows_of = [rows[k] for k in places]
-                    value, own = self.one(value, evaluation, rows_of, own, computes)
-                    found.append((rows_of, own))
-        self.groups = found
+                    value, held = self.settle_rows(value, evaluation, rows_of, held, computes)
+                    settled.append((rows_of, held))
+        self.groups = settled
         return value
 
-    def one(self, value, evaluation, rows, kept, computes):
+    def settle_rows(self, value, evaluation, rows, kept, computes):
         """(values with what stands in for these rows, what is then held of them)."""
         import torch
 
@@ -63,7 +63,7 @@ class Forecast:
 def part(kept, places):
     """What is held, of some rows: every tensor in it [rows, ...] at these places."""
     if isinstance(kept, list | tuple):
-        return type(kept)(part(one, places) for one in kept)
+        return type(kept)(part(value, places) for value in kept)
     return kept[places] if hasattr(kept, "shape") else kept
 
 

@@ -33,7 +33,7 @@ class CalibratedMethod(StackMethod):
     def chosen(self, spec, state):
         if not self.mask:
             return after_warmup(spec, self.warmup, self.interval)
-        return [e for e, one in enumerate(of_text(self.mask, spec.num_evaluations)) if one]
+        return [e for e, computes in enumerate(of_text(self.mask, spec.num_evaluations)) if computes]
 
     def kept(self):
         return "increment", self.forecaster

@@ -107,15 +107,15 @@ class FirstBlockSession(FrontSession):
 
     def limited(self):
         """Whether a row has reached one of its limits: bool [rows]."""
-        found = self.run_length < 0  # none
+        at_limit = self.run_length < 0  # none
         for limit, reached in (
             (self.method.max_cached, self.reused),
             (self.method.max_continuous, self.run_length),
             (self.method.max_accumulated, self.sum),
         ):
             if limit:
-                found = found | (reached >= limit)
-        return found
+                at_limit = at_limit | (reached >= limit)
+        return at_limit
 
     def difference(self):
         """Relative L1 distance of what the front blocks added to what they added when all was computed last: [rows]."""

@@ -108,11 +108,11 @@ class Hermite(Differences):
 
     def weights(self, places, position):
         x, values = self.scale * (position - places[0]), [1.0, 0.0]  # H_k(x), and the H_(k - 1) that the recursion begins with
-        found = []
+        weights = []
         for k in range(1, self.order + 1):
             values = [2 * x * values[0] - 2 * (k - 1) * values[1], values[0]]
-            found.append(self.scale**k * values[0] / factorial(k))
-        return found
+            weights.append(self.scale**k * values[0] / factorial(k))
+        return weights
 
 
 class FoCa(Forecaster):
@@ -172,8 +172,8 @@ FINAL = "final_"  # before a forecaster's name: of the final hidden state
 def named(name):
     """The forecaster of a method list's `schedule+name`. ValueError names those that there are."""
     for form, make in FORMS.items():
-        if found := re.fullmatch(form, name.removeprefix(FINAL)):
-            return make(*found.groups())
+        if matched := re.fullmatch(form, name.removeprefix(FINAL)):
+            return make(*matched.groups())
     raise ValueError(f"forecaster {name!r}: allowed are {', '.join(NAMES)}; {FINAL} before it for the final hidden state")
 
 

@@ -53,7 +53,7 @@ class WholeSession(ScheduledSession):
         super().__init__(schedule, **host)
         ran = schedule.compute.any(axis=(1, 2))
         self.forecaster, self.places, self.ran = forecaster.of(self), places or range(len(ran)), ran.tolist()
-        self.last_skipped = max((e for e, one in enumerate(self.ran) if not one), default=-1)
+        self.last_skipped = max((e for e, runs in enumerate(self.ran) if not runs), default=-1)
         self.last_reads = reads_of_ran(schedule, ran, host.get("history", 1), host.get("remember", "computed")).tolist()
 
     def reset(self):
@@ -92,8 +92,8 @@ class OutputSession(WholeSession):
 def reads_of_ran(schedule, ran, history, remember):
     """`Schedule.last_reads`, where an evaluation that did not run reads nothing: int [evaluations, blocks, branches]."""
     reads, there = np.full(schedule.compute.shape, -1), np.flatnonzero(ran)
-    found = Schedule(schedule.compute[ran]).last_reads(history, remember)
-    reads[ran] = np.where(found < 0, -1, there[found])
+    among_ran = Schedule(schedule.compute[ran]).last_reads(history, remember)
+    reads[ran] = np.where(among_ran < 0, -1, there[among_ran])
     return reads
 
 
@@ -105,15 +105,15 @@ def session(method, model, spec, state):
     """Who runs a method with a `forecaster`, by what that stands in for. ValueError where the method has what stands in for a
     branch itself."""
     schedule, places, door = method.schedule(spec, state), positions(spec, method.distance), door_of(method)
-    own = method.predictor(model, spec, state)
+    predictor = method.predictor(model, spec, state)
     if door == "branch":
-        if own:
+        if predictor:
             raise ValueError(
                 f"{method.id()}: the method has a value of its own for a skipped branch; it takes forecasters of the final "
                 "hidden state alone, +final_..."
             )
         return ForecastSession(schedule, method.forecaster, places)
-    host = {"predict": own, "history": method.history, "remember": method.remember}
+    host = {"predict": predictor, "history": method.history, "remember": method.remember}
     if door == "output":
         return OutputSession(schedule, method.forecaster, places, spec.arch.out_channels, **host)
     return TrunkSession(schedule, method.forecaster, places, **host)
@@ -130,7 +130,7 @@ def rows(method, spec, schedule):
     if door == "output":
         counts |= {"fixed": int(ran.sum())}
     places = positions(spec, method.distance)
-    spent = sum(method.forecaster.products(one, places) for one in values) * spec.arch.tokens * spec.arch.width
+    spent = sum(method.forecaster.products(computed, places) for computed in values) * spec.arch.tokens * spec.arch.width
     return counts | ({"spent": spent} if spent else {})
 
 
@@ -147,5 +147,5 @@ def held_of_method(method, schedule):
     if door_of(method) == "branch":
         return held(schedule, method.forecaster)
     ran = schedule.compute.any(axis=(1, 2))
-    own = Schedule(schedule.compute[ran]).store_values(method.history, method.remember)
-    return own + held(Schedule(np.repeat(ran[:, None, None], 2, axis=2)), method.forecaster) // 2
+    stored = Schedule(schedule.compute[ran]).store_values(method.history, method.remember)
+    return stored + held(Schedule(np.repeat(ran[:, None, None], 2, axis=2)), method.forecaster) // 2

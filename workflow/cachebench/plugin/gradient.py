@@ -29,11 +29,11 @@ def excluded(text, spec, state):
 def corrected(compute, left_out):
     """Whether each evaluation corrects a block, of a mask [evaluations, blocks, branches]: bool [evaluations, blocks]."""
     reused, before = ~compute.any(axis=2), compute.all(axis=2)
-    found = reused.copy()
-    found[1:] &= before[:-1]
-    found[:2] = False  # there are no two values yet
-    found[[e for e in left_out if e < len(found)]] = False
-    return found
+    corrects = reused.copy()
+    corrects[1:] &= before[:-1]
+    corrects[:2] = False  # there are no two values yet
+    corrects[[e for e in left_out if e < len(corrects)]] = False
+    return corrects
 
 
 def predictor(weight, where):
@@ -52,8 +52,8 @@ def predictor(weight, where):
 class Sums(Session):
     """Adds up every block's output [rows, tokens, width] over the images, the halves of a guided pair apart."""
 
-    def __init__(self, halves, found):
-        self.halves, self.found = halves, found
+    def __init__(self, halves, sums):
+        self.halves, self.sums = halves, sums
 
     def begin(self, evaluation, x=None, t=None, y=None):
         self.evaluation = evaluation
@@ -62,7 +62,7 @@ class Sums(Session):
         h = run(h)
         total = h.float().unflatten(0, (self.halves, -1)).sum(1)
         site = self.evaluation, i
-        self.found[site] = self.found[site] + total if site in self.found else total
+        self.sums[site] = self.sums[site] + total if site in self.sums else total
         return h
 
 
@@ -73,15 +73,15 @@ def trend(problem, samples):
     for noise, labels, draw in calibrate.starts(problem, samples):
         trajectory.run(problem.model, problem.spec, Sums(problem.spec.rows, sums), noise, labels, draw)
     evaluations, blocks = problem.spec.mask_shape[:2]
-    found = torch.ones(evaluations, blocks)
+    cosines = torch.ones(evaluations, blocks)
     for i in range(blocks):
         for e in range(2, evaluations):
             now, before = (sums[n, i] - sums[n - 1, i] for n in (e, e - 1))
-            found[e, i] = torch.cosine_similarity(now.flatten(), before.flatten(), dim=0)
-    return found
+            cosines[e, i] = torch.cosine_similarity(now.flatten(), before.flatten(), dim=0)
+    return cosines
 
 
 def curve(trend):
     return [
-        {"evaluation": e, "block": i, "trend": float(one)} for e, row in enumerate(trend) for i, one in enumerate(row) if e > 1
+        {"evaluation": e, "block": i, "trend": float(cos)} for e, row in enumerate(trend) for i, cos in enumerate(row) if e > 1
     ]

@@ -36,12 +36,12 @@ def folders():
 def available():
     """{stem: path} of every plug-in in `folders()`; of two with one name the first. It is a file, or a
     folder with an __init__.py, whose other files are its own."""
-    found = {}
+    paths = {}
     for folder in folders():
         there = {path.stem: path for path in code_files(folder, "*.py")}
         there |= {path.parent.name: path.parent for path in code_files(folder, "*/__init__.py")}
-        found = there | found
-    return dict(sorted(found.items()))
+        paths = there | paths
+    return dict(sorted(paths.items()))
 
 
 def ids(stem):
@@ -73,9 +73,9 @@ def parts(name):
     """What a method's id is made of, {"own", "stem", "forecaster", "steps", "number"}, None where it says none: `stem`, or
     `stem.variant`, which is its own part; `+forecaster` for what stands in; `@steps` for fewer steps of the sampler below it;
     `#number` for a further row at a budget. ValueError if it is made otherwise."""
-    if not (found := ID.fullmatch(name)):
+    if not (matched := ID.fullmatch(name)):
         raise ValueError(f"method {name!r}: a name is a file's, then .variant, +forecaster, @steps and #number, in this order")
-    return found.groupdict()
+    return matched.groupdict()
 
 
 def stem(name):
@@ -97,9 +97,9 @@ def plugin(name):
     if variant not in known:
         raise ValueError(f"method {name!r}: allowed are {', '.join(ids(told['stem']))}")
     if cls.variants:
-        own = {"name": f"{cls.name}, {variant}", "fixed": {cls.variants: known[variant]}}
-        own |= {"knob": cls.knobs.get(variant, cls.knob)}
-        cls = derived(cls, own | {"params": cls.params | {cls.variants: [known[variant]]}})
+        attributes = {"name": f"{cls.name}, {variant}", "fixed": {cls.variants: known[variant]}}
+        attributes |= {"knob": cls.knobs.get(variant, cls.knob)}
+        cls = derived(cls, attributes | {"params": cls.params | {cls.variants: [known[variant]]}})
     if told["forecaster"]:
         cls = with_forecaster(cls, told["forecaster"])
     if told["steps"]:
@@ -119,16 +119,16 @@ def with_forecaster(cls, name):
         raise ValueError(f"method {cls.id()!r} takes no forecaster: no mask of branches says what it skips")
     door = forecast.door(name)
     printed = f"{cls.name} + {forecaster}" + ", final" * (door == "trunk")
-    own = {"name": printed, "forecaster": forecaster, "forecasts": door, "forecast": f"+{name}"}
-    return derived(cls, own | {"waits": cls.waits or forecaster.waits})
+    attributes = {"name": printed, "forecaster": forecaster, "forecasts": door, "forecast": f"+{name}"}
+    return derived(cls, attributes | {"waits": cls.waits or forecaster.waits})
 
 
 def guard():
     """Loads every file in a process of its own first, so that one that ends its process is refused by `load` from then on, here
     and in the jobs, and does not end this one."""
     every = list(available().values())
-    found = {str(path): how for path in every if (how := died([path]))} if died(every) else {}
-    os.environ[TOLD] = json.dumps(found)
+    deaths = {str(path): how for path in every if (how := died([path]))} if died(every) else {}
+    os.environ[TOLD] = json.dumps(deaths)
 
 
 def died(paths):
@@ -172,21 +172,21 @@ def loaded(path, name):
         module_spec.loader.exec_module(module)
     except SystemExit as error:
         raise ImportError(f"{path}: SystemExit: {error}") from None
-    found = [
+    classes = [
         c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise ValueError(f"{path}: defines {len(found)} Method subclasses, expected exactly one")
-    if (variants := found[0].variants) and variants not in found[0].params:
-        raise ValueError(f"{path}: variants: {variants!r} is no parameter; allowed: {', '.join(found[0].params) or 'none'}")
-    return module, found[0]
+    if len(classes) != 1:
+        raise ValueError(f"{path}: defines {len(classes)} Method subclasses, expected exactly one")
+    if (variants := classes[0].variants) and variants not in classes[0].params:
+        raise ValueError(f"{path}: variants: {variants!r} is no parameter; allowed: {', '.join(classes[0].params) or 'none'}")
+    return module, classes[0]
 
 
 def place(error, files):
     """The last line of these files that an error came through, " (file, line 7)", or the line that cannot be read; else ""."""
-    own = {str(file) for file in files}
-    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
-    if isinstance(error, SyntaxError) and error.filename in own:
+    paths = {str(file) for file in files}
+    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__) if frame.filename in paths]
+    if isinstance(error, SyntaxError) and error.filename in paths:
         lines = [(error.filename, error.lineno)]
     return f" ({os.path.relpath(lines[-1][0])}, line {lines[-1][1]})" if lines else ""
 

@@ -40,13 +40,13 @@ class Modes(Forecaster):
 
     def products(self, computed, places):
         """One fit before each skip that follows a computed value, where there are snapshots enough."""
-        taken, found = [], 0
-        for evaluation, one in enumerate(computed):
-            if one:
+        taken, total = [], 0
+        for evaluation, computes in enumerate(computed):
+            if computes:
                 taken = [*taken, places[evaluation]][-self.snapshots :]
             elif computed[evaluation - 1]:
-                found += suffix(taken) ** 2
-        return found
+                total += suffix(taken) ** 2
+        return total
 
     def held(self, computed):
         return np.minimum(computed, self.snapshots)
@@ -72,7 +72,7 @@ class Modes(Forecaster):
         if not fitted:
             fitted.append(np.fromiter((modes(gram) for gram in self.inner(values[-count:])), object))
         steps = (position - places[-1]) / (places[-1] - places[-2])
-        weights = np.stack([weigh(one, steps, count) for one in fitted[0]])  # (rows, count)
+        weights = np.stack([weigh(of_row, steps, count) for of_row in fitted[0]])  # (rows, count)
         weights = send(torch.from_numpy(weights), values[0].device).to(values[0].dtype)
         return sum(value * weight[:, None, None] for value, weight in zip(values[-count:], weights.T, strict=True))
 

@@ -9,8 +9,8 @@ def at_interval(spec, interval):
 
 def mids_of(spec, evaluations):
     """As many evaluations, ascending: with midpoints, the mid one for an outer one whose mid is not among them."""
-    found = set(evaluations)
-    return sorted(e + (e > 0 and spec.plan.roles[e] == "outer" and e + 1 not in found) for e in found)
+    chosen = set(evaluations)
+    return sorted(e + (e > 0 and spec.plan.roles[e] == "outer" and e + 1 not in chosen) for e in chosen)
 
 
 def after_warmup(spec, warmup, interval):

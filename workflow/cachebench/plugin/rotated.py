@@ -51,9 +51,9 @@ class Rotated(Method):
         schedule = self.schedule(spec, state)
         if state is None:
             return ScheduledSession(schedule, remember="all")
-        found, needed = state["shift"].shape[2:], (*spec.mask_shape[1:], spec.arch.width)
-        if found != needed:
-            raise ValueError(f"corrections have shape (blocks, branches, width) {found}, the run needs {needed}")
+        shape, needed = state["shift"].shape[2:], (*spec.mask_shape[1:], spec.arch.width)
+        if shape != needed:
+            raise ValueError(f"corrections have shape (blocks, branches, width) {shape}, the run needs {needed}")
         host, weight = self.place(spec), next(model.parameters())
         tables = [weight.new_tensor(state[name][host]) for name in ("weight", "shift")]
         return RotatedSession(schedule, self.window(spec, state), *tables, spec.arch.facts.EXTRA_TOKENS)

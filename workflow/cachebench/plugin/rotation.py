@@ -70,23 +70,23 @@ class Enough(Exception):
 
 
 class Means:
-    """Sums by class of branch values, over the patches of the conditional rows: `found` {site: [classes, width]}."""
+    """Sums by class of branch values, over the patches of the conditional rows: `sums` {site: [classes, width]}."""
 
     def __init__(self, labels, first):
         self.classes, self.counts = labels.unique(return_counts=True)
-        self.first, self.found = first, {}
+        self.first, self.sums = first, {}
 
     def start(self, labels):
         self.index = torch.searchsorted(self.classes, labels)
 
     def add(self, site, value):
         mean = value[: len(self.index), self.first :].double().mean(1).cpu()
-        if site not in self.found:
-            self.found[site] = torch.zeros(len(self.classes), value.shape[2], dtype=torch.float64)
-        self.found[site].index_add_(0, self.index, mean)
+        if site not in self.sums:
+            self.sums[site] = torch.zeros(len(self.classes), value.shape[2], dtype=torch.float64)
+        self.sums[site].index_add_(0, self.index, mean)
 
     def of(self, site):
-        return self.found[site] / self.counts[:, None]
+        return self.sums[site] / self.counts[:, None]
 
 
 class Computed(Session):
@@ -154,13 +154,13 @@ def fit(problem, hosts, form, strength, samples, consistent):
     if union := {e for _, window in hosts for e in window}:
         follow(problem, samples, Computed(union, computed), computed)
     for n, (host, window) in enumerate(hosts):
-        found = {}
+        corrections = {}
         for place, e in enumerate(window):
             reused = Means(labels, first)
-            follow(problem, samples, Reused(host.compute, e, found if consistent else {}, reused), reused)
+            follow(problem, samples, Reused(host.compute, e, corrections if consistent else {}, reused), reused)
             for i, j in np.ndindex(spec.mask_shape[1:]):
                 A, B = computed.of((e, i, j)), reused.of((e, i, j))
-                found[e, i, j] = tables = folded(*solve(A, B, form), strength)
+                corrections[e, i, j] = tables = folded(*solve(A, B, form), strength)
                 if not all(table.isfinite().all() for table in tables):
                     raise ValueError(f"the correction of {BRANCHES[j]} of block {i} at evaluation {e} is not finite")
                 weight[n, place, i, j], shift[n, place, i, j] = tables

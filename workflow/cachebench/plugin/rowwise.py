@@ -18,11 +18,11 @@ class RowTaylor:
             at = value[:, :1, :1].float().new_full((len(value), 1, 1), place)
             return at, at.new_ones(at.shape), [value, *(value.new_zeros(value.shape) for _ in range(self.order))]
         at, count, differences = kept if rows is None else picked(kept, rows)
-        found = [value]
+        renewed = [value]
         for j in range(self.order):
-            difference = (found[-1] - differences[j]) / (place - at).to(value.dtype)
-            found.append(difference.where(count > j, 0.0))
-        now = at.new_full(at.shape, place), count + 1, found
+            difference = (renewed[-1] - differences[j]) / (place - at).to(value.dtype)
+            renewed.append(difference.where(count > j, 0.0))
+        now = at.new_full(at.shape, place), count + 1, renewed
         return now if rows is None else placed(kept, now, rows)
 
     def stand_in(self, kept, place, rows=None):
@@ -37,7 +37,7 @@ class RowTaylor:
 
 def picked(kept, rows):
     at, count, differences = kept
-    return at[rows], count[rows], [one[rows] for one in differences]
+    return at[rows], count[rows], [difference[rows] for difference in differences]
 
 
 def placed(kept, now, rows):

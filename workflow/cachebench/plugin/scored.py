@@ -94,13 +94,13 @@ class ScoredTokens(Method):
 @lru_cache
 def cheaper(cls, spec):
     """The intervals that save more than all shorter ones, at the other parameters' defaults."""
-    found, least = [], np.inf
+    intervals, least = [], np.inf
     for interval in cls.params["interval"]:
         macs = cost.total(spec.arch, cls(interval=interval).rows(spec))
         if macs < least:
-            found.append(interval)
+            intervals.append(interval)
             least = macs
-    return found
+    return intervals
 
 
 def refreshed(spec, interval, ratio, decided):
@@ -108,17 +108,17 @@ def refreshed(spec, interval, ratio, decided):
 
     It is at the first evaluation, and where s, which counts down to 0, is a multiple of the interval that held then. On
     midpoint solvers all up to the first mid one are, and a mid one stands for its outer one (see `refresh.mids_of`)."""
-    T, pause, found = spec.num_evaluations, 1, np.ones((spec.num_evaluations, 2), bool)  # the first block, and the others
+    T, pause, full = spec.num_evaluations, 1, np.ones((spec.num_evaluations, 2), bool)  # the first block, and the others
     among("decided", decided, DECIDED)
     columns = [0, 1] if decided == "block" else [slice(None)]
     for evaluation in range(T if interval else 0):
         left = T - 1 - evaluation
         for column in columns:
-            found[evaluation, column] = now = evaluation <= spec.first_counted or left % pause == 0
+            full[evaluation, column] = now = evaluation <= spec.first_counted or left % pause == 0
             pause = following(interval, ratio, left, T) if now else pause
-    for column in found.T:
+    for column in full.T:
         column[:] = np.isin(np.arange(T), mids_of(spec, np.flatnonzero(column).tolist()))
-    return found[:, np.minimum(np.arange(spec.arch.blocks), 1)]
+    return full[:, np.minimum(np.arange(spec.arch.blocks), 1)]
 
 
 def following(interval, ratio, left, T):
@@ -142,10 +142,10 @@ def fresh(spec, ratio, preset, last_layer=0):
 
 def ahead(happens, full):
     """Whether it happens after each evaluation and before the block's next full one: bool [evaluations, blocks]."""
-    found = np.zeros_like(full)
+    to_come = np.zeros_like(full)
     for evaluation in range(len(full) - 2, -1, -1):
-        found[evaluation] = ~full[evaluation + 1] & (happens[evaluation + 1] | found[evaluation + 1])
-    return found
+        to_come[evaluation] = ~full[evaluation + 1] & (happens[evaluation + 1] | to_come[evaluation + 1])
+    return to_come
 
 
 def macs_of_scores(arch):

@@ -48,7 +48,7 @@ class StackMethod(SpanMethod):
 
     def store_values(self, spec, state=None):
         computed = self.computes(spec, state)
-        before_a_skip = [sum(computed[:e]) for e, one in enumerate(computed) if not one]
+        before_a_skip = [sum(computed[:e]) for e, computes in enumerate(computed) if not computes]
         return min(max(before_a_skip, default=0), self.kept()[1].values)
 
     def computes(self, spec, state=None):
@@ -67,7 +67,7 @@ class StackSession(Session):
     def __init__(self, computed, span, keeps, forecaster, places=None):
         self.computed, self.span, self.keeps, self.forecaster = computed, span, keeps, forecaster.of(self)
         self.places = places or range(len(computed))
-        self.last_read = max((e for e, one in enumerate(computed) if not one), default=-1)
+        self.last_read = max((e for e, computes in enumerate(computed) if not computes), default=-1)
         self.reset()
 
     def reset(self):

@@ -43,7 +43,7 @@ def of_text(text, evaluations):
     if len(text) != evaluations or set(text) - set("01"):
         names = ", ".join(PRESETS)
         raise ValueError(f"mask: {text!r} is not {evaluations} of 0 and 1, the run's number of evaluations, nor one of {names}")
-    return [one == "1" for one in text]
+    return [digit == "1" for digit in text]
 
 
 def mask(preset, evaluations):
@@ -55,9 +55,9 @@ def mask(preset, evaluations):
     of_size = FEW.get(evaluations) or (SMALL if evaluations < 16 else PRESETS)
     bins = interleaved(*map(list, enlarged(*of_size[preset], evaluations) if evaluations > DESIGNED else of_size[preset]))
     bins = cut(bins, evaluations)
-    found = np.concatenate([np.full(length, computes) for computes, length in bins])
-    found[-1] = True
-    return found.tolist()
+    computed = np.concatenate([np.full(length, computes) for computes, length in bins])
+    computed[-1] = True
+    return computed.tolist()
 
 
 def interleaved(computes, reuses):
@@ -83,10 +83,10 @@ def enlarged(computes, reuses, evaluations):
 
 def cut(bins, evaluations):
     """Takes one from the last run that reuses, then one from the last that computes, until the sum is right."""
-    bins, turn = [list(one) for one in bins], False
+    bins, turn = [list(run) for run in bins], False
     while sum(length for _, length in bins) > evaluations:
-        last = next((one for one in reversed(bins) if one[0] is turn), None)
+        last = next((run for run in reversed(bins) if run[0] is turn), None)
         if last is not None:
             last[1] -= 1
-        bins, turn = [one for one in bins if one[1]], not turn
+        bins, turn = [run for run in bins if run[1]], not turn
     return bins

@@ -46,9 +46,9 @@ def refusal(model, state):
     """None, or how the base of a state is not this network."""
     if BASE not in state:
         return "the fitted state has no digest of its base weights; delete it, and it is fitted again"
-    found, own = bytes(state[BASE].tolist()).hex(), digest(model)
-    if found != own:
-        return f"the fitted state is of the base weights {found[:12]}, the run's network has {own[:12]}"
+    fitted_on, running_on = bytes(state[BASE].tolist()).hex(), digest(model)
+    if fitted_on != running_on:
+        return f"the fitted state is of the base weights {fitted_on[:12]}, the run's network has {running_on[:12]}"
 
 
 def as_bytes(text):

@@ -24,17 +24,17 @@ def is_finite(given):
 def meant(cls, name, given):
     """What a value of the parameter `name` means to the Method `cls`: of the type of its own values, where these are all whole
     numbers, numbers, truths or text. ValueError "name: why" if it is of another type, or outside the method's `ranges`."""
-    own = cls.params[name]
+    values = cls.params[name]
     for kind, called in ((bool, "true or false"), (str, "text, in quotes")):
-        if all(isinstance(value, kind) for value in own):
+        if all(isinstance(value, kind) for value in values):
             if not isinstance(given, kind):
                 raise ValueError(f"{name}: {given!r} is not {called}")
             return given
-    if not all(is_finite(value) for value in own):
+    if not all(is_finite(value) for value in values):
         return given
-    whole, value = all(isinstance(value, Integral) for value in own), number(given)
+    whole, value = all(isinstance(value, Integral) for value in values), number(given)
     if not is_finite(value) or (whole and not isinstance(value, int)):
-        raise ValueError(f"{name}: {given!r} is not a {'whole' if whole else 'finite'} number, as {own[0]} is")
+        raise ValueError(f"{name}: {given!r} is not a {'whole' if whole else 'finite'} number, as {values[0]} is")
     lowest, highest = cls.ranges.get(name, (-math.inf, math.inf))
     if not lowest <= value <= highest:
         raise ValueError(f"{name}: {given!r} is outside {lowest} to {highest}")

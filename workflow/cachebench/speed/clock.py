@@ -55,26 +55,26 @@ def folder_of(cfg, given=None):
 
 def only(cfg, methods):
     """The config with these methods alone on every run."""
-    own = {
+    runs = {
         run: {key: entry[key] for key in entry if key not in ("also", "methods", "settings")}
         for run, entry in cfg["runs"].items()
     }
-    return cfg | {"methods": methods, "runs": own}
+    return cfg | {"methods": methods, "runs": runs}
 
 
 def settings(cfg, folder, run):
     """[(method id, entry, fitted state)] of the settings that a run's methods have in `folder`; none of a method that has no
     settings there. An entry that has a status does not run, and says why."""
-    tree, found = Folder(folder), []
+    tree, chosen = Folder(folder), []
     for name in matrix.method_ids(cfg, run)[1:]:
         file, fits = Path(tree.settings(run, name)), sorted(Path(tree.of(run, name), "fit").glob("*.safetensors"))
         try:
             for entry in atomic.read_json(file) if file.exists() else []:
                 state = None if entry.get("status") else fitted(cfg, run, name, entry["params"], fits)
-                found.append((name, entry, state))
+                chosen.append((name, entry, state))
         except FAILURES as error:
-            found.append((name, {"status": "failed", "reason": reason(error)}, None))
-    return found
+            chosen.append((name, {"status": "failed", "reason": reason(error)}, None))
+    return chosen
 
 
 def opened(cfg, run, model, mode, chosen):
@@ -84,41 +84,41 @@ def opened(cfg, run, model, mode, chosen):
     full = Setting({}, method.Method(), None, spec, model)
     runs = {FULL: (model, spec, full.session()), PLAIN: (plain.Plain(model), spec, doors.BARE)}
     runs[BARE] = model, spec, doors.BARE
-    about = {key: {"setting": "", "macs_ratio": 1.0, "cache_mb_per_image": 0.0} for key in runs}
+    columns = {key: {"setting": "", "macs_ratio": 1.0, "cache_mb_per_image": 0.0} for key in runs}
     macs = cost.image_macs(spec, cost.full_rows(spec))
     for name, entry, state in chosen:
         key = name, entry.get("budget")
         if entry.get("status"):
-            about[key] = {"status": entry["status"], "reason": entry["reason"]}
+            columns[key] = {"status": entry["status"], "reason": entry["reason"]}
             continue
         try:
             of = loader.plugin(name)(**entry["params"])
-            own = Setting(entry, of, state, of.sampler(spec), of.prepare(model, state))
-            if mode != "eager" and (of.waits or of.rows(own.spec, state) is None):
+            setting = Setting(entry, of, state, of.sampler(spec), of.prepare(model, state))
+            if mode != "eager" and (of.waits or of.rows(setting.spec, state) is None):
                 why = "It computes on the host between evaluations" if of.waits else "It decides at run time"
-                about[key] = {"status": "unsupported", "reason": f"{why}; mode {mode} is of static schedules."}
+                columns[key] = {"status": "unsupported", "reason": f"{why}; mode {mode} is of static schedules."}
                 continue
-            runs[key] = own.model, own.spec, own.session()
-            about[key] = {"setting": method.label(entry["params"]), "macs_ratio": entry["macs"] / macs}
-            stored = own.store_bytes()
-            about[key]["cache_mb_per_image"] = stored if stored is None else stored / 1e6
+            runs[key] = setting.model, setting.spec, setting.session()
+            columns[key] = {"setting": method.label(entry["params"]), "macs_ratio": entry["macs"] / macs}
+            stored = setting.store_bytes()
+            columns[key]["cache_mb_per_image"] = stored if stored is None else stored / 1e6
         except FAILURES as error:
-            about[key] = {"status": "failed", "reason": reason(error)}
-    return runs, about
+            columns[key] = {"status": "failed", "reason": reason(error)}
+    return runs, columns
 
 
 def rows(cfg, folder, run, where, precision, batch, mode, repeats):
     """Rows over COLUMNS: of the full run, the plain model and every setting in `folder`; a setting that fails has a row that
     says why. One row, of the full run, where it cannot be measured at all."""
     why = impossible(where, precision, mode, matrix.spec(cfg, run))
-    about = {"run": run, "precision": precision, "batch_size": batch, "mode": mode, "method": "full", "budget": 1.0}
+    columns = {"run": run, "precision": precision, "batch_size": batch, "mode": mode, "method": "full", "budget": 1.0}
     try:
         with modes.compiling() if mode == "compile" else nullcontext():
             group = None if why else Group(cfg, run, where, precision, batch, mode, repeats)
             measured = group.rows(settings(cfg, folder, run)) if group else []
-        return measured or [about | {"status": "unsupported", "reason": why}]
+        return measured or [columns | {"status": "unsupported", "reason": why}]
     except FAILURES as error:
-        return [about | {"status": "failed", "reason": reason(error)}]
+        return [columns | {"status": "failed", "reason": reason(error)}]
 
 
 def unused(where, ending=""):
@@ -165,10 +165,10 @@ class Group:
         return call, device.clock(self.where) - begin
 
     def rows(self, chosen):
-        ways, about = opened(self.cfg, self.run, self.model, self.mode, chosen)
+        ways, columns = opened(self.cfg, self.run, self.model, self.mode, chosen)
         if self.mode == "compile":
-            del ways[PLAIN], about[PLAIN]  # it has no doors behind which to compile
-        call, about[FULL]["first_s"] = self.first(ways.pop(FULL))
+            del ways[PLAIN], columns[PLAIN]  # it has no doors behind which to compile
+        call, columns[FULL]["first_s"] = self.first(ways.pop(FULL))
         calls, failed = started({key: partial(self.ready, way) for key, way in ways.items()})
         calls = {FULL: call} | calls
         ends = {(key, "end"): lambda call=call: lambda: to_pixels(self.decode(call())) for key, call in calls.items()}
@@ -176,20 +176,20 @@ class Group:
         rates = [product_rate(self.where, next(self.model.parameters()).dtype)]
         measured = latency.measure(calls | ends, self.where, self.repeats)
         rates.append(product_rate(self.where, next(self.model.parameters()).dtype))
-        about = {key: about[key] | failed.get(key, {}) for key in about}
+        columns = {key: columns[key] | failed.get(key, {}) for key in columns}
         ideal = 2 * cost.image_macs(self.spec, cost.full_rows(self.spec)) / statistics.mean(rates)
         for key, call in calls.items():
-            about[key] |= timings(key, measured, self.batch, about[key]["macs_ratio"], ideal)
-            about[key]["syncs"] = device.syncs(call, self.where)
+            columns[key] |= timings(key, measured, self.batch, columns[key]["macs_ratio"], ideal)
+            columns[key]["syncs"] = device.syncs(call, self.where)
             if self.mode == "graph":  # whose replays allocate nothing
-                about[key]["peak_memory_mb"] = call.func.peak_bytes / 1e6
+                columns[key]["peak_memory_mb"] = call.func.peak_bytes / 1e6
         common = self.common()
-        return [common | {"method": key[0], "budget": key[1]} | about[key] for key in about]
+        return [common | {"method": key[0], "budget": key[1]} | columns[key] for key in columns]
 
     def common(self):
-        found = {"run": self.run, "precision": self.precision, "batch_size": self.batch, "mode": self.mode, "status": "ok"}
-        found |= {"repeats": self.repeats} | device.machine(self.where)
-        return found | device.conditions(self.where) | {"code_version": provenance.code_version("full")}
+        columns = {"run": self.run, "precision": self.precision, "batch_size": self.batch, "mode": self.mode, "status": "ok"}
+        columns |= {"repeats": self.repeats} | device.machine(self.where)
+        return columns | device.conditions(self.where) | {"code_version": provenance.code_version("full")}
 
 
 def started(makers):
@@ -208,14 +208,14 @@ def started(makers):
 def timings(key, measured, batch, macs_ratio, ideal_s):
     """Columns of a measured row. `ideal_s`: seconds that the full run of an image would take at the device's own
     matrix-product rate."""
-    own, end = measured[key], measured.get((key, "end"))
-    ratio, low, high = own.over(measured[FULL])
-    row = own.row(batch)
+    timing, end = measured[key], measured.get((key, "end"))
+    ratio, low, high = timing.over(measured[FULL])
+    row = timing.row(batch)
     out = per_image(row, "ms", batch) | {"images_per_s": row["images_per_s"], "peak_memory_mb": row["peak_memory_mb"]}
     out |= {"time_ratio": ratio, "time_ratio_low": low, "time_ratio_high": high, "efficiency": macs_ratio / ratio}
     out["flop_utilisation"] = macs_ratio * ideal_s / (out["ms_per_image"] / 1000)
     if key in (FULL, BARE) and PLAIN in measured:
-        out |= dict(zip(("over_plain", "over_plain_low", "over_plain_high"), own.over(measured[PLAIN]), strict=True))
+        out |= dict(zip(("over_plain", "over_plain_low", "over_plain_high"), timing.over(measured[PLAIN]), strict=True))
     if end and (FULL, "end") in measured:
         out |= per_image(end.row(batch), "end_ms", batch) | {"end_to_end_speed_up": measured[FULL, "end"].over(end)[0]}
     return out

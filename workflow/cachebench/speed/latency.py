@@ -91,12 +91,12 @@ def measure(runs, device, repeats):
     return {name: Timing(np.array(seconds[name]), peaks[name]) for name in runs}
 
 
-def end_to_end(full, own, decode):
+def end_to_end(full, timing, decode):
     """What is left of a setting's speed-up once the autoencoder decodes its batch, from three Timings of the same turns; {} for
     a backbone without one (`decode` None), whose samples are images."""
     if decode is None:
         return {}
-    speed_up = np.median((full.seconds + decode.seconds) / (own.seconds + decode.seconds))
+    speed_up = np.median((full.seconds + decode.seconds) / (timing.seconds + decode.seconds))
     return {"decode_ms_median": 1000 * decode.median, "end_to_end_speed_up": float(speed_up)}
 
 

@@ -72,27 +72,27 @@ def rows(cfg, of_full, others):
     """{method: {budget: row}} of Timeds: the full run's, and those of other methods, as many at a time as PARTY says, each
     party beside the full run."""
     parties = [others[i : i + PARTY] for i in range(0, len(others), PARTY)] or [[]]
-    found = {}
+    by_method = {}
     for party in parties:
         for (name, budget), told in beside([of_full, *party], cfg["latency"], cfg["limits"]["minutes"]).items():
-            found.setdefault(name, {})[budget] = told
-    return found
+            by_method.setdefault(name, {})[budget] = told
+    return by_method
 
 
-def beside(timed, about, minutes):
-    """{(method, budget): row} of Timeds, the full run's first, without which the others have no times either. `about` is the
+def beside(timed, options, minutes):
+    """{(method, budget): row} of Timeds, the full run's first, without which the others have no times either. `options` is the
     config's `latency`."""
-    timings, rows = in_turn(timed, about["repeats"], minutes)
+    timings, rows = in_turn(timed, options["repeats"], minutes)
     if (full := timings.get(FULL)) is None:
         return dict.fromkeys(rows, failed(f"the full run: {rows[FULL]['reason']}"))
-    measured = {key: row(full, own, timings.get(DECODE), about["batch_size"]) for key, own in timings.items()}
+    measured = {key: row(full, of_key, timings.get(DECODE), options["batch_size"]) for key, of_key in timings.items()}
     return {key: told | measured.get(key, {}) for key, told in rows.items() if key != DECODE}
 
 
-def row(full, own, decode, batch):
+def row(full, of_setting, decode, batch):
     """What the clock says of a setting; its speed-up is the median of the ratios to the full run of the same turns."""
-    speed_up = dict(zip(("speed_up", "speed_up_low", "speed_up_high"), full.over(own), strict=True))
-    return own.row(batch) | speed_up | latency.end_to_end(full, own, decode) | {"batch_size": batch}
+    speed_up = dict(zip(("speed_up", "speed_up_low", "speed_up_high"), full.over(of_setting), strict=True))
+    return of_setting.row(batch) | speed_up | latency.end_to_end(full, of_setting, decode) | {"batch_size": batch}
 
 
 def in_turn(timed, repeats, minutes):
@@ -106,16 +106,16 @@ def in_turn(timed, repeats, minutes):
                 told = jobs[of.name].ask()
             except Lost as lost:
                 told = dict.fromkeys(of.shards, failed(str(lost)))
-            rows |= {(of.name, what): about for what, about in told.items()}
-        found = {key: [] for key, about in rows.items() if "status" not in about}
+            rows |= {(of.name, what): known for what, known in told.items()}
+        batches = {key: [] for key, known in rows.items() if "status" not in known}
         for _ in range(repeats):
-            for key in rng.sample(list(found), len(found)) if FULL in found else ():
+            for key in rng.sample(list(batches), len(batches)) if FULL in batches else ():
                 try:
-                    found[key].append(jobs[key[0]].ask(key[1]))
+                    batches[key].append(jobs[key[0]].ask(key[1]))
                 except Lost as lost:
                     rows[key] = failed(str(lost))
-                    del found[key]
-    return {key: timing(*zip(*of, strict=True)) for key, of in found.items() if of}, rows
+                    del batches[key]
+    return {key: timing(*zip(*of, strict=True)) for key, of in batches.items() if of}, rows
 
 
 def timing(seconds, peaks):

@@ -33,8 +33,8 @@ class Autoencoder:
     def encode(self, images, noise):
         """Latents sampled from the encoder's distribution, by standard normal noise of their shape."""
         parts = zip(images.split(BATCH), noise.split(BATCH), strict=True)
-        found = [(self.model.encode(image).latent_dist, draw) for image, draw in parts]
-        return self.scale * torch.cat([distribution.mean + distribution.std * draw for distribution, draw in found])
+        encoded = [(self.model.encode(image).latent_dist, draw) for image, draw in parts]
+        return self.scale * torch.cat([distribution.mean + distribution.std * draw for distribution, draw in encoded])
 
 
 def load(entry, device="cpu"):

@@ -78,15 +78,15 @@ def unwrapped(tensors, outputs):
 def fit(model, tensors):
     """Loads the weights. ValueError in one line: names that are missing or unexpected, or the first shape that differs. A
     position table that is computed need not be stored."""
-    own = model.state_dict()
+    needed = model.state_dict()
     computed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    for what, odd in (("missing", own.keys() - tensors.keys() - computed), ("unexpected", tensors.keys() - own.keys())):
+    for what, odd in (("missing", needed.keys() - tensors.keys() - computed), ("unexpected", tensors.keys() - needed.keys())):
         if odd:
             shown = ", ".join(sorted(odd)[:4])
             raise ValueError(f"{len(odd)} {what} tensors: {shown}{', ...' if len(odd) > 4 else ''}")
     for name, tensor in tensors.items():
-        if tensor.shape != own[name].shape:
-            raise ValueError(f"{name} has shape {list(tensor.shape)}, expected {list(own[name].shape)}")
+        if tensor.shape != needed[name].shape:
+            raise ValueError(f"{name} has shape {list(tensor.shape)}, expected {list(needed[name].shape)}")
     model.load_state_dict(tensors, strict=False)
 
 

@@ -43,7 +43,7 @@ def to_diffusers(tensors, depth):
 def from_diffusers(tensors):
     """The reverse, of as many blocks as there are; a tensor under another name keeps it. ValueError if the blocks' copies of
     an embedding differ: then no single one stands for them."""
-    depth = 1 + max(int(found[1]) for key in tensors if (found := re.match(r"transformer_blocks\.(\d+)\.", key)))
+    depth = 1 + max(int(matched[1]) for key in tensors if (matched := re.match(r"transformer_blocks\.(\d+)\.", key)))
     rest, out = dict(tensors), {}
     for ours, theirs in names(depth):
         if theirs in rest:
