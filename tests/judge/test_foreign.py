@@ -53,7 +53,7 @@ def test_anybodys_images_are_scored_with_intervals(checkout):
     (log,) = (checkout / "logs/evaluate").glob("fake-*/evaluate.log")
     assert "FD (resnet)" in log.read_text()
     again = evaluate(checkout, ["samples=real"])
-    assert "rule reference:" in run.stdout + run.stderr and "rule reference:" not in again.stdout + again.stderr
+    assert "rule statistics:" in run.stdout + run.stderr and "rule statistics:" not in again.stdout + again.stderr
     own = scored(checkout, again)
     assert abs(own["fd"]) < row["fd"] / 50  # not zero: the reference's features are rounded
 

@@ -108,7 +108,7 @@ def test_a_row_of_the_results_carries_its_provenance(tmp_path):
     known = {key: row[key] for key in results.columns(x_part="provenance") if key.endswith("_digest") or key == "first_seed"}
     assert known["weights_digest"] == "random:0" and known["first_seed"] == 0 and len(known["reference_digest"]) == 16
     assert known["calibration_digest"] == atomic.sha256(atomic.ROOT / cfg["calibration"])[:16]
-    atomic.write_csv(tmp_path / "results.csv", [row | {"config_digest": "0012345678901234"}], results.columns())
+    atomic.write_csv(tmp_path / "results.csv", [row | {"config_digest": "0012345678901234"}], row)
     assert tables.read(tmp_path / "results.csv").config_digest[0] == "0012345678901234"
 
 

@@ -52,7 +52,7 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error))
 if EVALUATED and workflow.is_main_process:  # a folder for every set of images, reference and extractor
-    made_of = sources.named(EVALUATED, CONFIG["reference"], CONFIG["extractor"], ORDER)
+    made_of = sources.named(EVALUATED, CONFIG["reference"], CONFIG["extractor"], *CONFIG.get("extractors", ()), ORDER)
     CONFIG["name"] = f"evaluate/{made_of}"
 os.environ[TOLD] = json.dumps(CONFIG)
 
@@ -67,11 +67,14 @@ IMAGES = "images" in CONFIG["data"] and os.path.isdir(atomic.placed(CONFIG["data
 TRAINING = {"images": "data/train-images-idx3-ubyte", "labels": "data/train-labels-idx1-ubyte"}
 if CONFIG["data"]["kind"] == "cifar10":
     TRAINING = dict.fromkeys(TRAINING, "data/cifar10-train.npz")
-SOURCE = atomic.placed(sources.reference(CONFIG)["file"])
-REFERENCE = SOURCE if SOURCE.endswith(".safetensors") else sources.reference_file(CONFIG)
-CONTENT = ""  # of the images that the reference is made of
-if REFERENCE != SOURCE and os.path.exists(SOURCE):
-    CONTENT = contents.digest(SOURCE, atomic.read_metadata(REFERENCE) if os.path.exists(REFERENCE) else None)
+# Of every extractor the config as if it were the only one, its reference file, and {that file: (images, view)} of those made.
+VIEWS = sources.spaces(CONFIG)
+REFERENCES, STATISTICS = [], {}
+for view in VIEWS.values():
+    source = atomic.placed(sources.reference(view)["file"])
+    REFERENCES.append(source if source.endswith(".safetensors") else sources.reference_file(view))
+    if REFERENCES[-1] != source:
+        STATISTICS[REFERENCES[-1]] = source, view
 METHODS = matrix.method_ids(CONFIG)
 PACKAGE, SCRIPTS = atomic.ROOT / "workflow/cachebench", atomic.ROOT / "workflow/scripts"
 GPU = int(shutil.which("nvidia-smi") is not None)
@@ -231,7 +234,16 @@ def extractor_of(entry):
     return canonical(said, sources.digest_of(entry), closure.digest(kinds.files_of(entry)))
 
 
-EXTRACTOR = extractor_of(CONFIG["extractor"])
+def reference_digest(path, view):
+    """What a reference file is known by: the images that it is made of, else its digest."""
+    return STATISTICS[path][0] if path in STATISTICS else sources.digest_of(sources.reference(view) | {"weights": path})
+
+
+EXTRACTORS = {space: extractor_of(view["extractor"]) for space, view in VIEWS.items()}
+FEATURES = (
+    canonical(EXTRACTORS) if len(EXTRACTORS) > 1 else EXTRACTORS[""]
+)  # what those of a sample depend on besides the image
+EXTRACTOR_FILES = [path for view in VIEWS.values() for path in [weights_of(view["extractor"])] if path]
 LPIPS = CONFIG["metrics"].get("lpips")
 
 

@@ -67,26 +67,48 @@ rule calibration:
         "--count {wildcards.images} --out {output:q} > {log:q} 2>&1"
 
 
-# Statistics of the real images that the config's `reference` names: a folder, an npz file or a batch of ADM's.
-if REFERENCE != SOURCE:
+STATISTICS_FILE = "results/references/{made}.safetensors"
 
-    rule reference:
-        input:
-            images=[] if os.path.exists(SOURCE) else SOURCE,  # those that are there count by their content
-            extractor=weights_of(CONFIG["extractor"]),
-        output:
-            REFERENCE,
-        log:
-            f"logs/reference-{os.path.basename(REFERENCE)}.log",
-        conda:
-            "../../environment.yml"
-        threads: workflow.cores
-        resources:
-            gpu=GPU,
-        params:
-            images=lambda wildcards: SOURCE,
-            content=CONTENT,
-            extractor=EXTRACTOR,
-            all_pairs=CONFIG["metrics"]["all_pairs"],
-        shell:
-            "job reference --images {params.images:q} --out {output:q} 2>&1 | tee {log:q}"
+
+def made_from(wildcards):
+    """(the images, the view of the config) of a file of statistics."""
+    return STATISTICS[STATISTICS_FILE.format(made=wildcards.made)]
+
+
+def content(wildcards):
+    """What the images of a file of statistics are, if they are there."""
+    made, (images_path, _) = STATISTICS_FILE.format(made=wildcards.made), made_from(wildcards)
+    told = atomic.read_metadata(made) if os.path.exists(made) else None
+    return contents.digest(images_path, told) if os.path.exists(images_path) else ""
+
+
+# Statistics of the real images that a `reference` of the config names: a folder, an npz file or a batch of ADM's.
+rule reference:
+    input:
+        list(STATISTICS),
+    localrule: True
+
+
+rule statistics:
+    input:
+        # those that are there count by their content
+        images=lambda wildcards: [path for path in made_from(wildcards)[:1] if not os.path.exists(path)],
+        extractor=lambda wildcards: weights_of(made_from(wildcards)[1]["extractor"]),
+    output:
+        STATISTICS_FILE,
+    log:
+        "logs/reference-{made}.safetensors.log",
+    wildcard_constraints:
+        made="|".join(re.escape(Path(path).stem) for path in STATISTICS) or "none",
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=GPU,
+    params:
+        images=lambda wildcards: made_from(wildcards)[0],
+        content=content,
+        extractor=lambda wildcards: extractor_of(made_from(wildcards)[1]["extractor"]),
+        all_pairs=CONFIG["metrics"]["all_pairs"],
+    shell:
+        "job reference --images {params.images:q} --out {output:q} 2>&1 | tee {log:q}"

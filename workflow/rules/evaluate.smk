@@ -10,8 +10,8 @@ if EVALUATED and workflow.is_main_process:  # again by the job itself
 # The images are no input, since Snakemake would take braces in their path for wildcards; without an output it always runs.
 rule evaluate:
     input:
-        reference=REFERENCE if EVALUATED else [],
-        extractor=lambda wildcards: weights_of(CONFIG["extractor"]) if EVALUATED else [],
+        references=REFERENCES if EVALUATED else [],
+        extractors=EXTRACTOR_FILES if EVALUATED else [],
     log:
         f"{LOGS}/evaluate.log",
     conda:
@@ -21,9 +21,9 @@ rule evaluate:
         gpu=GPU,
     params:
         samples=lambda wildcards: [EVALUATED] if EVALUATED else [],
-        reference=REFERENCE,
+        references=REFERENCES,
         order=ORDER,
         results=RESULTS,
     shell:
-        "job evaluate --samples {params.samples:q} --reference {params.reference:q} "
+        "job evaluate --samples {params.samples:q} --reference {params.references:q} "
         "--order {params.order} --json {params.results:q}/scores.json --csv {params.results:q}/scores.csv 2>&1 | tee {log:q}"

@@ -7,7 +7,7 @@ rule sample:
         states=states,
         weights=weights,
         decoder=decoder,
-        extractor=weights_of(CONFIG["extractor"]),
+        extractors=EXTRACTOR_FILES,
     output:
         TREE.sampled(RUN, METHOD, "{shard}"),
     log:
@@ -20,7 +20,7 @@ rule sample:
         results=lambda wildcards: RESULTS,
         budgets=lambda wildcards: budgets(wildcards.run, wildcards.method),
         made_of=lambda wildcards: made_of(
-            wildcards.run, wildcards.method, "sample", stamps.each_sample(CONFIG), images_in(wildcards), EXTRACTOR
+            wildcards.run, wildcards.method, "sample", stamps.each_sample(CONFIG), images_in(wildcards), FEATURES
         ),
     shell:
         "LOG={log:q} job sample --run {wildcards.run} --method {wildcards.method} "
@@ -32,7 +32,7 @@ rule score:
     input:
         sampled=lambda wildcards: sampled(wildcards.run, wildcards.method),
         full=lambda wildcards: sampled(wildcards.run, "full"),
-        reference=ancient(REFERENCE) if REFERENCE == SOURCE else REFERENCE,
+        references=[path if path in STATISTICS else ancient(path) for path in REFERENCES],
         lpips=lambda wildcards: weights_of(LPIPS) if LPIPS else [],
         calibration=compared_with,
     output:
@@ -46,9 +46,9 @@ rule score:
         full=lambda wildcards: shards(wildcards.run, "full"),
         metrics=canonical(CONFIG["metrics"], CONFIG["samples"]["blocks"], code("score")),
         lpips=lambda wildcards: sources.digest_of(LPIPS) if LPIPS else "",
-        reference=sources.digest_of(sources.reference(CONFIG) | {"weights": SOURCE}) if REFERENCE == SOURCE else SOURCE,
+        references=lambda wildcards: list(map(reference_digest, REFERENCES, VIEWS.values())),
     shell:
-        "job score --run {wildcards.run} --reference {input.reference:q} --shards {params.shards:q} "
+        "job score --run {wildcards.run} --reference {input.references:q} --shards {params.shards:q} "
         "--full {params.full:q} --out {output:q} > {log:q} 2>&1"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from _cli import arguments
 from cachebench.files import atomic
 from cachebench.judge import looks, pairs
+from cachebench.metrics import spaces
 from cachebench.report import flaws, tables
 from cachebench.run.folder import Folder
 from cachebench.setup import config, stamps
@@ -32,4 +33,4 @@ for path in args.looks:
     }
     rows, told = looks.judged(rows, looks.read(path), made_of, cfg)
     atomic.write_csv(path, told, looks.COLUMNS)
-atomic.write_csv(args.out, rows, pairs.columns())
+atomic.write_csv(args.out, rows, pairs.columns(spaces.found(frame)))

@@ -5,14 +5,16 @@ from cachebench.engine import device
 from cachebench.files import atomic, images
 from cachebench.judge import foreign
 from cachebench.report import typeset
-from cachebench.setup import config
+from cachebench.setup import config, sources
 
-args = arguments(__doc__, "config?", "samples*", "reference", "order?", "json", "csv")
+args = arguments(__doc__, "config?", "samples*", "reference+", "order?", "json", "csv")
 if not args.samples:
     raise SystemExit("evaluate: say which images: --config samples=PATH, a folder, zip, npz, npy, idx or pt file")
 try:
     cfg = config.load(args.config)
-    row, replicates = foreign.evaluate(cfg, args.samples[0], args.reference, device.pick(), args.order or images.ORDERS[0])
+    files = dict(zip(sources.spaces(cfg), args.reference, strict=True))
+    given = files.pop(""), device.pick(), args.order or images.ORDERS[0], files
+    row, replicates = foreign.evaluate(cfg, args.samples[0], *given)
 except ValueError as error:
     raise SystemExit(f"samples: {error}") from None
 atomic.write_json(args.json, row | {"replicates": replicates})

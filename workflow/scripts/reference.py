@@ -1,4 +1,4 @@
-"""Writes the reference statistics of real images, or of a batch of ADM's, under the config's extractor (safetensors)."""
+"""Writes the reference statistics of real images, or of a batch of ADM's, under an extractor of the config (safetensors)."""
 
 from _cli import arguments
 from cachebench.engine import device
@@ -8,7 +8,7 @@ from cachebench.setup import config, sources
 
 args = arguments(__doc__, "config?", "images", "out")
 cfg = config.load(args.config)
-entry = cfg["extractor"]
+entry = next(view["extractor"] for view in sources.spaces(cfg).values() if sources.reference_file(view) == args.out)
 model, found = extractors.load(entry, device.pick()), contents.seen(args.images)
 try:
     tensors, metadata = references.measure(args.images, model, every=cfg["metrics"]["all_pairs"])

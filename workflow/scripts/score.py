@@ -8,9 +8,9 @@ from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.plugin.loader import reason
 from cachebench.run import opening, shards
-from cachebench.setup import config, matrix, stamps
+from cachebench.setup import config, matrix, sources, stamps
 
-args = arguments(__doc__, "config?", "run", "reference", "shards+", "full+", "out")
+args = arguments(__doc__, "config?", "run", "reference+", "shards+", "full+", "out")
 cfg = config.load(args.config)
 
 
@@ -19,7 +19,9 @@ def given():
     """(the full run's latents and images, the reference), for all settings."""
     from cachebench.metrics import references
 
-    return paired(shards.join_shards(args.full, ("latents", "images"))[0]), references.read(args.reference, cfg["metrics"])
+    files = dict(zip(sources.spaces(cfg), args.reference, strict=True))
+    reference = references.read(files.pop(""), cfg["metrics"], files)
+    return paired(shards.join_shards(args.full, ("latents", "images"))[0]), reference
 
 
 def paired(sample):
@@ -50,9 +52,9 @@ def scored(paths):
 
 def split(sample, count):
     """(what is known of the first `count` images, what the scores of the block after them are made of, or {})."""
-    from cachebench.metrics.scores import SAMPLED
+    from cachebench.metrics.scores import sampled
 
-    made_of = {name: of for name, of in sample.items() if name in SAMPLED}
+    made_of = sampled(sample)
     further = {name: of[count : count + cfg["samples"]["count"]] for name, of in made_of.items()}
     return sample | {name: of[:count] for name, of in made_of.items()}, further if len(further["features"]) else {}
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from cachebench.files import atomic
 from cachebench.judge import pairs, results, validity
+from cachebench.metrics import spaces
 from cachebench.report import tables
 
 KEY = ["run", "method", "budget"]
@@ -22,11 +23,12 @@ OF_RUN = (
 def merge(folders, out):
     """Writes results.csv, comparisons.csv and validity.csv of `out` from those of the folders, and returns how many rows there
     are. ValueError in one line, and nothing is written, if the parts are of two versions or contradict each other."""
-    parts = {Path(folder): read(Path(folder) / "results.csv", results.columns()) for folder in folders}
+    further = spaces.found(header(Path(folders[0]) / "results.csv"))
+    parts = {Path(folder): read(Path(folder) / "results.csv", results.columns(further)) for folder in folders}
     for folder, frame in parts.items():
         for row, column, text, told in results.wrong(frame):
             raise ValueError(f"{folder / 'results.csv'}: line {row + 2}: {column} is {text!r}, {told}")
-    compared = {folder: read(folder / "comparisons.csv", pairs.columns()) for folder in parts}
+    compared = {folder: read(folder / "comparisons.csv", pairs.columns(further)) for folder in parts}
     check_versions(parts)
     rows = joined({folder / "results.csv": frame for folder, frame in parts.items()}, results.columns(x_own=True))
     check_families(compared)
@@ -42,14 +44,18 @@ def merge(folders, out):
     return len(rows)
 
 
-def read(path, columns):
-    """A part's table as text. ValueError names a file that is missing, or of another version."""
+def header(path):
+    """The columns of a part's table. ValueError names a file that is missing."""
     if not path.exists():
         raise ValueError(f"{path}: no such file")
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if wrong := set(columns) ^ set(frame):
+    return pd.read_csv(path, nrows=0).columns
+
+
+def read(path, columns):
+    """A part's table as text. ValueError names a file that is missing, or of another version."""
+    if wrong := set(columns) ^ set(header(path)):
         raise ValueError(f"{path}: written by another version: column {sorted(wrong)[0]!r}")
-    return frame
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def check_versions(parts):
@@ -58,7 +64,7 @@ def check_versions(parts):
     for folder, frame in parts.items():
         for _, row in frame[frame.method == "full"].iterrows():
             first, where = seen.setdefault(row.run, (row, folder))
-            for column in OF_RUN:
+            for column in (*OF_RUN, *(key for space in spaces.found(frame) for key in pairs.same(space))):
                 if row[column] != first[column]:
                     told = f"{column} {first[column]!r} in {where}, {row[column]!r} in {folder}"
                     raise ValueError(f"run {row.run}: the parts are of two versions: {told}")

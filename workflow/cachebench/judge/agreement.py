@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cachebench.metrics import catalog
+from cachebench.metrics import catalog, spaces
 
 LEAST = 4  # methods in common
 DRAWS = 400
 METRICS = ("latent_mse", "fd")  # closeness to the full run, and quality
-KINDS = ("budget", "run", "metric")  # in what two settings differ
+KINDS = ("budget", "run", "metric", "space")  # in what two settings differ, "space" being FD and that of another extractor
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,11 @@ class Setting:
 
 
 def settings(frame):
-    """[Setting] of the caching methods of `tables.read`, in METRICS."""
+    """[Setting] of the caching methods of `tables.read`, in METRICS and in the distances of further extractors."""
     ran, found = frame[(frame.status == "ok") & (frame.kind == "cache")], []
+    keys = [*METRICS, *(spaces.named("fd", space) for space in spaces.found(frame))]
     for (run, budget), rows in ran.groupby(["run", "budget"], sort=False):
-        for metric in map(catalog.metric, METRICS):
+        for metric in map(catalog.metric, keys):
             values = -metric.better * rows.drop_duplicates("method").set_index("method")[metric.key].dropna()
             if len(values) >= LEAST:
                 found.append(Setting(run, budget, metric.key, values))
@@ -48,14 +49,18 @@ def pairs(settings):
         if len(common) < LEAST:
             continue
         if kind := differ(a, b, settings):
-            out.append(((kind, a.metric if kind != "metric" else ""), a, b, common))
+            metric = {"metric": "", "space": b.metric}.get(kind, a.metric)
+            out.append(((kind, metric), a, b, common))
     return out
 
 
 def differ(a, b, settings):
     """That of KINDS in which alone two settings differ, or None."""
     if a.metric != b.metric:
-        return "metric" if (a.run, a.budget) == (b.run, b.budget) else None
+        kind = {METRICS: "metric", ("fd", b.metric): "space"}.get((a.metric, b.metric))
+        return kind if (a.run, a.budget) == (b.run, b.budget) else None
+    if catalog.metric(a.metric).space:
+        return None
     if a.run == b.run:
         return "budget"
     return "run" if nearest(a, b.run, settings) == b.budget and nearest(b, a.run, settings) == a.budget else None
@@ -85,7 +90,7 @@ def tau(a, b, drawn):
 
 def agreement(frame, seed=0, draws=DRAWS):
     """{(kind, metric): {tau, low, high, pairs, all: [(a, b, methods, tau, low, high)]}} of the pairs of settings that the frame
-    has, with 95 % intervals; of settings in two metrics the metric is ""."""
+    has, with 95 % intervals; of settings in two metrics the metric is "", and in two spaces that of the further one."""
     rng, found = np.random.default_rng(seed), {}
     chosen = settings(frame)
     methods = sorted({m for s in chosen for m in s.values.index})
@@ -100,8 +105,14 @@ def agreement(frame, seed=0, draws=DRAWS):
             continue
         drawn = np.array([redrawn(*orders, place[row]) for row in rows])
         found.setdefault(kind, []).append((a, b, len(common), value, drawn))
-    order = [(kind, metric) for kind in KINDS for metric in (*METRICS, "")]
+    order = {(kind, metric): None for kind in KINDS for metric in (*METRICS, "")} | dict.fromkeys(found)
     return {key: summed(found[key]) for key in order if key in found}
+
+
+def both_verdicts(frame, space):
+    """The rows with a verdict against fewer steps both by FD and by that of a further extractor, which is `other`."""
+    rows = frame.assign(other=frame[f"{spaces.named('fd', space)}_verdict"])
+    return rows[(rows.verdict != "") & (rows.other != "")]
 
 
 def redrawn(a, b, places):

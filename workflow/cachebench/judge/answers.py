@@ -20,17 +20,22 @@ class Measure:
     equal: float
 
 
-MARGIN = "margin"  # the third meaning of "best": the fastest that is within the config's margin of the full run
+MARGIN = "margin"  # a meaning of "best" that has no measure: the fastest that is within the config's margin of the full run
 MEASURES = {
     "fd": Measure("fd_minus_control", "verdict", 0.0),
     "closeness": Measure("latent_mse_over_control", "wilcoxon_verdict", 1.0),
 }
 
 
+def measure_of(by):
+    """The Measure of a key of MEASURES, or of the metric that is the Frechet distance of a further extractor."""
+    return MEASURES.get(by) or Measure(f"{by}_minus_control", f"{by}_verdict", 0.0)
+
+
 @dataclass(frozen=True)
 class Answer:
-    """The best of a budget: its results `row`, None where none could be compared; `by` is the key of MEASURES that was looked
-    at, `value`, `low` and `high` the difference to fewer steps in it, `word` "better", "tie" or "worse"."""
+    """The best of a budget: its results `row`, None where none could be compared; `by` is what `measure_of` was asked
+    for, `value`, `low` and `high` the difference to fewer steps in it, `word` "better", "tie" or "worse"."""
 
     by: str
     row: pd.Series | None = None
@@ -47,7 +52,7 @@ def answer(rows, by, effort=EFFORTS[-1]):
         by = "closeness"
     if by == MARGIN:
         return fastest(rows, effort)
-    measure = MEASURES[by]
+    measure = measure_of(by)
     candidates = known(rows, measure, effort)
     if candidates.empty:
         return Answer(by)

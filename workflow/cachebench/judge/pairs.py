@@ -16,9 +16,9 @@ import math
 import numpy as np
 from scipy import stats
 
-from cachebench.judge import equivalents, margin, validity
+from cachebench.judge import equivalents, margin, results, validity
 from cachebench.judge.equivalents import RANDOM, step_reduction
-from cachebench.metrics import catalog
+from cachebench.metrics import catalog, spaces
 from cachebench.metrics.intervals import comparable, corrected, difference, mean_difference, ratio
 
 LEVEL = 0.05
@@ -32,14 +32,27 @@ OVER = {other: tuple(catalog.columns([f"latent_mse_over_{other}"])) for other in
 READOUTS = ("equivalent_steps_bound", "equivalent_steps", "effective_speed_up", "efficiency", "area")
 
 
-def others():
-    """Keys of the metrics but FD that are compared by their replicates."""
-    return [key for key in catalog.of_kind("distribution") if key != "fd"]
+def others(further=()):
+    """Keys of the metrics but FD that are compared by their replicates, with those of `further` extractors."""
+    return [key for key in catalog.of_kind("distribution", further) if key != "fd"]
 
 
-def columns():
+def verdicts(further):
+    """The columns of the verdicts against fewer steps in the features of further extractors."""
+    return [f"{spaces.named('fd', space)}_verdict" for space in further]
+
+
+def same(space=""):
+    """The columns in which rows may not differ whose Frechet distances in a space are compared."""
+    if not space:
+        return SAME
+    return ("count", "seed_blocks", *(spaces.named(key, space) for key in SAME if key in results.columns(x_space=True)))
+
+
+def columns(further=()):
     """The columns of comparisons.csv in their order."""
-    by_others, over = catalog.columns(f"{key}_minus_control" for key in others()), (*OVER["control"], *OVER["random"])
+    by_others = *catalog.columns(f"{key}_minus_control" for key in others(further)), *verdicts(further)
+    over = *OVER["control"], *OVER["random"]
     start = ("run", "budget", "method", "name", "status", *BY_FD, "settled_at", *DOUBT, *WILCOXON, *over, *STEPS, *READOUTS)
     return (*start, *margin.COLUMNS, *by_others, "first_in", *SAME, "reason")
 
@@ -74,7 +87,7 @@ def comparisons(frame, scored, quality=None, reach=0.0):
 
 def check_comparable(rows, where):
     """Incomparable if `rows` differ in what makes their metrics comparable."""
-    for column in SAME:
+    for column in dict.fromkeys(key for space in ("", *spaces.found(rows)) for key in same(space)):
         values = rows[column].dropna().unique()
         if len(values) > 1:
             shown = " and ".join(f"{v:g}" if isinstance(v, float) else v or "unknown" for v in sorted(values))
@@ -105,7 +118,8 @@ def having(scores, name):
     if name in catalog.of_kind("image"):
         return {m: s for m, s in scores.items() if s["errors"].get(name)}
     there = {m: s for m, s in scores.items() if name in s["replicates"][0]}
-    return {m: s for m, s in there.items() if comparable(s)} if catalog.metric(name).frechet else there
+    metric = catalog.metric(name)
+    return {m: s for m, s in there.items() if comparable(s, metric.space)} if metric.frechet else there
 
 
 def value(row, name):
@@ -136,16 +150,19 @@ def against(scores, name, other):
 
 def by_metric(scores, control):
     """{method: differences in `others` to the control, and `first_in`} of a budget's {method: scores.json row}. `first_in`
-    names the metrics, FD among them, in which a method is the best or ties with it."""
+    names the metrics, FD among them, in which a method is the best or ties with it. In the features of further extractors there
+    is a verdict, too."""
     out, first = {m: {} for m in scores}, {m: [] for m in scores}
-    for name in ("fd", *others(), *catalog.of_kind("image")):
+    further = spaces.found(key for row in scores.values() for key in row)
+    for name in ("fd", *others(further), *catalog.of_kind("image")):
         known = having(scores, name)
         lead = best(known, name) if catalog.metric(name).better else None
         to_best = against(known, name, lead)
         for m in (lead, *(m for m, d in to_best.items() if d["p_holm"] >= LEVEL)) if to_best else ():  # alone none is the best
             first[m].append(name)
-        for m, d in against(known, name, control).items() if name in others() else ():
+        for m, d in against(known, name, control).items() if name in others(further) else ():
             out[m] |= ends(f"{name}_minus_control", d)
+            out[m] |= {f"{name}_verdict": verdict(d["p_holm"], d["value"])} if catalog.metric(name).space else {}
     return {m: out[m] | {"first_in": " ".join(first[m])} for m in scores}
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from cachebench.engine import cost
 from cachebench.files import atomic
-from cachebench.metrics import catalog
+from cachebench.metrics import catalog, spaces
 from cachebench.plugin import loader, method
 from cachebench.run.folder import Folder
 from cachebench.setup import matrix, provenance, sources, stamps
@@ -24,23 +24,25 @@ def written():
     return yaml.safe_load((atomic.ROOT / SCHEMA).read_text("utf-8"))
 
 
-def schema():
-    """{column: what the schema says of it} of results.csv in the order of its columns; a metric is followed by its interval."""
+def schema(further=()):
+    """{column: what the schema says of it} of results.csv in the order of its columns; a metric is followed by its interval.
+    There are columns of their own for `further` extractors."""
     fixed, metric = written()["properties"], written()["additionalProperties"] | {"x-part": "metrics"}
     first = {key: of for key, of in fixed.items() if of["x-part"] in BEFORE_METRICS}
-    return first | dict.fromkeys(catalog.columns(catalog.result_keys()), metric) | fixed
+    own = {spaces.named(key, space): of for space in further for key, of in fixed.items() if of.get("x-space")}
+    return first | dict.fromkeys(catalog.columns(catalog.result_keys(further)), metric) | fixed | own
 
 
-def columns(**said):
+def columns(further=(), **said):
     """The columns of results.csv of which the schema says this, such as x_part="cost"; all of them without."""
     wanted = {key.replace("_", "-"): value for key, value in said.items()}
-    return tuple(key for key, of in schema().items() if wanted.items() <= of.items())
+    return tuple(key for key, of in schema(further).items() if wanted.items() <= of.items())
 
 
 def wrong(frame):
     """[(number of the row, column, its text, what is wrong with it)] of a results.csv that was read as text, by row."""
     found = []
-    for column, said in schema().items():
+    for column, said in schema(spaces.found(frame)).items():
         for row, text in frame.get(column, pd.Series(dtype=str)).items():
             if text and said["type"] != "string" and not is_number(text):
                 found.append((row, column, text, "which is no number"))
@@ -100,7 +102,7 @@ def row(cfg, tree, run, name, entry, scored, timed, full):
         out |= costs(cfg, run, name, entry)
     if failed:
         return out
-    kept = set(columns()).difference(columns(x_part="outcome"))
+    kept = set(columns(spaces.found(scored))).difference(columns(x_part="outcome"))
     out |= {key: part[key] for part in (timed, scored) for key in part if key in kept}
     out |= {"latency_batch_size": timed.get("batch_size"), "bit_operations": bit_operations(cfg, run, name, entry, scored)}
     out |= counted(cfg, run, entry, scored, out["reason"])
@@ -135,8 +137,12 @@ def bit_operations(cfg, run, name, entry, scored):
 def describe(cfg, run, name):
     entry = cfg["runs"][run]
     about = {"run": run, "method": name} | {key: entry[key] for key in ("backbone", "sampler", "num_steps", "cfg_scale")}
-    about |= {"extractor": cfg["extractor"]["name"], "reference_stats": cfg["reference"], "precision_dtype": entry["precision"]}
-    about["fd_label"] = sources.fd_label(cfg["extractor"], cfg["samples"]["count"])
+    about |= {"extractor": cfg["extractor"]["name"], "precision_dtype": entry["precision"]}
+    about |= sources.in_spaces(
+        cfg,
+        reference_stats=lambda of: of["reference"],
+        fd_label=lambda of: sources.fd_label(of["extractor"], cfg["samples"]["count"]),
+    )
     about["lpips_net"] = cfg["metrics"].get("lpips", {}).get("net")
     try:
         cls = loader.plugin(name)

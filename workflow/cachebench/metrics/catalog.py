@@ -1,12 +1,13 @@
 """Every metric is one entry here, in the order of the printed tables: what it is called, which way is better, what computes it.
 
-The columns of results.csv, the tables, what is compared and the reasons for what is missing follow from METRICS. No torch at
-import: computations that need it import it when they run."""
+The columns of results.csv, the tables, what is compared and the reasons for what is missing follow from METRICS, and from what
+`metrics` adds for each further extractor. No torch at import: computations that need it import it when they run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
-from cachebench.metrics import errors, frechet, intervals
+from cachebench.metrics import errors, frechet, intervals, spaces
 
 ENDS = ("", "_low", "_high")  # of a metric's columns: the value and its 95 % interval
 
@@ -21,7 +22,8 @@ class Metric:
     metrics. "row": (row) -> columns, of a row of scores.json with its replicates. "difference": (row, full) -> columns, of two.
 
     `title` and `unit` (second line of a heading) are filled in with the table's `fd` (FID-50k, FD), `brief` (without count),
-    `extractor`, `count`, `pairs` (count against count) and `lpips` (its network)."""
+    `extractor`, `count`, `pairs` (count against count) and `lpips` (its network), `fd` and `extractor` being those of its
+    `space`."""
 
     key: str
     title: str
@@ -40,6 +42,7 @@ class Metric:
     under: str = ""  # printed only where the Frechet distance is called FD, or FID
     without: str = ""  # the reason to give where it cannot be had
     best: float | None = None  # of an image that is the full run's, where a margin may be in it
+    space: str = ""  # the further extractor that it is of
 
     @property
     def paired(self):
@@ -49,6 +52,11 @@ class Metric:
 
 def of_features(sample, reference, parts):
     return {"fd": frechet.distances(sample["features"], reference.gaussian, parts)}
+
+
+def of_space(space, sample, reference, parts):
+    distances = frechet.distances(sample[spaces.named("features", space)], reference.further[space], parts)
+    return {spaces.named("fd", space): distances}
 
 
 def of_spatial(sample, reference, parts):
@@ -144,14 +152,26 @@ METRICS = (
 )  # fmt: skip
 
 
+@cache
+def distance(space):
+    """The entry of the Frechet distance in the features of a further extractor."""
+    own = {"compute": partial(of_space, space), "optional": True, "space": space}
+    return replace(METRICS[0], key=spaces.named("fd", space), needs=spaces.named("features", space), **own)
+
+
+def metrics(further=()):
+    """METRICS, and after FD the distances in the spaces of these `further` extractors."""
+    return (METRICS[0], *map(distance, further), *METRICS[1:])
+
+
 def metric(key):
     """The entry of a key."""
-    return next(m for m in METRICS if m.key == key)
+    return next(m for m in metrics(spaces.found([key])) if m.key == key)
 
 
-def of_kind(kind):
+def of_kind(kind, further=()):
     """{key: Metric} of a kind; those of single images by name, as scores.json and comparisons.csv have them."""
-    found = {m.key: m for m in METRICS if m.kind == kind}
+    found = {m.key: m for m in metrics(further) if m.kind == kind}
     return dict(sorted(found.items())) if kind == "image" else found
 
 
@@ -159,12 +179,14 @@ def with_margin(config):
     """Keys of the metrics that a margin of quality may be in, where a run of this config has them."""
     images = [key for key, one in of_kind("image").items() if one.best is not None]
     missing = {one.key for one in METRICS if one.optional} - set(config["metrics"])
-    return [key for key, one in of_kind("distribution").items() if one.better] + [key for key in images if key not in missing]
+    further = [entry["name"] for entry in config.get("extractors", ())]
+    distances = [key for key, one in of_kind("distribution", further).items() if one.better]
+    return distances + [key for key in images if key not in missing]
 
 
-def result_keys():
+def result_keys(further=()):
     """All keys in the order of results.csv, in which other views of a metric come last."""
-    return [m.key for m in sorted(METRICS, key=lambda m: bool(m.of))]
+    return [m.key for m in sorted(metrics(further), key=lambda m: bool(m.of))]
 
 
 def columns(keys):

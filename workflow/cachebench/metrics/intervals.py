@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import special  # scipy.stats takes three times as long to import
 
+from cachebench.metrics import spaces
+
 # Images a dimension from which the correction of a Frechet distance holds (docs/statistics.md has more): that of a difference,
 # most of whose higher orders cancel, and that of a distance alone.
 LEAST, LEAST_ALONE = 1.5, 3
@@ -52,9 +54,9 @@ def enough(count, dimensions, least=LEAST):
     return count >= least * dimensions
 
 
-def comparable(row):
-    """Whether a row of scores.json has a Frechet distance, and of `enough` images."""
-    return "fd" in row and enough(row["count"], row["dimensions"])
+def comparable(row, space=""):
+    """Whether a row of scores.json has a Frechet distance in a space, and of `enough` images."""
+    return spaces.named("fd", space) in row and enough(row["count"], row[spaces.named("dimensions", space)])
 
 
 def corrected(row, name):

@@ -77,14 +77,16 @@ def check_moments(given, found, path):
             raise ValueError(f"{path}: holds moments of {wanted} dimensions, the extractor's {name} have {d}")
 
 
-def read(path, metrics):
-    """The `scores.Reference` of a reference file, as the config's `metrics` want it."""
+def read(path, metrics, further=()):
+    """The `scores.Reference` of a reference file, as the config's `metrics` want it; `further` is {space: the file of that}."""
     tensors, _ = atomic.read_tensors(path)
 
-    def gaussian(name):
+    def gaussian(name, tensors=tensors):
         if f"{name}_mean" in tensors:
             return Gaussian(tensors[f"{name}_mean"].numpy(), tensors[f"{name}_covariance"].numpy())
         return Gaussian.of(tensors[name].float()) if name in tensors else None
 
     features = tensors["features"].float()
-    return Reference(features, metrics["reference_subset"], gaussian("features"), gaussian("spatial"), metrics["all_pairs"])
+    others = {space: gaussian("features", atomic.read_tensors(file)[0]) for space, file in dict(further).items()}
+    given = gaussian("features"), gaussian("spatial"), metrics["all_pairs"], others
+    return Reference(features, metrics["reference_subset"], *given)

@@ -3,18 +3,20 @@
 import numpy as np
 import torch
 
-from cachebench.metrics import catalog, frechet, pairs
+from cachebench.metrics import catalog, frechet, pairs, spaces
 from cachebench.metrics.intervals import enough, interval, jackknife, partition
 
-SAMPLED = ("features", "logits", "spatial", "labels")  # what distributions are made of
+SAMPLED = ("features", "logits", "spatial", "labels")  # what distributions are made of, besides features of further extractors
 
 
 class Reference:
     """The reference images' features [m, d]: `gaussian` (theirs, if not given), `spatial` (the Gaussian of sFID's features, or
-    None), and `subset` of them, evenly spaced, for KID, precision and recall; with `all_pairs` also all of them."""
+    None), and `subset` of them, evenly spaced, for KID, precision and recall; with `all_pairs` also all of them. `further` is
+    {space: the Gaussian of a further extractor's features}."""
 
-    def __init__(self, features, subset, gaussian=None, spatial=None, all_pairs=False):
+    def __init__(self, features, subset, gaussian=None, spatial=None, all_pairs=False, further=()):
         self.gaussian, self.spatial = gaussian or frechet.Gaussian.of(features), spatial
+        self.further = dict(further)
         self.real = pairs.Real(features[spaced(len(features), subset)])
         self.all = pairs.Real(features) if all_pairs else None
 
@@ -29,7 +31,7 @@ def scores(sample, reference, groups=1):
     """{metric: [1 + groups]} that are distributions, of features [n, d] and, where `sample` has them, logits [n, classes]
     and spatial [n, s]: each for all samples, then without each group; nan where it cannot be had."""
     parts = partition(len(sample["features"]), groups)
-    able = [m for m in catalog.of_kind("distribution").values() if m.needs in sample]
+    able = [m for m in catalog.of_kind("distribution", spaces.found(sample)).values() if m.needs in sample]
     return measured(able, sample, reference, parts)
 
 
@@ -41,12 +43,13 @@ def measured(metrics, *given):
 
 def score_images(sample, reference, metrics, blocks=1):
     """(columns of one results row, each metric with _low and _high; jackknife replicates) of features and, where the extractor
-    has them, logits and spatial, as tensors in `sample`; of a network's own images also the labels [n, classes], one-hot.
+    has them, logits and spatial, as tensors in `sample`; of a network's own images also the labels [n, classes], one-hot. The
+    features of a further extractor are called `features(NAME)`.
 
     The samples are `blocks` seed blocks of equal size: a distributional metric is the mean over them, never the minimum, and
     a replicate leaves a group out of one of them. `count` is that of a block. A metric that cannot be had is left out, and
     `reason` says why. `metrics` is that key of the config."""
-    chunks = {name: sample[name].chunk(blocks) for name in SAMPLED if name in sample}
+    chunks = {name: of.chunk(blocks) for name, of in sampled(sample).items()}
     for name in chunks:
         if not torch.isfinite(sample[name]).all():
             raise ValueError(f"{name} are not finite")
@@ -55,7 +58,9 @@ def score_images(sample, reference, metrics, blocks=1):
     values, replicates, reasons = combine(found)
     count = len(parts[0]["features"])
     out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real)}
-    out |= {"dimensions": parts[0]["features"].shape[1]} | values
+    for space in ("", *spaces.found(chunks)):
+        out[spaces.named("dimensions", space)] = parts[0][spaces.named("features", space)].shape[1]
+    out |= values
     if blocks > 1:
         out["block_values"] = {name: [float(of_block[name][0]) for of_block in found] for name in values}
     out |= jackknife(replicates, values, blocks)
@@ -70,10 +75,15 @@ def score_images(sample, reference, metrics, blocks=1):
     return out, replicates
 
 
+def sampled(sample):
+    """Those of a sample's tensors that distributions are made of."""
+    return {name: of for name, of in sample.items() if name in SAMPLED or spaces.found([name])}
+
+
 def missing(chunks, found):
     """Reasons for what the extractor or the count leave in doubt, or out of `found`: "column, column: text"."""
     reasons, views = [], [m for m in catalog.METRICS if m.of]
-    for key, m in catalog.of_kind("distribution").items():
+    for key, m in catalog.of_kind("distribution", spaces.found(chunks)).items():
         if key not in found and m.without and (m.needs in chunks or not m.optional):
             reasons.append(f"{key}: {m.without}")
         elif key in found and m.frechet:

@@ -1,20 +1,24 @@
 """What the order of methods on one setting tells of another, in words. No torch here."""
 
+from cachebench.judge import agreement
 from cachebench.judge.agreement import KINDS, METRICS
-from cachebench.metrics import catalog
+from cachebench.metrics import catalog, spaces
 from cachebench.report import tables
 
 OTHER = {"budget": "another budget of the same run", "run": "another run at the nearest budget"}
 
 
 def title(metric):
-    """What a metric is called where no table says which extractor."""
-    return catalog.metric(metric).title.format(fd="FD")
+    """What a metric is called where no table says which extractor; of a further one with its name."""
+    found = catalog.metric(metric)
+    return " ".join(filter(None, [found.title.format(fd="FD"), found.space and f"({found.space})"]))
 
 
 def named(key):
     """What two settings differ in, of a key of `judge.agreement`."""
     kind, metric = key
+    if kind == "space":
+        return f"{title('fd')} against {title(metric)}"
     return f"{OTHER[kind]}, by {title(metric)}" if metric else " against ".join(map(title, METRICS))
 
 
@@ -25,9 +29,27 @@ def sentences(found):
 
 
 def sentence(kind, pairs):
+    if kind == "space":
+        told = [f"{value(of)} for {title(metric)} ({counted(of['pairs'])})" for (_, metric), of in pairs]
+        return f"Between FD and that of another extractor, Kendall's tau of the methods' orders is {' and '.join(told)}."
     told = [f"{value(of)}{f' by {title(metric)}' if metric else ''} ({counted(of['pairs'])})" for (_, metric), of in pairs]
     between = f"a setting and {OTHER[kind]}" if kind in OTHER else f"{' and '.join(map(title, METRICS))} of one setting"
     return f"Between {between}, Kendall's tau of the methods' orders is {' and '.join(told)}."
+
+
+def held(rows):
+    """A sentence for each further extractor: how many verdicts against fewer steps it leaves as they are, and which not."""
+    out = []
+    for space in spaces.found(rows):
+        known = agreement.both_verdicts(rows, space)
+        turned = [
+            f"{row['name']} at {row.under:.3g} ({row.other}, by FD {row.verdict})"
+            for _, row in known[known.verdict != known.other].iterrows()
+        ]
+        by, same = title(spaces.named("fd", space)), len(known) - len(turned)
+        told = f"By {by}, {same} of {len(known)} verdicts against fewer steps are the same"
+        out += ["; others: ".join(filter(None, [told, "; ".join(turned)])) + "."] if len(known) else []
+    return out
 
 
 def counted(number):

@@ -4,9 +4,10 @@ import math
 
 from cachebench.engine.spec import facts
 from cachebench.judge import answers
-from cachebench.metrics import catalog
+from cachebench.metrics import catalog, spaces
 from cachebench.plugin.method import EFFORTS
 from cachebench.report import marks, tables
+from cachebench.setup import sources
 
 MEANINGS = {"fd": "lowest {fd}", "closeness": "closest to the full run", answers.MARGIN: "fastest within the margin"}
 ALLOWED = dict(zip(EFFORTS, ("without a fit", "calibrated too", "trained too"), strict=True))
@@ -18,8 +19,20 @@ WORDS = {"better": "better", "tie": "a tie", "worse": "worse", "within": "within
 
 
 def meanings(cfg):
-    """Those of MEANINGS that a config can have: no margin without one."""
-    return [by for by in MEANINGS if by != answers.MARGIN or "quality" in cfg]
+    """Those of MEANINGS that a config can have, no margin without one, and the distances of its further extractors after FD."""
+    first, *others = (by for by in MEANINGS if by != answers.MARGIN or "quality" in cfg)
+    return [first, *(spaces.named("fd", space) for space in sources.further(cfg)), *others]
+
+
+def worded(words, by, frame):
+    """What MEANINGS or PLACES say of a key of `meanings`."""
+    return words["fd" if spaces.found([by]) else by].format(fd=distance(frame, by))
+
+
+def distance(frame, by):
+    """What the Frechet distance that decides is called; that of a further extractor with its name."""
+    (space,) = spaces.found([by]) or [""]
+    return " ".join(filter(None, [tables.short(tables.called(frame, space)), space and f"({space})"]))
 
 
 def network(cfg, run):
@@ -73,8 +86,8 @@ def nearer(rows, budgets, by, effort):
     better = {budget: found for budget, found in told.items() if found.word == "better"}
     if not better:
         return ""
-    fd, least = tables.short(tables.called(rows)), min(better)
-    return f" by {fd}, but {called(better[least])} at {share(least)} is {praise(rows, better[least])}"
+    least = min(better)
+    return f" by {distance(rows, by)}, but {called(better[least])} at {share(least)} is {praise(rows, better[least])}"
 
 
 def praise(rows, found):
@@ -84,7 +97,7 @@ def praise(rows, found):
     near = "" if most is None else f"closer to the full run than {most:.0f} of its {steps:.0f} {unit}"
     if found.by == "closeness":
         return near or "closer to the full run than fewer steps"
-    fd = tables.short(tables.called(rows))
+    fd = distance(rows, found.by)
     if found.row.wilcoxon_verdict == "worse":
         near = ", though it is farther from the full run"
     else:
@@ -141,11 +154,10 @@ def matrix(cfg, frame, by, effort):
         cells = [cell(*found[run, b], by, place) if (run, b) in found else None for b in budgets]
         said = sentence(cfg, rows, run, by, effort)
         lines.append({"run": run, "about": tables.about(rows), "sentence": said, "cells": cells})
-    fd = tables.short(tables.called(frame))
     return {
         "columns": [share(b) for b in budgets],
         "rows": lines,
-        "axis": PLACES[by].format(fd=fd),
+        "axis": worded(PLACES, by, frame),
         "ends": place and place.ends,
     }
 
@@ -178,7 +190,7 @@ def cell(best, simple, rows, allowed, by, place):
 
 def verdict(found, rows):
     """The word of an answer; of a tie whose interval says more, since it is of this comparison alone, of how many it is."""
-    word, measure = WORDS.get(found.word, ""), answers.MEASURES.get(found.by)
+    word, measure = WORDS.get(found.word, ""), answers.measure_of(found.by)
     if found.word != "tie" or not (found.high < measure.equal or found.low > measure.equal):
         return word
     compared = (rows[measure.verdict] != "").sum()

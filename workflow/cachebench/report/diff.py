@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cachebench.judge import results
-from cachebench.judge.pairs import SAME
-from cachebench.metrics import catalog
+from cachebench.judge import pairs, results
+from cachebench.metrics import catalog, spaces
 from cachebench.report import markdown as md
 from cachebench.report import tables
 
 KEY = ["run", "budget", "method"]
-PROVENANCE = results.columns(x_part="provenance")
 PLAIN = ("setting", "status", "reason", "achieved", "macs_per_image", "speed_up")
 OUTCOMES = {
     "same": "the same to the last digit",
@@ -54,10 +52,10 @@ def compared(key, a, b):
     out |= {f"{column}_{side}": row[column] for column in PLAIN for side, row in (("a", a), ("b", b)) if row is not None}
     if a is None or b is None:
         return out | {"outcome": "only in a" if b is None else "only in b"}
-    out["provenance"] = "; ".join(column for column in PROVENANCE if known(a[column]) != known(b[column]))
+    out["provenance"] = "; ".join(column for column in provenance(a, b) if known(a[column]) != known(b[column]))
     if a.status != "ok" or b.status != "ok":
         return out | {"outcome": "same" if (a.status, a.reason) == (b.status, b.reason) else "no numbers"}
-    shown = [m for m in catalog.result_keys() if known(a[m]) is not None or known(b[m]) is not None]
+    shown = [m for m in catalog.result_keys(shared(a, b)) if known(a[m]) is not None or known(b[m]) is not None]
     out |= {f"{m}{end}_{side}": row[f"{m}{end}"] for m in shown for side, row in (("a", a), ("b", b)) for end in catalog.ENDS}
     differs = [m for m in shown if comparable(m, a, b) and apart(a, b, m)]
     return out | {"outcome": outcome(a, b, shown, differs), "beyond": "; ".join(differs)}
@@ -73,6 +71,16 @@ def outcome(a, b, shown, differs):
     return "agrees" if all(comparable(m, a, b) for m in shown) else "incomparable"
 
 
+def shared(a, b):
+    """The spaces of further extractors that both of two rows, or frames, have."""
+    return [space for space in spaces.found(a.keys()) if space in spaces.found(b.keys())]
+
+
+def provenance(a, b):
+    """The columns that say what two rows, or frames, were made from."""
+    return results.columns(shared(a, b), x_part="provenance")
+
+
 def known(value):
     """The value, None for what is absent, so that absent equals absent."""
     return None if value == "" or (isinstance(value, float) and math.isnan(value)) else value
@@ -80,7 +88,8 @@ def known(value):
 
 def comparable(metric, a, b):
     """Whether two rows' values may be compared; means over images may at any count."""
-    return metric in catalog.of_kind("image") or all(known(a[column]) == known(b[column]) for column in SAME)
+    same = pairs.same(catalog.metric(metric).space)
+    return metric in catalog.of_kind("image") or all(known(a[column]) == known(b[column]) for column in same)
 
 
 def apart(a, b, metric):
@@ -94,7 +103,7 @@ def origins(a, b):
     """[(column of the provenance, values in a, values in b)] where the files' rows differ."""
     values = [
         (column, *(", ".join(dict.fromkeys(str(v) for v in f[column] if known(v) is not None)) for f in (a, b)))
-        for column in PROVENANCE
+        for column in provenance(a, b)
     ]
     return [entry for entry in values if entry[1] != entry[2]]
 

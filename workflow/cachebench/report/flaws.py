@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from cachebench.judge import results
-from cachebench.setup import matrix
+from cachebench.setup import matrix, sources
 
 KEY = ["run", "method", "budget"]  # the columns that say which row it is
 
@@ -15,7 +15,7 @@ def flaws(cfg, path):
     does not have, which are left out, text in the place of a number, which counts as not measured, words that are none of
     those allowed."""
     raw = pd.read_csv(path, dtype=str, keep_default_na=False)
-    lost = [column for column in results.columns() if column not in raw]
+    lost = [column for column in results.columns(sources.further(cfg)) if column not in raw]
     out = [f"No column {', '.join(lost)}."] if lost else []
     named = [column for column in KEY if column in raw]
     if len(named) < len(KEY):

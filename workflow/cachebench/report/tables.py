@@ -6,14 +6,21 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from cachebench.judge import pairs, results, validity
-from cachebench.metrics import catalog
+from cachebench.metrics import catalog, spaces
 from cachebench.report import flaws, marks
 from cachebench.report import markdown as md
 from cachebench.report.marks import DASH
-from cachebench.setup import matrix
+from cachebench.setup import matrix, sources
 
-TEXT = (*results.columns(type="string"), "control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "first_in")
-TEXT += ("compared", "within", *pairs.DOUBT)
+COMPARED = ("control", "best", "verdict", "wilcoxon_verdict", "equivalent_steps_bound", "first_in", "compared", "within")
+COMPARED += pairs.DOUBT  # what comparisons.csv adds that is text
+
+
+def texts(columns):
+    """Those of the columns that hold text."""
+    further = spaces.found(columns)
+    known = {*COMPARED, *results.columns(further, type="string"), *pairs.verdicts(further)}
+    return [column for column in columns if column in known]
 
 
 @dataclass(frozen=True)
@@ -73,24 +80,30 @@ class Table:
     remarks: list = field(default_factory=list)
 
 
-def columns(extractor="", count="", fd="FD", against="", lpips=""):
+def columns(extractor="", count="", fd="FD", against="", lpips="", further=()):
     """The Columns of a table whose metrics are computed from `count` images by `extractor`, precision and recall `against` so
-    many of the reference's, LPIPS by the network `lpips`; `fd` is what `called` says."""
+    many of the reference's, LPIPS by the network `lpips`; `fd` is what `called` says, and `further` {space: that} of others."""
     names = {"extractor": extractor, "count": count, "fd": fd, "brief": short(fd), "lpips": lpips}
     names["pairs"] = f"{count} against {against}" if against else ""
+    own = {space: names | {"extractor": space, "fd": fd} for space, fd in dict(further).items()} | {"": names}
     return (
         Column("nfe", "NFE", digits=0),
         Column("macs_per_image", "MACs", "G", scale=1e-9, digits=4),
         Column("achieved", "MACs", "% of full", scale=100),
         Column("latency_ms", "Latency", "ms/image"),
         Column("speed_up", "Speed-up", "measured"),
-        *(Column.of(metric, **names) for metric in catalog.METRICS),
+        *(Column.of(metric, **own[metric.space]) for metric in catalog.metrics(further)),
     )
 
 
-def called(rows):
+def called(rows, space=""):
     """What the rows' Frechet distance is called without the extractor, which a column names in its unit: FID-50k, or FD."""
-    return next((label.partition(" ")[0] for label in rows.fd_label if label), "FD")
+    return next((label.partition(" ")[0] for label in rows[spaces.named("fd_label", space)] if label), "FD")
+
+
+def further(rows):
+    """{space: what its Frechet distance is `called`} of the further extractors of a frame."""
+    return {space: called(rows, space) for space in spaces.found(rows)}
 
 
 def short(called):
@@ -100,20 +113,21 @@ def short(called):
 
 def column(key):
     """The Column of a results key."""
-    return next(c for c in columns() if c.key == key)
+    return next(c for c in columns(further=dict.fromkeys(spaces.found([key]), "FD")) if c.key == key)
 
 
 def carried(columns, rows):
     """The columns, without metrics that are optional and in no row, or printed only where the distance has the other name."""
     fd = short(called(rows))
-    lost = {m.key for m in catalog.METRICS if m.under not in ("", fd) or (m.optional and rows[m.key].isna().all())}
+    of_frame = catalog.metrics(spaces.found(rows))
+    lost = {m.key for m in of_frame if m.under not in ("", fd) or (m.optional and rows[m.key].isna().all())}
     return tuple(c for c in columns if c.key not in lost)
 
 
-def compared():
+def compared(further=()):
     """The columns that comparisons.csv adds to those of results.csv, its reason as `compared`."""
     there = set(results.columns())
-    return (*(c for c in pairs.columns() if c not in there), "compared")
+    return (*(c for c in pairs.columns(further) if c not in there), "compared")
 
 
 def phrase(row, column):
@@ -127,13 +141,15 @@ def read(path, comparisons=None):
     frame = rows_of(path)
     if comparisons:
         found = rows_of(comparisons).rename(columns={"reason": "compared"})
-        frame = frame.merge(found[[*flaws.KEY, *(c for c in compared() if c in found)]], "left", flaws.KEY)
+        added = [c for c in compared(spaces.found(frame)) if c in found]
+        frame = frame.merge(found[[*flaws.KEY, *added]], "left", flaws.KEY)
     return tidy(frame)
 
 
 def rows_of(path):
     """The rows of a csv file that have a run, a method and a budget."""
-    frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
+    known = dict.fromkeys(texts(pd.read_csv(path, nrows=0).columns), str)
+    frame = pd.read_csv(path, dtype=known, keep_default_na=False, na_values=[""])
     frame = frame.reindex(columns=[*frame, *(key for key in flaws.KEY if key not in frame)])
     return frame.assign(budget=pd.to_numeric(frame.budget, errors="coerce").astype(float)).dropna(
         subset=flaws.KEY, ignore_index=True
@@ -146,7 +162,8 @@ def completed(cfg, frame):
     there = set(zip(frame.run, frame.method, frame.budget, strict=True))
     lost = {"status": "missing", "reason": "results.csv has no such row"}
     absent = [results.describe(cfg, run, m) | {"budget": b} | lost for run, m, b in wanted if (run, m, b) not in there]
-    frame = tidy(pd.concat([frame, pd.DataFrame(absent)], ignore_index=True)) if absent else frame
+    if absent or set(sources.further(cfg)) - set(spaces.found(frame)):
+        frame = tidy(pd.concat([frame, pd.DataFrame(absent)], ignore_index=True), sources.further(cfg))
     return frame.assign(under=under(cfg, frame))
 
 
@@ -160,15 +177,16 @@ def under(cfg, frame):
     return frame.budget.mask(((frame.achieved - frame.budget).abs() > cfg["tolerance"]) & own, frame.achieved)
 
 
-def tidy(frame):
-    """`frame` with all columns, numbers as float, text on one line, absent text as "", and added `latency_ms` (per image) with
-    its quartiles, and the budget that a row stands `under`. The full run's speed-up over itself is 1, whatever noise it was
-    measured with."""
-    frame = frame.reindex(columns=[*results.columns(), *compared()])
-    numbers = frame.drop(columns=list(TEXT)).apply(pd.to_numeric, errors="coerce").astype(float)
-    texts = frame[list(TEXT)].astype(object).where(frame[list(TEXT)].notna(), "")
-    texts = texts.map(lambda text: md.one_line(text) if isinstance(text, str) else text)
-    frame = pd.concat([numbers, texts], axis=1)[list(frame)]
+def tidy(frame, further=()):
+    """`frame` with all columns, those of `further` extractors too, numbers as float, text on one line, absent text as "", and
+    added `latency_ms` (per image) with its quartiles, and the budget that a row stands `under`. The full run's speed-up over
+    itself is 1, whatever noise it was measured with."""
+    own = dict.fromkeys([*spaces.found(frame), *further])
+    frame = frame.reindex(columns=[*results.columns(own), *compared(own)])
+    numbers = frame.drop(columns=texts(frame)).apply(pd.to_numeric, errors="coerce").astype(float)
+    words = frame[texts(frame)].astype(object).where(frame[texts(frame)].notna(), "")
+    words = words.map(lambda text: md.one_line(text) if isinstance(text, str) else text)
+    frame = pd.concat([numbers, words], axis=1)[list(frame)]
     for key in ("speed_up", "speed_up_low", "speed_up_high"):
         frame[key] = frame[key].mask((frame.method == "full") & frame[key].notna(), 1.0)
     return frame.assign(**latency(frame), under=frame.budget)
@@ -230,7 +248,7 @@ def build(frame, run):
     pairs.check_comparable(good, f"run {run}")
     against = ", ".join(f"{c:.0f}" for c in good.reference_count.dropna().unique())
     lpips = ", ".join(good.lpips_net[good.lpips_net != ""].unique())
-    table = Table(run, about(rows), carried(columns(extractor, counts, called(rows), against, lpips), good))
+    table = Table(run, about(rows), carried(columns(extractor, counts, called(rows), against, lpips, further(rows)), good))
     shown, remarks = settings(good)
     shown |= {i: f"{row.sampler}, {row.num_steps:.0f} steps" for i, row in rows[rows.method == "full"].iterrows()}
     reasons = {}

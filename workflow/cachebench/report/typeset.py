@@ -1,7 +1,7 @@
 """A run's comparison table as Markdown and LaTeX: bold is the best, a dagger a tie with it. No torch here."""
 
 from cachebench.files import atomic
-from cachebench.metrics import catalog
+from cachebench.metrics import catalog, spaces
 from cachebench.report import markdown as md
 from cachebench.report import tables
 from cachebench.report.marks import DASH
@@ -71,9 +71,10 @@ def latex(table):
 
 def plain(row):
     """The metrics of a row of `foreign.evaluate` as lines of text: name, value, 95 % interval; then what there is to say."""
-    label, lines = row["fd_label"], [f"{row['samples']}: n = {row['count']}, {row['reference_stats']}"]
-    for key in filter(row.__contains__, catalog.result_keys()):
+    lines = [f"{row['samples']}: n = {row['count']}, {row['reference_stats']}"]
+    for key in filter(row.__contains__, catalog.result_keys(spaces.found(row))):
         metric = catalog.metric(key)
+        label = row[spaces.named("fd_label", metric.space)]
         name = metric.title.format(fd=label, brief=label) if metric.frechet else key
         bounds = f"[{number(row[f'{key}_low'])}, {number(row[f'{key}_high'])}]"
         lines.append(f"{name:30s} {number(row[key], 4):>10s}  {bounds}")

@@ -10,7 +10,7 @@ from cachebench.files import atomic, weights
 from cachebench.files.folders import visible
 from cachebench.plugin import loader
 from cachebench.run.folder import Folder
-from cachebench.setup import matrix, stamps
+from cachebench.setup import matrix, sources, stamps
 
 FAR = 2  # how many times larger or smaller the samples' standard deviation may be than that of data
 
@@ -165,6 +165,8 @@ def ends_macs(cfg, run):
             coder = autoencoder.outline(entry)
             macs = cost.count_macs(lambda: coder.decode(torch.zeros(1, *shape)))
             shape = (3, *(coder.factor * side for side in shape[1:]))
-        network = extractors.build(cfg["extractor"]).eval()
-        channels = getattr(network, "channels", 3)
-        return macs + cost.count_macs(lambda: network(torch.zeros(1, channels, *shape[1:], dtype=torch.uint8)))
+        for view in sources.spaces(cfg).values():
+            network = extractors.build(view["extractor"]).eval()
+            image = torch.zeros(1, getattr(network, "channels", 3), *shape[1:], dtype=torch.uint8)
+            macs += cost.count_macs(lambda network=network, image=image: network(image))
+    return macs

@@ -17,12 +17,12 @@ def start(samples, arch, indices, *key):
     return draw(), seeds.labels(numbers, arch.num_classes, samples["labels"]), draw
 
 
-def sample_shard(samples, setting, decode, extractor, shard):
+def sample_shard(samples, setting, decode, extractor, shard, further=()):
     """({features, latents, images, macs (of each image, as the doors counted them), syncs (of each image, how often the
     trajectory of its batch waited for the device), computed [1, evaluations, blocks, branches] (how many images computed a
-    site), computed_each [images, evaluations, blocks, branches] (what each of them computed, in percent), and logits and
-    spatial where the extractor has them} of a shard, {batch_size_used, and a reason if a smaller batch matters, a decision was
-    no number, or torch counts other MACs than the doors}).
+    site), computed_each [images, evaluations, blocks, branches] (what each of them computed, in percent), logits and spatial
+    where the extractor has them, and the features of `further` extractors, {space: extractor}} of a shard, {batch_size_used,
+    and a reason if a smaller batch matters, a decision was no number, or torch counts other MACs than the doors}).
 
     Images are turned into features batch by batch; only the first `paired` samples keep latents, images and computed_each.
     Nothing waits for a GPU before the last batch is under way."""
@@ -31,6 +31,7 @@ def sample_shard(samples, setting, decode, extractor, shard):
     from cachebench.engine import doors, trajectory
     from cachebench.engine.pixels import to_pixels
     from cachebench.metrics.extractors import extract
+    from cachebench.metrics.spaces import named
 
     method, batch, pairs = setting.method, samples["batch_size"], samples["paired"]
     indices = matrix.indices(samples, shard, method.id(), method.across_samples)
@@ -49,6 +50,7 @@ def sample_shard(samples, setting, decode, extractor, shard):
         images = to_pixels(decode(x))
         kept = sum(i < pairs for i in part)
         found = extract(extractor, images)
+        found |= {named("features", space): extract(of, images)["features"] for space, of in dict(further).items()}
         for name, values in (("latents", x), ("images", images)):
             found[name] = values[:kept].clone()  # a view would keep the whole batch in memory
         undecided = undecided + session.session.undecided

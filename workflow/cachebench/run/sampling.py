@@ -5,13 +5,13 @@ from cachebench.files import atomic
 from cachebench.metrics import extractors
 from cachebench.run.opening import decoder, open_setting
 from cachebench.run.sample import sample_shard
-from cachebench.setup import provenance
+from cachebench.setup import provenance, sources
 
 
 def write_shard(cfg, run, name, budget, settings, states, shard, path, facts):
     """Writes a shard of the setting that the file `settings` has for a budget, with what `facts` and itself say of it."""
     where = device.pick()
     setting = open_setting(cfg, run, name, budget, settings, states, where)
-    decode, extractor = decoder(cfg, run, where), extractors.load(cfg["extractor"], where)
-    tensors, told = sample_shard(cfg["samples"], setting, decode, extractor, shard)
+    models = {space: extractors.load(view["extractor"], where) for space, view in sources.spaces(cfg).items()}
+    tensors, told = sample_shard(cfg["samples"], setting, decoder(cfg, run, where), models.pop(""), shard, models)
     atomic.write_tensors(path, tensors, facts | told | {"device": device.describe(where)} | provenance.here(name))

@@ -10,16 +10,16 @@ from cachebench.plugin import forecast, loader
 from cachebench.plugin.values import meant
 from cachebench.setup.config import ConfigError, fill
 from cachebench.setup.matrix import method_ids, number_rows, paths
-from cachebench.setup.sources import INCEPTION, MADE, PARTIAL, is_made, made_with, reference, reference_file
+from cachebench.setup.sources import INCEPTION, MADE, PARTIAL, is_made, made_with, reference, reference_file, spaces
 
 
 def check(config, source="config", evaluating=False):
     """`fill`, and everything that keys refer to: runs, methods, parameters, weights with their checksums, statistics; for
-    `evaluating` given images, only the extractor and the statistics."""
+    `evaluating` given images, only the extractors and the statistics."""
     config = fill(config, source)
     of_runs = () if evaluating else (_check_runs, _check_methods, _check_weights)
     of_runs += (_check_quality,) if of_runs and "quality" in config else ()
-    for step in (*of_runs, _check_extractor, _check_reference):
+    for step in (*of_runs, _check_extractors):
         try:
             step(config)
         except ValueError as error:
@@ -204,38 +204,49 @@ def check_file(key, path, entry=None):
         raise ValueError(f"{key}: {error}") from None
 
 
-def _check_extractor(config):
-    _check_given("extractor.weights", config["extractor"])
+def _check_extractors(config):
+    """Every extractor and its reference, as if it were the only one."""
+    names = [entry["name"] for entry in (config["extractor"], *config.get("extractors", ()))]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"extractors: two are called {twice[0]!r}; each needs a name of its own, and so does `extractor`")
+    keys = [("extractor", "reference")] + [(f"extractors.{i}", f"extractors.{i}.reference") for i in range(len(names) - 1)]
+    for view, (extractor, reference_key) in zip(spaces(config).values(), keys, strict=True):
+        _check_extractor(view, extractor)
+        _check_reference(view, reference_key)
+
+
+def _check_extractor(config, key):
+    _check_given(f"{key}.weights", config["extractor"])
     kind = config["extractor"]["kind"]
     if "features" in config["extractor"] and kind != PARTIAL:
-        raise ValueError(f"extractor.features: kind {kind!r} has one size of features; only {PARTIAL} has several")
+        raise ValueError(f"{key}.features: kind {kind!r} has one size of features; only {PARTIAL} has several")
 
 
-def _check_reference(config):
-    entry, extractor = reference(config), config["extractor"]
+def _check_reference(config, key):
+    entry, extractor = reference(config, key), config["extractor"]
     if not is_made(config, entry["file"]):
-        check_file("reference", entry["file"], entry)
+        check_file(key, entry["file"], entry)
     if entry.get("extractor", extractor["name"]) != extractor["name"]:
         raise ValueError(
-            f"reference: {config['reference']!r} holds features of extractor {entry['extractor']!r}, "
+            f"{key}: {config['reference']!r} holds features of extractor {entry['extractor']!r}, "
             f"the config's is {extractor['name']!r}"
         )
     full = Path(atomic.placed(entry["file"]))
     kind = extractor["kind"]
     if kind != INCEPTION and (entry.get("format") == "adm" or images.holds_moments(full)):
-        raise ValueError(f"reference: {entry['file']} holds moments of {INCEPTION}, the config's extractor is {kind}")
+        raise ValueError(f"{key}: {entry['file']} holds moments of {INCEPTION}, the config's extractor is {kind}")
     if full.suffix != ".safetensors" and full.exists() and not os.path.exists(reference_file(config)):  # else they were read
         try:
             images.open_images(full)
         except ValueError as error:
-            raise ValueError(f"reference: {error}") from None
+            raise ValueError(f"{key}: {error}") from None
     weights = extractor["weights"]
     to_come = weights.startswith(MADE) or not (weights.startswith(RANDOM) or os.path.exists(atomic.placed(weights)))
     if full.suffix != ".safetensors" or not full.exists() or to_come:
         return
     found, wanted = atomic.read_metadata(full), made_with(extractor)
     if found.get("extractor_sha256") != wanted["extractor_sha256"]:
-        raise ValueError(f"reference: {entry['file']} was made with other extractor weights than {weights}")
+        raise ValueError(f"{key}: {entry['file']} was made with other extractor weights than {weights}")
     if found.get("extractor_features") != wanted.get("extractor_features"):
         had, needed = found.get("extractor_features"), wanted.get("extractor_features")
-        raise ValueError(f"reference: {entry['file']} holds {had} features of the extractor, the config wants {needed}")
+        raise ValueError(f"{key}: {entry['file']} holds {had} features of the extractor, the config wants {needed}")

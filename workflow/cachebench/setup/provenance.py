@@ -51,10 +51,12 @@ def of_row(cfg, run, name):
         "first_seed": cfg["samples"]["first_seed"],
         "config_digest": config_digest(cfg, run, name),
         "weights_digest": file_digest(cfg["backbones"][entry["backbone"]]["weights"]),
-        "extractor_digest": file_digest(cfg["extractor"]["weights"]),
-        "reference_digest": file_digest(sources.reference_file(cfg)),
         "calibration_digest": file_digest(cfg["calibration"]),
-    }
+    } | sources.in_spaces(
+        cfg,
+        extractor_digest=lambda of: file_digest(of["extractor"]["weights"]),
+        reference_digest=lambda of: file_digest(sources.reference_file(of)),
+    )
 
 
 def config_digest(cfg, run, name):
@@ -70,7 +72,7 @@ def config_digest(cfg, run, name):
         backbone.get("end"),
         backbone.get("autoencoder"),
         matrix.overrides(cfg, name, run),
-        {key: cfg[key] for key in PARTS},
+        {key: cfg[key] for key in (*PARTS, "extractors") if key in cfg},
     ]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -10,6 +10,7 @@ import yaml
 
 from cachebench.engine.spec import RANDOM
 from cachebench.files import atomic, downloads
+from cachebench.metrics.spaces import named as in_space
 
 INCEPTION = "inception-2015"  # the extractor whose Frechet distance is FID
 NAMED = {INCEPTION: "FID", "dinov2-vit-l-14": "FD-DINOv2"}  # Frechet distances that have a name, by kind of extractor
@@ -23,13 +24,35 @@ def fetchable(config):
     backbones = list(config["backbones"].values())
     coders = [entry["autoencoder"] for entry in backbones if "autoencoder" in entry]
     lpips = [config["metrics"]["lpips"]] if "lpips" in config["metrics"] else []
-    by_path = {entry["weights"]: entry for entry in [*backbones, *coders, config["extractor"], *lpips]}
+    views = spaces(config).values()
+    by_path = {entry["weights"]: entry for entry in [*backbones, *coders, *(of["extractor"] for of in views), *lpips]}
     by_path |= {entry["path"]: entry for entry in config["files"]}
-    by_path[reference(config)["file"]] = reference(config)
+    by_path |= {entry["file"]: entry for entry in map(reference, views)}
     keys = ("url", "hub", "sha256", "size")
     return {
         path: {key: entry[key] for key in keys if entry.get(key)} for path, entry in by_path.items() if downloads.source(entry)
     }
+
+
+def spaces(config):
+    """{space: the config as it would be if this were the only extractor}: the first one's space is "", that of a further one is
+    called by its name."""
+    views = {"": config}
+    for entry in config.get("extractors", ()):
+        own = {"reference": config["reference"]} | entry
+        views[entry["name"]] = config | {"reference": own.pop("reference"), "extractor": own}
+    return views
+
+
+def further(config):
+    """The spaces of the config's further extractors."""
+    return [entry["name"] for entry in config.get("extractors", ())]
+
+
+def in_spaces(config, **columns):
+    """{column: what its function says of the config, and once more for each further extractor}."""
+    views = spaces(config).items()
+    return {in_space(key, space): say(view) for key, say in columns.items() for space, view in views}
 
 
 def manifest():
@@ -37,11 +60,12 @@ def manifest():
     return yaml.safe_load((atomic.ROOT / "reference_stats/manifest.yaml").read_text("utf-8"))
 
 
-def reference(config):
-    """The manifest's entry of the config's reference, or {"file": path} of one named by its path. ValueError if neither."""
+def reference(config, key="reference"):
+    """The manifest's entry of the config's reference, or {"file": path} of one named by its path. ValueError if neither, which
+    names the `key` that it came from."""
     known, name = manifest(), config["reference"]
     if name not in known and not Path(atomic.placed(name)).exists() and not is_made(config, name):
-        raise ValueError(f"reference: unknown {name!r}; a path, or what reference_stats/manifest.yaml has: {', '.join(known)}")
+        raise ValueError(f"{key}: unknown {name!r}; a path, or what reference_stats/manifest.yaml has: {', '.join(known)}")
     return known.get(name, {"file": name})
 
 

@@ -51,17 +51,24 @@ def each_sample(cfg):
 def samples(cfg, run):
     """Of a shard, besides its setting and how many samples it has."""
     coder = matrix.backbone(cfg, run).get("autoencoder")
-    said = {"samples": each_sample(cfg), "extractor": sources.digest_of(cfg["extractor"])}
+    first, further = of_extractors(cfg, lambda view: sources.digest_of(view["extractor"]))
+    said = {"samples": each_sample(cfg), "extractor": first} | ({"extractors": further} if further else {})
     return network(cfg, run) | said | {"autoencoder": sources.digest_of(coder) if coder else None}
+
+
+def of_extractors(cfg, said):
+    """(what is `said` of the config with its first extractor, {space: of that with a further one})."""
+    found = {space: said(view) for space, view in sources.spaces(cfg).items()}
+    return found.pop(""), found
 
 
 def scores(cfg, run):
     """Of a setting's metrics."""
-    reference = downloads.digest(atomic.placed(sources.reference_file(cfg)))
+    reference, further = of_extractors(cfg, lambda view: downloads.digest(atomic.placed(sources.reference_file(view))))
     lpips = sources.digest_of(cfg["metrics"]["lpips"]) if "lpips" in cfg["metrics"] else None
     counted = {key: value for key, value in cfg["samples"].items() if key not in OF_LOOKS}
     said = {"samples": counted, "metrics": cfg["metrics"], "reference": reference, "lpips": lpips}
-    return samples(cfg, run) | said
+    return samples(cfg, run) | said | ({"references": further} if further else {})
 
 
 def latency(cfg, run):

@@ -18,8 +18,8 @@ PLACE = 20
 
 
 def wanted(cfg):
-    """Where there are two runs."""
-    return len(cfg["runs"]) > 1
+    """Where there are two runs, or two extractors."""
+    return len(cfg["runs"]) > 1 or "extractors" in cfg
 
 
 def table(files):

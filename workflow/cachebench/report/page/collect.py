@@ -15,6 +15,7 @@ from cachebench.engine.spec import BRANCHES
 from cachebench.files import atomic
 from cachebench.judge import pairs
 from cachebench.judge.equivalents import step_reduction
+from cachebench.metrics import spaces
 from cachebench.plugin.loader import reason
 from cachebench.report import files_of_run, marks, style, tables
 from cachebench.report.page import copied
@@ -51,7 +52,9 @@ def collect(cfg, frame, folder):
     pairs.check_comparable(frame[frame.status == "ok"], "the leaderboard")
     frame = frame.assign(id=[marks.address(row) for row in frame.itertuples()])
     styles = style.palette(frame.method)
-    runs, settings, shown, quality = [], [], tables.carried(COLUMNS, frame), tables.carried((*BESIDE, *QUALITY), frame)
+    further = [tables.column(spaces.named("fd", space)) for space in spaces.found(frame)]
+    shown = tables.carried((COLUMNS[0], *further, *COLUMNS[1:]), frame)
+    runs, settings, quality = [], [], tables.carried((*BESIDE, QUALITY[0], *further, *QUALITY[1:]), frame)
     for run in (run for run in cfg["runs"] if (frame.run == run).any()):
         rows = frame[frame.run == run]
         files = files_of_run.Files(cfg, run, folder)
@@ -98,7 +101,7 @@ def titled(frame, shown):
     """The columns as they are titled for these results: a metric that depends on extractor and count names them."""
     extractor = ", ".join(frame.extractor[frame.extractor != ""].unique())
     counts = ", ".join(f"{c:.0f}" for c in frame["count"].dropna().unique())
-    named = {c.key: c for c in tables.columns(extractor, counts, tables.called(frame))}
+    named = {c.key: c for c in tables.columns(extractor, counts, tables.called(frame), further=tables.further(frame))}
     if frame.latency_device.str.startswith("CPU").any():
         named["peak_memory_mb"] = tables.Column("peak_memory_mb", "Peak memory", "MB, whole process")
     return [named.get(c.key, c) for c in shown]

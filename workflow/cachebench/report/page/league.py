@@ -14,7 +14,7 @@ FEWER = "Fewer steps"  # which every sampler calls by its own name
 def table(cfg, frame, by):
     """{"by", "axis", "columns": [{"run", "share"}], "rows": [{"name", "family", "place", "cells"}]} of a frame, the rows by
     their mean place among the methods of a column."""
-    measure = judged.MEASURES[by]
+    measure = judged.measure_of(by)
     columns = [(run, budget) for run in cfg["runs"] for budget in judged.budgets(frame[frame.run == run])]
     rows = frame[[key in columns for key in zip(frame.run, frame.under, strict=True)]]  # the full run is at none of them
     place = answers.axis([found_in(row, by, measure) for _, row in rows.iterrows()], by)
@@ -29,9 +29,8 @@ def table(cfg, frame, by):
         about = {"name": name, "family": of.family.iloc[0], "place": float(own.mean()) if len(own) else None}
         lines.append(about | {"cells": [cell(by_column.get(column), by, measure, place) for column in columns]})
     lines.sort(key=lambda line: math.inf if line["place"] is None else line["place"])
-    fd = tables.short(tables.called(frame))
     heads = [{"run": run, "share": answers.share(budget)} for run, budget in columns]
-    return {"by": by, "axis": answers.PLACES[by].format(fd=fd), "columns": heads, "rows": lines}
+    return {"by": by, "axis": answers.worded(answers.PLACES, by, frame), "columns": heads, "rows": lines}
 
 
 def found_in(row, by, measure):
@@ -55,7 +54,7 @@ def cell(row, by, measure, place):
 
 def shade(row, by, found, place):
     """The class of a cell's colour: "lost" where FD does not rank, else the side and how far it is on the common axis."""
-    if by == "fd" and marks.doubt(row, "fd"):
+    if marks.doubt(row, by):
         return "lost"
     if found.word not in ("better", "worse") or not place:
         return ""

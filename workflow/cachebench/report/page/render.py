@@ -18,12 +18,12 @@ from cachebench.judge import published
 from cachebench.judge.equivalents import step_reduction
 from cachebench.judge.validity import NO
 from cachebench.plugin.method import EFFORTS
-from cachebench.report import answers, figures, marks, tables, validity
+from cachebench.report import agreement, answers, figures, marks, tables, validity
 from cachebench.report.files_of_run import Files
 from cachebench.report.marks import NO_RANKS
 from cachebench.report.page import compared, league
 from cachebench.report.style import EMPTY
-from cachebench.setup import matrix
+from cachebench.setup import matrix, sources
 
 HERE = Path(__file__).parent  # the template, the script and the style
 FD, LATENT = (tables.column(key) for key in ("fd", "latent_mse"))
@@ -44,6 +44,7 @@ def summary(frame, run):
     sentences = overall(judged if ranked.empty else ranked, tables.short(tables.called(of_run)))
     if lost and not ranked.empty:
         sentences.append(f"{lost}, so these cases are not counted.")
+    sentences += agreement.held(of_run)
     return sentences, per_budget
 
 
@@ -121,13 +122,13 @@ def facts(cfg, frame, results):
         found = [value for value in good[column].dropna().unique() if value != ""]
         return ", ".join(form(value) for value in found) or "nothing measured"
 
-    date = datetime.fromtimestamp(Path(results).stat().st_mtime)
+    date, views = datetime.fromtimestamp(Path(results).stat().st_mtime), sources.spaces(cfg).values()
     return [
         ("Images per setting", listed("count", lambda c: f"{c:.0f}") + f", {cfg['samples']['labels']} labels"),
         ("Budgets", listed_budgets(cfg)),
         ("Rows", f"{len(good)} of {len(frame)} measured"),
-        ("Extractor", cfg["extractor"]["name"]),
-        ("Reference", cfg["reference"]),
+        ("Extractor", ", ".join(view["extractor"]["name"] for view in views)),
+        ("Reference", ", ".join(dict.fromkeys(view["reference"] for view in views))),
         ("Sampled on", listed("device")),
         ("Timed on", listed("latency_device") + f", batches of {cfg['latency']['batch_size']}"),
         ("Configuration", f"{cfg['name']}, of {date:%Y-%m-%d %H:%M}"),
@@ -202,7 +203,7 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
         "FAILED": league.FAILED,
         "SIGNS": league.SIGNS,
         "EFFORTS": answers.ALLOWED,
-        "MEANINGS": {by: answers.MEANINGS[by].format(fd=tables.short(tables.called(frame))) for by in answers.meanings(cfg)},
+        "MEANINGS": {by: answers.worded(answers.MEANINGS, by, frame) for by in answers.meanings(cfg)},
         "COMPARED": compared.headings(tables.called(frame)),
     }
     unpack, page, chart = ((HERE / f"{name}.js").read_text("utf-8") for name in ("unpack", "page", "chart"))
@@ -217,7 +218,7 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
     context |= {"printed": printed, "margin": published.MARGIN}
     ways = ((by, effort) for by in answers.meanings(cfg) for effort in EFFORTS)
     context["answers"] = [{"by": by, "effort": effort} | answers.matrix(cfg, frame, by, effort) for by, effort in ways]
-    context["leagues"] = [league.table(cfg, frame, by) for by in judged.MEASURES]
+    context["leagues"] = [league.table(cfg, frame, by) for by in answers.meanings(cfg) if by != judged.MARGIN]
     context["flaws"] = flaws
     context["measures"] = [(line["run"], validity.words(line)) for line in measures]
     return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, images=images, **context)

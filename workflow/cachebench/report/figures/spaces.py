@@ -1,0 +1,53 @@
+"""Whether the verdicts against fewer steps hold in the features of further extractors, of a run."""
+
+from matplotlib.lines import Line2D
+
+from cachebench.judge.agreement import both_verdicts
+from cachebench.metrics.spaces import found, named
+from cachebench.report import answers, marks, style
+from cachebench.report.style import INK, empty
+
+TITLE = "Against fewer steps, by other extractors"
+CAPTION = (
+    "Every method's paired difference in Fréchet distance to fewer steps of its budget, with 95 % intervals: across by the "
+    "extractor that decides, upwards by a further one. Lower left is better by both. A marker is filled where both verdicts "
+    "are the same, and open and named where they are not. The axes are linear around zero and logarithmic beyond."
+)
+PER = "run"
+PLACE = 2.2
+
+
+def wanted(cfg):
+    """Where there are further extractors."""
+    return "extractors" in cfg
+
+
+def draw(files):
+    """A panel a further extractor, a point a row."""
+    of_run = files.frame[files.frame.run == files.run]
+    panels = {space: both_verdicts(of_run, space) for space in found(of_run)}
+    panels = {space: rows for space, rows in panels.items() if len(rows)}
+    if not panels:
+        return empty(f"By no further extractor a method of {files.run} could be compared with fewer steps.")
+    figure, axes = style.panels(len(panels), 4.2, 3.8)
+    for axis, (space, rows) in zip(axes, panels.items(), strict=True):
+        keys = "fd_minus_control", f"{named('fd', space)}_minus_control"
+        widths = [max(1e-6, 1.5 * float((rows[f"{key}_high"] - rows[f"{key}_low"]).median())) for key in keys]
+        axis.set_xscale("symlog", linthresh=widths[0])
+        axis.set_yscale("symlog", linthresh=widths[1])
+        axis.axvline(0, color=INK, lw=0.8, zorder=0)
+        axis.axhline(0, color=INK, lw=0.8, zorder=0)
+        for _, row in rows.iterrows():
+            across, up = ([[row[key] - row[f"{key}_low"]], [row[f"{key}_high"] - row[key]]] for key in keys)
+            colour, same = style.FAMILIES.get(row.family, INK), row.verdict == row.other
+            form = {"color": colour, "fmt": style.MARKS.get(row.family, "."), "mfc": colour if same else "white", "ms": 5}
+            axis.errorbar(*row[list(keys)], up, across, elinewidth=0.7, **form)
+            label = "" if same else f"{marks.named(row)}, {row.under:g}"
+            axis.annotate(label, row[list(keys)], (4, 4), textcoords="offset points", fontsize=7, color=style.dark(colour))
+        for side, key in ((axis.set_xlabel, "fd"), (axis.set_ylabel, named("fd", space))):
+            side(f"{answers.distance(of_run, key)} − fewer steps", fontsize=9)
+    there = dict.fromkeys(family for rows in panels.values() for family in rows.family if family in style.FAMILIES)
+    handles = [Line2D([], [], color=style.FAMILIES[name], marker=style.MARKS[name], ls="", label=name) for name in there]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle(f"{files.run}: by one extractor and by another", fontsize=12)
+    return figure
