@@ -31,6 +31,7 @@ def checkout(tmp_path_factory):
 def evaluate(folder, samples, *words):
     """Finished process of `snakemake evaluate` with an extractor of random weights, against the pictures in `real`."""
     config = yaml.safe_load((ROOT / "config/smoke.yaml").read_text()) | {"extractor": RESNET, "reference": "real"}
+    config |= {"extractors": [RESNET | {"name": "again"}]}
     config["backbones"]["dit-tiny"]["weights"] = "weights/of-the-backbone/are-not-needed.pt"
     (folder / "evaluate.yaml").write_text(yaml.safe_dump(config))
     return snakemake(folder, "evaluate", "--cores", "1", "--configfile", "evaluate.yaml", *words, "--config", *samples)
@@ -49,9 +50,9 @@ def test_anybodys_images_are_scored_with_intervals(checkout):
     row = scored(checkout, run)
     assert row["fd_label"] == "FD (resnet)" and row["count"] == 24 and row["reference_count"] == 40
     assert row["fd_low"] < row["fd"] < row["fd_high"] and row["precision"] > 0.5 and row["inception_score_10"] >= 1
-    assert "24 images for 64 dimensions" in row["reason"]
+    assert "24 images for 64 dimensions" in row["reason"] and row["fd(again)"] == row["fd"]
     (log,) = (checkout / "logs/evaluate").glob("fake-*/evaluate.log")
-    assert "FD (resnet)" in log.read_text()
+    assert "FD (resnet)" in log.read_text() and "FD (again)" in log.read_text()
     again = evaluate(checkout, ["samples=real"])
     assert "rule statistics:" in run.stdout + run.stderr and "rule statistics:" not in again.stdout + again.stderr
     own = scored(checkout, again)

@@ -240,9 +240,8 @@ def reference_digest(path, view):
 
 
 EXTRACTORS = {space: extractor_of(view["extractor"]) for space, view in VIEWS.items()}
-FEATURES = (
-    canonical(EXTRACTORS) if len(EXTRACTORS) > 1 else EXTRACTORS[""]
-)  # what those of a sample depend on besides the image
+# What the features of a sample depend on besides its image.
+FEATURES = canonical(EXTRACTORS) if len(EXTRACTORS) > 1 else EXTRACTORS[""]
 EXTRACTOR_FILES = [path for view in VIEWS.values() for path in [weights_of(view["extractor"])] if path]
 LPIPS = CONFIG["metrics"].get("lpips")
 

@@ -27,8 +27,9 @@ def evaluate(cfg, path, reference, device, order=images.ORDERS[0], further=()):
     if source.shape != real:
         theirs = images.described(real)
         raise ValueError(f"{path}: images of {images.described(source.shape)}; those of {cfg['reference']} have {theirs}")
-    models = {space: extractors.load(view["extractor"], device) for space, view in sources.spaces(cfg).items()}
-    model, parts, keys = models.pop(""), [], []
+    views, further = sources.spaces(cfg), dict(further)
+    models = {space: extractors.load(views[space]["extractor"], device) for space in further}
+    model, parts, keys = extractors.load(cfg["extractor"], device), [], []
     for part in tqdm(source.batches(READ), total=-(-source.count // READ), desc="features", unit="batch", mininterval=2):
         keys += [hashlib.sha256(image.tobytes()).digest() for image in part]
         pixels = torch.as_tensor(part)

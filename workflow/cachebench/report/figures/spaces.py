@@ -1,10 +1,12 @@
 """Whether the verdicts against fewer steps hold in the features of further extractors, of a run."""
 
+from matplotlib import pyplot, ticker
 from matplotlib.lines import Line2D
 
 from cachebench.judge.agreement import both_verdicts
 from cachebench.metrics.spaces import found, named
 from cachebench.report import answers, marks, style
+from cachebench.report.figures.differences import ticks
 from cachebench.report.style import INK, empty
 
 TITLE = "Against fewer steps, by other extractors"
@@ -29,12 +31,10 @@ def draw(files):
     panels = {space: rows for space, rows in panels.items() if len(rows)}
     if not panels:
         return empty(f"By no further extractor a method of {files.run} could be compared with fewer steps.")
-    figure, axes = style.panels(len(panels), 4.2, 3.8)
-    for axis, (space, rows) in zip(axes, panels.items(), strict=True):
+    size = {"figsize": (1 + 4.2 * len(panels), 4.6), "squeeze": False, "layout": "constrained"}
+    figure, axes = pyplot.subplots(1, len(panels), **size)
+    for axis, (space, rows) in zip(axes[0], panels.items(), strict=True):
         keys = "fd_minus_control", f"{named('fd', space)}_minus_control"
-        widths = [max(1e-6, 1.5 * float((rows[f"{key}_high"] - rows[f"{key}_low"]).median())) for key in keys]
-        axis.set_xscale("symlog", linthresh=widths[0])
-        axis.set_yscale("symlog", linthresh=widths[1])
         axis.axvline(0, color=INK, lw=0.8, zorder=0)
         axis.axhline(0, color=INK, lw=0.8, zorder=0)
         for _, row in rows.iterrows():
@@ -44,8 +44,14 @@ def draw(files):
             axis.errorbar(*row[list(keys)], up, across, elinewidth=0.7, **form)
             label = "" if same else f"{marks.named(row)}, {row.under:g}"
             axis.annotate(label, row[list(keys)], (4, 4), textcoords="offset points", fontsize=7, color=style.dark(colour))
-        for side, key in ((axis.set_xlabel, "fd"), (axis.set_ylabel, named("fd", space))):
-            side(f"{answers.distance(of_run, key)} − fewer steps", fontsize=9)
+        for name, key, by in zip("xy", keys, ("fd", named("fd", space)), strict=True):
+            linear = max(1e-6, 1.5 * float((rows[f"{key}_high"] - rows[f"{key}_low"]).median()))
+            axis.set(**{f"{name}label": f"{answers.distance(of_run, by)} − fewer steps"})
+            getattr(axis, f"set_{name}scale")("symlog", linthresh=linear)
+            scale = getattr(axis, f"{name}axis")
+            scale.set_ticks(ticks(*scale.get_view_interval(), linear))
+            scale.set_minor_locator(ticker.NullLocator())
+            scale.set_major_formatter("{x:g}")
     there = dict.fromkeys(family for rows in panels.values() for family in rows.family if family in style.FAMILIES)
     handles = [Line2D([], [], color=style.FAMILIES[name], marker=style.MARKS[name], ls="", label=name) for name in there]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
