@@ -93,6 +93,24 @@ def test_a_row_whose_key_was_edited_is_named_and_the_others_are_compared_and_sho
     assert len(frame) == len(flaws.settings_of(cfg)) and (frame.status == "ok").sum() == len(raw) - 1
 
 
+def test_a_row_that_stands_there_twice_is_named_with_its_line_and_shown_once(compared, tmp_path):
+    """As it is, with another number, and with its budget written otherwise: the first line is shown, and all others."""
+    cfg, raw, folder = compared
+    same, other, again = (raw[raw.method == method].iloc[[0]] for method in ("full", "fewer_steps", "l2c"))
+    twice = pd.concat([raw, same, other.assign(fd="9.75"), again.assign(budget=f"{again.budget.iloc[0]}0")], ignore_index=True)
+    twice.to_csv(tmp_path / "results.csv", index=False)
+    lines = {method: raw.index[raw.method == method][0] + 2 for method in ("full", "fewer_steps", "l2c")}
+    why = ("has the same", "has other numbers of the same row", "has other numbers of the same row")
+    assert flaws.flaws(cfg, tmp_path / "results.csv") == [
+        f"Line {len(raw) + 2 + i} (dit-20, {method}, {twice.budget[len(raw) + i]}): line {lines[method]} {why[i]}, "
+        "and is shown in its place."
+        for i, method in enumerate(lines)
+    ]
+    frame = tables.completed(cfg, tables.read(tmp_path / "results.csv", folder / "comparisons.csv"))
+    alone = tables.completed(cfg, tables.read(folder / "results.csv", folder / "comparisons.csv"))
+    assert frame.equals(alone) and 9.75 not in set(frame.fd)
+
+
 def scores_of(folder, run, method):
     return {float(budget): row for budget, row in atomic.read_json(folder / run / method / "scores.json").items()}
 

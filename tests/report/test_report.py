@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from cachebench.engine.spec import Arch
 from cachebench.files import atomic
 from cachebench.plugin import loader
-from cachebench.report import against_cost, figures, style, tables
+from cachebench.report import against_cost, figures, files_of_run, style, tables
 from cachebench.report.figures import differences
 from cachebench.report.files_of_run import Files
 from cachebench.report.page import collect, render
@@ -270,9 +270,44 @@ def test_what_was_calibrated_for_each_site_is_a_map(whole, files):
     assert bar.get_ylabel() == "change" and bar.get_yscale() == "log"
     row = pd.Series({"method": "l2c", "budget": 0.8})
     fit = collect.fit_curve(files, row)
-    assert fit["sites"] == ["0 attn", "0 mlp", "1 attn", "1 mlp"] and fit["evaluations"] == [1, 2, 3, 4, 5]
-    assert fit["maps"]["change"][0] == [0.1, 0.01, 0.001, 0.0001, 1e-05] and "series" not in fit
-    assert fit["maps"]["change"][3][0] == (0.01 if whole else None)
+    assert fit["rows"] == ["0 attn", "0 mlp", "1 attn", "1 mlp"] and fit["columns"] == [1, 2, 3, 4, 5]
+    assert fit["values"]["change"][0] == [0.1, 0.01, 0.001, 0.0001, 1e-05] and "series" not in fit
+    assert fit["values"]["change"][3][0] == (0.01 if whole else None)
+
+
+PAIRS = [(e, e - lag) for e in range(4) for lag in range(min(e, 1), e + 1)]
+CURVES = {  # rows of a fit's csv, and what its map has across and down; None of a line
+    "cachequant": ([{"evaluation": e, "reused": i, "l1": 0.5 * (e - i)} for e, i in PAIRS], ("evaluation", "reused")),
+    "optimal_steps": ([{"evaluation": i, "until": e, "error": 1.0} for e, i in PAIRS if e > i], ("evaluation", "until")),
+    "llmcache": (
+        [{"mean": 3 * e + k, "evaluation": e, "layer": k, "error": 0.1} for e in range(4) for k in range(3)],
+        ("evaluation", "layer"),
+    ),
+    "icc": ([{"layer": n, "block": i, "mean": 2.0} for n in ("qkv/in", "qkv/out") for i in range(3)], ("block", "layer")),
+    "fastcache": (
+        [{"map": 3 * k + i, "bucket": k, "block": i, "left": 0.1} for k in range(2) for i in range(3)],
+        ("block", "bucket"),
+    ),
+    "l2c": ([{"step": i, "evaluation": i % 4, "loss": 0.5, "scores": i % 3} for i in range(9)], None),
+    "magcache": ([{"evaluation": e, "ratio": 0.9} for e in range(4)], None),
+    "eb_cache": ([{"tolerance": 0.1 * i, "state_0": i // 2, "state_1": i} for i in range(4)], None),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_what_was_found_for_each_of_two_things_is_a_map_and_what_has_steps_is_a_line(name, tmp_path):
+    rows, told = CURVES[name]
+    atomic.write_csv(tmp_path / "fit.csv", rows)
+    curve = files_of_run.curve(tmp_path / "fit.csv")
+    found = files_of_run.curve_map(curve)
+    assert (found and (found.across, found.down)) == told
+    if found:
+        ((column, values),) = found.values.items()
+        assert files_of_run.curve_columns(curve) == [column] == list(rows[0])[-1:]
+        for row in rows:
+            cell = values[found.rows.index(str(row[found.down])), found.columns.index(row[found.across])]
+            assert cell == row[column]
+        assert np.isfinite(values).sum() == len(rows)
 
 
 def test_settings_of_one_fit_share_it():

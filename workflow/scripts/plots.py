@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from _cli import arguments
-from cachebench.report import figures, style, tables
+from cachebench.report import figures, flaws, style, tables
 from cachebench.report.files_of_run import Files
 from cachebench.setup import config
 
 args = arguments(__doc__, "config?", "run?", "results", "comparisons", "folder", "out+")
 
-files = Files(config.load(args.config), args.run, args.folder, tables.read(args.results, args.comparisons))
+cfg = config.load(args.config)
+files = Files(cfg, args.run, args.folder, flaws.asked(cfg, tables.read(args.results, args.comparisons)))
 for name in dict.fromkeys(Path(path).stem for path in args.out):
     style.save(figures.load(name).draw(files), [path for path in args.out if Path(path).stem == name])

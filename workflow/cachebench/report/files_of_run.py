@@ -3,6 +3,7 @@
 import itertools
 from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -116,21 +117,37 @@ def curve(path):
 
 
 def curve_columns(frame):
-    """The numeric columns of `curve` that say how the fit went."""
+    """The columns of `curve` that say how the fit went."""
+    if found := curve_map(frame):
+        return list(found.values)
     return [c for c in frame.select_dtypes("number").columns[1:] if c not in INDEX_COLUMNS]
 
 
+class Map(NamedTuple):
+    """What was found for each of `columns` and `rows`, {name: `values` [rows, columns]}; `across` and `down` say what these
+    are."""
+
+    across: str
+    columns: list
+    down: str
+    rows: list
+    values: dict
+
+
 def curve_map(frame):
-    """(evaluations, sites, {column: values [sites, evaluations]}) of a curve with a row for each evaluation and block, or
-    branch; None of any other. Joined they would be a saw."""
-    names = [name for name in ("block", "branch") if name in frame]
-    if "evaluation" not in frame or "block" not in frame or frame.duplicated(["evaluation", *names]).any():
+    """The Map of a curve of which two or more columns of whole numbers or words, such as evaluation and block, are in front, and
+    together name every row; None of any other. Joined to a line its values would be a saw."""
+    front = list(itertools.takewhile(lambda name: not pd.api.types.is_float_dtype(frame[name]), frame))
+    keys = [name for name in front if frame[name].duplicated().any()]  # one without only numbers the rows
+    if len(keys) < 2 or frame.duplicated(keys).any():
         return None
-    sites = frame[names].astype(str).agg(" ".join, axis=1)
-    evaluations, order, found = sorted(frame.evaluation.unique()), list(dict.fromkeys(sites)), {}
-    for name in curve_columns(frame):
-        found[name] = frame.pivot_table(name, sites, "evaluation", dropna=False).reindex(order)[evaluations].to_numpy(float)
-    return evaluations, order, found
+    across = "evaluation" if "evaluation" in keys else keys[-1]
+    names = [name for name in keys if name != across]
+    rows = frame[names].astype(str).agg(" ".join, axis=1)
+    columns, order, values = sorted(frame[across].unique().tolist()), list(dict.fromkeys(rows)), {}
+    for name in frame.columns[len(front) :]:
+        values[name] = frame.pivot_table(name, rows, across, dropna=False).reindex(order)[columns].to_numpy(float)
+    return Map(across, columns, names[0], order, values)
 
 
 def mosaic(rows):

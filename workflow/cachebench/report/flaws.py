@@ -12,8 +12,8 @@ KEY = ["run", "method", "budget"]  # the columns that say which row it is
 
 def flaws(cfg, path):
     """Sentences about the results.csv at `path`, which someone may have edited: columns that are missing, rows that the config
-    does not have, which are left out, text in the place of a number, which counts as not measured, words that are none of
-    those allowed."""
+    does not have, or that a line above has already, which are left out, text in the place of a number, which counts as not
+    measured, words that are none of those allowed."""
     raw = pd.read_csv(path, dtype=str, keep_default_na=False)
     lost = [column for column in results.columns(sources.further(cfg)) if column not in raw]
     out = [f"No column {', '.join(lost)}."] if lost else []
@@ -25,6 +25,7 @@ def flaws(cfg, path):
     for row, line in raw.iterrows() if named == KEY else ():
         why = other(cfg, there, *line[KEY])
         found += [(row, why)] if why and not (row in known and why.startswith("budget")) else []
+    found += repeated(raw) if named == KEY else []
     for row, told in sorted(found, key=lambda one: one[0]):
         out.append(f"Line {row + 2} ({', '.join(raw.loc[row, named])}): {told}.")
     return out
@@ -43,12 +44,23 @@ def other(cfg, there, run, method, budget):
     return "" if (run, method, number) in there else f"the config has no budget {budget} of {method}; allowed: {allowed}"
 
 
+def repeated(raw):
+    """[(number of the row, why it is not shown)] of rows whose key a row above has."""
+    first, found = {}, []
+    for row, (run, method, budget) in raw[KEY].iterrows():
+        key = run, method, float(budget) if results.is_number(budget) else budget
+        if first.setdefault(key, row) != row:
+            same = "the same" if raw.loc[row].equals(raw.loc[first[key]]) else "other numbers of the same row"
+            found.append((row, f"line {first[key] + 2} has {same}, and is shown in its place"))
+    return found
+
+
 def settings_of(cfg):
     """[(run, method, budget)] of the rows that a config has."""
     return [(run, m, b) for run in cfg["runs"] for m in matrix.method_ids(cfg, run) for b in matrix.budgets(cfg, run, m)]
 
 
 def asked(cfg, frame):
-    """The rows of a frame that the config has."""
+    """The rows of a frame that the config has, each the first time that it stands there."""
     there = set(settings_of(cfg))
-    return frame.loc[[key in there for key in zip(*(frame[key] for key in KEY), strict=True)]]
+    return frame.loc[[key in there for key in zip(*(frame[key] for key in KEY), strict=True)]].drop_duplicates(KEY)

@@ -11,7 +11,7 @@ from cachebench.report.style import empty, palette
 TITLE = "Fits"
 CAPTION = (
     "Every fit over its iterations: raw values faint, their running median strong. What is calibrated for each evaluation and "
-    "block, or branch, is a map of them."
+    "block, or branch, or earlier evaluation, is a map of them."
 )
 PER = "run"
 PLACE = 9
@@ -30,10 +30,10 @@ def draw(files):
     for axis_row, (name, path, frame) in zip(axes, found, strict=True):
         for axis in axis_row[len(curve_columns(frame)) :]:
             axis.axis("off")
-        sites = curve_map(frame)
+        found_map = curve_map(frame)
         for axis, column in zip(axis_row, curve_columns(frame), strict=False):
-            if sites:
-                draw_map(axis, *sites[:2], sites[2][column], column)
+            if found_map:
+                draw_map(axis, found_map, column)
             else:
                 draw_curve(axis, frame, column, styles[name][0])
         label = textwrap.fill(f"{files.names[name]}: {path.stem.replace('+', ', ')}", 50 * width)
@@ -55,18 +55,20 @@ def draw_curve(axis, frame, column, colour):
     axis.set(xlabel=frame.columns[0], ylabel=column.replace("_", " "))
 
 
-def draw_map(axis, evaluations, sites, values, column):
-    """`values` [sites, evaluations] in colour, on a log scale where they span much more than a decade."""
+def draw_map(axis, found, column):
+    """The values of a `column` of a Map in colour, on a log scale where they span much more than a decade."""
+    values, places = found.values[column], found.columns
     known = values[np.isfinite(values)]
     log = known.size and known.min() > 0 and known.max() > 30 * known.min()
-    around = (evaluations[0] - 0.5, evaluations[-1] + 0.5, len(sites) - 0.5, -0.5)
+    around = (places[0] - 0.5, places[-1] + 0.5, len(found.rows) - 0.5, -0.5)
     form = {"extent": around, "aspect": "auto", "interpolation": "none", "norm": colors.LogNorm() if log else None}
     image = axis.imshow(values, cmap="Blues", **form)
     axis.figure.colorbar(image, ax=axis, label=column.replace("_", " "))
-    blocks = [site.partition(" ")[0] for site in sites]
-    firsts = [i for i, block in enumerate(blocks) if block not in blocks[:i]]
-    each = len(sites) / len(firsts)  # sites of a block
+    names = [row.partition(" ")[0] for row in found.rows]
+    firsts = [i for i, name in enumerate(names) if name not in names[:i]]
+    each = len(names) / len(firsts)  # rows of a block
     shown = firsts[:: -(-len(firsts) // 8)]
-    axis.set_yticks([i + (each - 1) / 2 for i in shown], [blocks[i] for i in shown])
+    axis.set_yticks([i + (each - 1) / 2 for i in shown], [names[i] for i in shown])
     axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-    axis.set(xlabel="evaluation (0 = noisiest)", ylabel="block" + (", attention above MLP" if each == 2 else ""))
+    across = "evaluation (0 = noisiest)" if found.across == "evaluation" else found.across
+    axis.set(xlabel=across, ylabel=found.down + (", attention above MLP" if each == 2 else ""))

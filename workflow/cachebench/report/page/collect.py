@@ -280,8 +280,8 @@ def strip(images):
 
 
 def fit_curve(files, row):
-    """{"label", "x", "steps", "series": {column: values}} of the fit that a setting uses, thinned by medians; {"label",
-    "evaluations", "sites", "maps": {column: [values of a site]}} where it has one for each; or None."""
+    """{"label", "x", "steps", "series": {column: values}} of the fit that a setting uses, thinned by medians; {"label"} and what
+    a Map has, where it is one; or None."""
     cls, entry = files.plugin(row.method), entry_of(files, row)
     if not cls.has_fit() or "params" not in entry:
         return None
@@ -291,9 +291,8 @@ def fit_curve(files, row):
     if not columns:
         return None
     if found := files_of_run.curve_map(curve):
-        evaluations, sites, maps = found
-        shown = {name: [[rounded(v) for v in site] for site in of.tolist()] for name, of in maps.items()}
-        return {"label": label, "evaluations": [int(e) for e in evaluations], "sites": sites, "maps": shown}
+        maps = {name: [[rounded(v) for v in row] for row in of.tolist()] for name, of in found.values.items()}
+        return {"label": label} | found._asdict() | {"values": maps}
     every = -(-len(curve) // POINTS) or 1
     thin = curve[[*curve.columns[:1], *columns]].groupby(np.arange(len(curve)) // every).median()
     series = {c: [rounded(v) for v in thin[c]] for c in columns}

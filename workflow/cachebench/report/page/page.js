@@ -142,7 +142,7 @@ function hits(place, setting) {
 const wide = known => Math.min(...known) > 0 && Math.max(...known) > 30 * Math.min(...known);
 
 function curve(place, setting, name) {
-  if (setting.fit.maps) return siteMap(place, setting.fit, name);
+  if (setting.fit.values) return siteMap(place, setting.fit, name);
   const y = setting.fit.series[name], known = y.filter(value => value != null);
   const log = wide(known);
   place.style.height = "220px";
@@ -153,19 +153,19 @@ function curve(place, setting, name) {
     }), { ...QUIET, displayModeBar: false });
 }
 
-// What a fit found for each evaluation and block, or branch.
+// What a fit found for each evaluation and block, or branch, or whatever two things it has a number for.
 function siteMap(place, fit, name) {
-  const values = fit.maps[name], known = values.flat().filter(value => value != null), log = wide(known);
+  const values = fit.values[name], known = values.flat().filter(value => value != null), log = wide(known);
   const bend = value => value == null ? null : log ? Math.log10(value) : value, ends = known.length ? [Math.min(...known), Math.max(...known)] : [];
-  const words = values.map((site, i) => site.map((value, e) => `evaluation ${fit.evaluations[e]}, block ${fit.sites[i]}: ${value ?? "none"}`));
+  const words = values.map((line, i) => line.map((value, j) => `${fit.across} ${fit.columns[j]}, ${fit.down} ${fit.rows[i]}: ${value ?? "none"}`));
   place.style.height = `${Math.min(560, 90 + 15 * values.length)}px`;
   Plotly.newPlot(place, [{
-    type: "heatmap", x: fit.evaluations, y: fit.sites, z: values.map(site => site.map(bend)), text: words, hovertemplate: "%{text}<extra></extra>",
+    type: "heatmap", x: fit.columns, y: fit.rows, z: values.map(line => line.map(bend)), text: words, hovertemplate: "%{text}<extra></extra>",
     colorscale: [[0, colour("reused")], [1, colour("computed")]],
     colorbar: { title: { text: name.replaceAll("_", " "), side: "right" }, tickvals: ends.map(bend), ticktext: ends.map(String), thickness: 12 },
   }], layout({
-    xaxis: axis(null, { title: { text: "evaluation (0 = noisiest)" }, showgrid: false }), margin: { l: 60, r: 10, t: 8, b: 45 },
-    yaxis: axis(null, { title: { text: "block" }, autorange: "reversed", showgrid: false, type: "category" }),
+    xaxis: axis(null, { title: { text: fit.across === "evaluation" ? placed() : fit.across }, showgrid: false }), margin: { l: 60, r: 10, t: 8, b: 45 },
+    yaxis: axis(null, { title: { text: fit.down }, autorange: "reversed", showgrid: false, type: "category" }),
   }), { ...QUIET, displayModeBar: false });
 }
 
@@ -231,7 +231,7 @@ function open(setting) {
   const parameters = element("dl");
   for (const [name, text] of setting.params) parameters.append(element("dt", {}, name), element("dd", {}, text));
   const schedule = element("div", { className: "schedule" });
-  const curves = Object.keys(setting.fit?.series ?? setting.fit?.maps ?? {}).map(name => [element("div", { className: "curve" }), name]);
+  const curves = Object.keys(setting.fit?.series ?? setting.fit?.values ?? {}).map(name => [element("div", { className: "curve" }), name]);
   const hitRate = element("div", { className: "curve" }), single = Object.entries(setting.decided?.samples ?? {});
   const singles = single.map(([word, [seed]]) => [`${word === "median" ? "An image in the middle" : `The image that computed the ${word} branches`}, seed ${seed}:`, element("div", { className: "schedule" })]);
   const every = setting.fit?.every > 1 ? `, medians of ${setting.fit.every} rows` : "";
