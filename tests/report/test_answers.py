@@ -13,7 +13,8 @@ from report.test_tables import missing, row
 
 ARCH = {"kind": "dit", "input_size": 8, "patch_size": 2, "channels": 1, "width": 16, "depth": 2, "heads": 2, "num_classes": 3}
 NONE = {"fd_minus_control": math.nan, "latent_mse_over_control": math.nan}
-STEPS = "On DiT (ddim, 20 steps) nothing that was tried is better than fewer steps, at 80 % and 50 % of the compute"
+NOTHING = "nothing that was tried is beyond doubt better than fewer steps"
+STEPS = f"On DiT (ddim, 20 steps) {NOTHING}, at 80 % and 50 % of the compute"
 
 
 def configuration(**more):
@@ -51,10 +52,7 @@ def said(*rows, by="fd", effort="trained", cfg=None, **more):
 def test_the_least_budget_at_which_something_is_better_comes_first():
     found = said(one("taylor", 0.5, -0.5, "better", 0.7), one("fora", 0.5, -0.2, "better"), one("taylor", 0.8, 0.0, "tie", 0.9))
     start = "At 50 % of the compute use TAYLOR on DiT (ddim, 20 steps): its FD is lower than that of fewer steps, and it is"
-    assert (
-        found
-        == f"{start} closer to the full run than 10 of its 20 steps; at 80 % nothing that was tried is better than fewer steps."
-    )
+    assert found == f"{start} closer to the full run than 10 of its 20 steps; at 80 % {NOTHING}."
     both = said(one("taylor", 0.5, -0.5, "better", 0.2), one("fora", 0.8, -0.3, "better"))
     assert both.endswith("closer to the full run than 16 of its 20 steps; FORA at 80 %.")
     far = said(one("taylor", 0.5, -0.5, "better", 3.0))
@@ -66,7 +64,7 @@ def test_who_is_farther_from_the_full_run_and_who_is_closer_elsewhere_is_said():
     start = (
         "At 80 % of the compute use L2C on DiT (ddim, 20 steps): its FD is lower than that of fewer steps, though it is farther"
     )
-    lost = "at 50 % nothing that was tried is better than fewer steps by FD, but TAYLOR at 50 % is closer"
+    lost = f"at 50 % {NOTHING} by FD, but TAYLOR at 50 % is closer"
     assert found == f"{start} from the full run; {lost} to the full run than 16 of its 20 steps."
 
 

@@ -16,10 +16,9 @@ from plotly.offline import get_plotlyjs
 from cachebench.engine.spec import Arch
 from cachebench.files import atomic
 from cachebench.plugin import loader
-from cachebench.report import against_cost, figures, files_of_run, style, tables
-from cachebench.report.figures import differences
+from cachebench.report import against_cost, figures, files_of_run, style, symmetric, tables
 from cachebench.report.files_of_run import Files
-from cachebench.report.page import collect, render
+from cachebench.report.page import collect, panel, render
 from cachebench.setup import matrix
 from helpers import unpacked
 from report.test_tables import example, missing, row
@@ -40,6 +39,7 @@ CONFIG = {
 }
 KINDS = {"full": "control", "fewer_steps": "control", "fora": "cache", "l2c": "cache"}
 (FITTED,) = matrix.fits(CONFIG, loader.plugin("l2c"), "r_1")
+FAMILY = {"fora": "fixed interval", "a_method_of_a_long_name": "trained"}
 FIT = loader.plugin("l2c").fit_label(FITTED)
 
 
@@ -105,7 +105,7 @@ def words(figure):
 
 @pytest.mark.parametrize("ends", [(-0.055, 1.158, 1.17), (-0.6, 8.5, 0.15), (-3e-4, 2e-4, 1e-3)])
 def test_the_axis_of_differences_has_ticks_on_either_side(ends):
-    ticks = differences.ticks(*ends)
+    ticks = symmetric.ticks(*ends)
     assert 0 in ticks and 3 <= len(ticks) <= 14 and max(ticks) > 0.4 * ends[1]
     assert ticks == sorted(set(ticks)) and all(ends[0] <= t <= ends[1] for t in ticks)
     assert min(ticks) < 0 or ends[0] > -0.1
@@ -140,6 +140,42 @@ def test_points_behind_the_front_are_faint(frame):
     at = {m: tuple(frame[frame.method == m][["achieved", "fd"]].iloc[-1]) for m in ("l2c", "random_skip")}
     shown = {m: next(a for (x, y), a in dots.items() if y == fd and x == pytest.approx(100 * x_)) for m, (x_, fd) in at.items()}
     assert shown == {"l2c": 1.0, "random_skip": 0.4}
+
+
+def test_quality_against_cost_is_beside_fewer_steps_where_that_is_known(frame):
+    """On an axis that is logarithmic far from the dashed zero; there is no front, and no point is faint."""
+    axis = draw("pareto", frame).axes[0]
+    assert axis.get_yscale() == "linear" and "Pareto front" in words(axis.figure)
+    beside = frame.fd.where(~frame.method.isin(["full", "fewer_steps"])) - 6
+    found = frame.assign(fd_minus_steps=beside, fd_minus_steps_low=beside - 0.1, fd_minus_steps_high=beside + 0.1)
+    axis = draw("pareto", found).axes[0]
+    text = words(axis.figure)
+    assert axis.get_yscale() == "symlog" and "FD − fewer steps" in axis.get_ylabel() and "Pareto front" not in text
+    assert [line.get_linestyle() for line in axis.lines if set(line.get_ydata()) == {0}] == ["--"]
+    assert "L2C" in text and "FEWER_STEPS" not in text and "fewer steps at the same cost" in text
+    assert not any(len(line.get_xdata()) for line in axis.lines if line.get_alpha() == 0.4)
+
+
+def test_of_many_methods_the_best_of_a_family_and_the_controls_are_in_colour():
+    frame = pd.DataFrame(
+        [("full", "control", "control", 0.0), ("random_skip", "control", "control", 9.0)]
+        + [(f"m{i}", "cache", style.method.FAMILIES[i % 6], float(i)) for i in range(30)],
+        columns=["method", "kind", "family", "fd"],
+    )
+    found = against_cost.coloured(frame, frame, "fd")
+    assert set(found) == {"random_skip", *(f"m{i}" for i in range(6))} and len(set(found.values())) == 7
+    assert found["m3"] == (style.FAMILIES["run-time"], style.MARKS["run-time"])
+    assert against_cost.coloured(frame, frame[:8], "fd") == {name: style.palette(frame.method)[name] for name in found}
+
+
+def test_families_and_controls_have_panels_with_the_same_axes():
+    beside = {"fd_minus_steps": 0.5, "fd_minus_steps_low": 0.4, "fd_minus_steps_high": 0.6}
+    rows = [row("fewer_steps", 0.5, "control"), row("random_skip", 0.5, "control", **beside)]
+    rows += [row(name, b, **beside | {"family": family}) for name, family in FAMILY.items() for b in (0.5, 0.8)]
+    figure = draw("families", tables.tidy(pd.DataFrame(rows)))
+    assert [axis.get_title(loc="left") for axis in figure.axes if axis.get_title(loc="left")] == [*FAMILY.values(), "controls"]
+    assert len({axis.get_xlim() for axis in figure.axes[:3]}) == len({axis.get_ylim() for axis in figure.axes[:3]}) == 1
+    assert [axis.texts[0].get_text() for axis in figure.axes[:3]] == ["FORA", "A_METHOD_OF_A_LONG_NAME", "RANDOM_SKIP"]
 
 
 def test_differences_are_drawn_in_order_with_intervals_ranks_and_open_ties(frame):
@@ -269,7 +305,7 @@ def test_what_was_calibrated_for_each_site_is_a_map(whole, files):
     assert axis.get_xlim() == (0.5, 5.5) and [label.get_text() for label in axis.get_yticklabels()] == ["0", "1"]
     assert bar.get_ylabel() == "change" and bar.get_yscale() == "log"
     row = pd.Series({"method": "l2c", "budget": 0.8})
-    fit = collect.fit_curve(files, row)
+    fit = panel.fit_curve(files, row)
     assert fit["rows"] == ["0 attn", "0 mlp", "1 attn", "1 mlp"] and fit["columns"] == [1, 2, 3, 4, 5]
     assert fit["values"]["change"][0] == [0.1, 0.01, 0.001, 0.0001, 1e-05] and "series" not in fit
     assert fit["values"]["change"][3][0] == (0.01 if whole else None)

@@ -40,6 +40,11 @@ def page(tmp_path_factory):
         each[image, 1].view(-1)[:image] = 0
     path = folder / OPENED / "shard-0.safetensors"
     atomic.write_tensors(path, atomic.read_tensors(path)[0] | {"computed_each": each})
+    errors = {"stand_in": 0.02, "stand_in_low": 0.01, "stand_in_high": 0.03, "reuse": 0.05}
+    traced = [
+        {"method": "l2c", "budget": 0.5, "evaluation": e, "latent_mse": 1e-3} | (errors if e % 2 else {}) for e in range(6)
+    ]
+    atomic.write_csv(folder / "dit-20/trace.csv", traced, ["method", "budget", "evaluation", "latent_mse", *errors])
     frame = tables.completed(cfg, frame)
     data, flaws = collect.collect(cfg, frame, folder), [f"Line {i}: <wrong>." for i in range(23)]
     text = render.render(cfg, frame, folder / "config.yaml", [], folder, data, flaws=flaws)
@@ -85,6 +90,14 @@ def test_the_panel_of_a_row_that_decides_while_it_runs(page, browser):  # noqa: 
     assert "Here threshold works from 0.25 to 2.5: before it saves nothing, and beyond it saves no more." in text
     assert "The hit rate of every evaluation: the share of branches that were skipped. The band holds the middle 80 %" in text
     assert "The image that computed the fewest branches, seed 9:" in text and "No images are kept." not in text
+    assert "The nearest other settings: threshold=" in text and " % of the full run's MACs, threshold=" in text
+    assert "What stands in for skipped values" in text and "with its 95 % interval; dotted, where the last computed" in text
+    lines = "[...document.querySelectorAll('#panel .curve')].find(one => one.data?.[1]?.name === 'plain reuse').data"
+    assert browser.execute_script(f"return {lines}.map(one => [one.x, one.y])") == [
+        [[1, 3, 5], [0.02] * 3],
+        [[1, 3, 5], [0.05] * 3],
+    ]
+    assert "It sets the samples that are there aside, in a folder beside them" in text and "Nothing removes that folder" in text
     assert browser.get_log("browser") == []
 
 

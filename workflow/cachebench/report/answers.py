@@ -14,6 +14,7 @@ ALLOWED = dict(zip(EFFORTS, ("without a fit", "calibrated too", "trained too"), 
 PLACES = {"fd": "{fd} − fewer steps", "closeness": "latent MSE / fewer steps", answers.MARGIN: "loss to the full run"}
 UNTRAINED = EFFORTS[:-1]  # the efforts that need no training
 OUTCOMES = {"ok": "measured"}  # others are called as results.csv has them
+NOTHING = "nothing that was tried is beyond doubt better than fewer steps"
 NO_FD = "no FD could be compared"
 WORDS = {"better": "better", "tie": "a tie", "worse": "worse", "within": "within"}
 
@@ -66,7 +67,7 @@ def sentence(cfg, rows, run, by="fd", effort=EFFORTS[-1]):
     better = {budget: found for budget, found in named.items() if found.word == "better"}
     others = [budget for budget in named if budget not in better]
     if not better:
-        text = f"On {network(cfg, run)} nothing that was tried is better than fewer steps, at {shares(others)} of the compute"
+        text = f"On {network(cfg, run)} {NOTHING}, at {shares(others)} of the compute"
         return f"{text}{nearer(rows, named, by, effort)}."
     least = min(better)
     text = f"At {share(least)} of the compute use {called(better[least])} on {network(cfg, run)}: {praise(rows, better[least])}"
@@ -74,7 +75,7 @@ def sentence(cfg, rows, run, by="fd", effort=EFFORTS[-1]):
     text += f"; {listed(more)}" if more else ""
     if not others:
         return f"{text}."
-    lost = f"at {shares(others)} nothing that was tried is better than fewer steps{nearer(rows, others, by, effort)}"
+    lost = f"at {shares(others)} {NOTHING}{nearer(rows, others, by, effort)}"
     return f"{text}; {lost}."
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cachebench.files import atomic
 from cachebench.plugin import loader
+from cachebench.run import match
 from cachebench.run.folder import Folder
 from cachebench.run.opening import read_states
 from cachebench.run.shards import join_shards
@@ -26,6 +27,7 @@ class Files:
     def __init__(self, cfg, run, folder, frame=None):
         self.cfg, self.run, self.tree, self.frame = cfg, run, Folder(folder), frame
         self.plugin, self.entries = cache(loader.plugin), cache(self.read_entries)  # a page asks for each again and again
+        self.priced = cache(self.price)
         self.count_shards = cache(partial(matrix.shards, cfg))
 
     @cached_property
@@ -92,6 +94,24 @@ class Files:
         states = read_states(self.fits(name)) if chosen.has_fit() else {}
         return chosen.schedule(self.spec, states.get(chosen.fit_label(entry["params"])))
 
+    def price(self, name):
+        """[(params, share of the full run's MACs)] of the settings that the matcher chose from; of a method that decides while
+        running those that it tried."""
+        cls = self.plugin(name)
+        if not cls.decides_beforehand():
+            curves = ((entry["params"], entry.get("knob", ())) for entry in self.entries(name) if "params" in entry)
+            return [(params | {cls.knob: one["value"]}, one["achieved"]) for params, curve in curves for one in curve]
+        grid, *_ = matrix.grids(self.cfg, cls, self.run)[0]
+        states = read_states(self.fitted(name)) if cls.has_fit() else {}
+        found = match.candidates(cls, self.spec, states, grid)
+        return [(params, match.share(self.spec, cls(**params), rows)[1]) for params, rows in found]
+
+    @cached_property
+    def traced(self):
+        """The run's trace.csv; empty where it is not there yet."""
+        path = Path(self.tree.trace(self.run))
+        return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["method", "budget", "latent_mse", "stand_in"])
+
     def shards(self, name, budget):
         """The files of a setting's samples that are there."""
         paths = (Path(self.tree.shard(self.run, name, budget, shard)) for shard in range(self.count_shards(name)))
@@ -135,8 +155,8 @@ class Map(NamedTuple):
 
 
 def curve_map(frame):
-    """The Map of a curve of which two or more columns of whole numbers or words, such as evaluation and block, are in front, and
-    together name every row; None of any other. Joined to a line its values would be a saw."""
+    """The Map of a curve of which two or more columns of whole numbers or words, such as evaluation and block, are in front,
+    and together name every row; None of any other. Joined to a line its values would be a saw."""
     front = list(itertools.takewhile(lambda name: not pd.api.types.is_float_dtype(frame[name]), frame))
     keys = [name for name in front if frame[name].duplicated().any()]  # one without only numbers the rows
     if len(keys) < 2 or frame.duplicated(keys).any():

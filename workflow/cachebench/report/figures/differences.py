@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib import pyplot, ticker
 
-from cachebench.report import marks, tables
+from cachebench.report import marks, symmetric, tables
 from cachebench.report.style import INK, dark, empty, palette
 
 TITLE = "Against fewer steps, and ranks"
@@ -44,8 +44,8 @@ def draw(files):
 
 
 def draw_budget(axis, rows, styles):
-    linear = max(1e-6, 1.5 * (rows[f"{KEY}_high"] - rows[f"{KEY}_low"]).median())
-    axis.set_xscale("symlog", linthresh=linear)  # a method far behind must not flatten the others
+    linear = symmetric.linear(rows, KEY)
+    axis.set_xscale("symlog", linthresh=linear)
     axis.axvline(0, color=INK, lw=0.9, zorder=0)
     for y, (_, row) in enumerate(rows.iterrows()):
         (colour, marker), fill = styles[row.method], "white" if row.verdict == "tie" else None
@@ -57,16 +57,8 @@ def draw_budget(axis, rows, styles):
     axis.set_yticks(range(len(rows)), [marks.named(row) for _, row in rows.iterrows()], fontsize=9)
     for label, method in zip(axis.get_yticklabels(), rows.method, strict=True):
         label.set_color(dark(styles[method][0]))
-    axis.set_xticks(ticks(*axis.get_xlim(), linear))
+    axis.set_xticks(symmetric.ticks(*axis.get_xlim(), linear))
     axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axis.xaxis.set_minor_locator(ticker.NullLocator())
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
-
-
-def ticks(low, high, linear):
-    """Even ones where the axis is linear, within `linear` of zero; beyond it 1, 2, 5 of every decade, as far as it reaches."""
-    inner = ticker.MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(max(low, -linear), min(high, linear))
-    decades = [m * 10.0**k for k in range(-7, 7) for m in (1, 2, 5)]
-    outer = [side * t for t in decades for side in (-1, 1) if t > 1.4 * linear]
-    return sorted(t for t in {*(t for t in inner if abs(t) <= linear), *outer} if low <= t <= high)

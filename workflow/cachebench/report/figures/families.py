@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from cachebench.report import style, tables
-from cachebench.report.against_cost import label_width, spread_out
-from cachebench.report.figures.differences import ticks
+from cachebench.plugin import method
+from cachebench.report import marks, style, symmetric, tables
+from cachebench.report.against_cost import label_lines, label_width
 from cachebench.report.style import INK, empty
 
 TITLE = "Families of methods beside fewer steps"
 CAPTION = (
     "The paired difference in Fréchet distance to fewer steps at exactly the same cost, on the line between the two nearest "
-    "runs of fewer steps, against MACs. A panel is a family; its methods are named beside their least cost. Below the line is "
-    "better, and the axis is linear around it and logarithmic beyond."
+    "runs of fewer steps, against MACs. A panel is a family, or the controls; each line is named beside its least cost. Below "
+    "the line is better, and the axis is linear around it and logarithmic beyond."
 )
 PER = "run"
 PLACE = 2.5
@@ -20,43 +20,29 @@ SMALL, GAP = 6.5, 0.055  # points of the names, and their least distance as a sh
 
 
 def draw(files):
-    """A panel a family with the same axes, a line a method."""
-    rows = files.frame[(files.frame.run == files.run) & files.frame[KEY].notna() & (files.frame.kind == "cache")]
-    there = [name for name in style.FAMILIES if (rows.family == name).any()]
+    """A panel a family with the same axes, a line a method; the last one has the controls."""
+    rows = files.frame[(files.frame.run == files.run) & files.frame[KEY].notna()].assign(share=lambda r: 100 * r.achieved)
+    there = [name for name in method.FAMILIES if (rows.family == name).any()]
     if not there:
         return empty(f"By FD no method of {files.run} could be compared with fewer steps at its cost.")
-    linear = max(1e-6, 1.5 * float((rows[f"{KEY}_high"] - rows[f"{KEY}_low"]).median()))
     figure, axes = style.panels(len(there), 3.4, 2.6)
     for axis, name in zip(axes, there, strict=True):
-        axis.set_yscale("symlog", linthresh=linear)
-        axis.axhline(0, color=INK, lw=0.9, ls="--", zorder=0)
-        for of in (of for _, of in rows[rows.family == name].sort_values("achieved").groupby("method", sort=False)):
+        colour, dash = (style.FAMILIES[name], "-") if name in style.FAMILIES else (INK, "--")
+        axis.axhline(0, color=INK, lw=0.9, ls=":", zorder=0)
+        for _, of in rows[rows.family == name].sort_values("share").groupby("method", sort=False):
             spread = np.array([of[KEY] - of[f"{KEY}_low"], of[f"{KEY}_high"] - of[KEY]]).clip(min=0)
-            form = {"fmt": "o-", "color": style.FAMILIES[name], "ms": 3.5, "lw": 1.2, "elinewidth": 0.7, "alpha": 0.85}
-            axis.errorbar(100 * of.achieved, of[KEY], spread, **form)
-        axis.set_xlim(100 * rows.achieved.min() - 2, 102)
-        axis.set_title(name, fontsize=10, loc="left")
+            form = {"fmt": f"o{dash}", "color": colour, "ms": 3.5, "lw": 1.2, "elinewidth": 0.7, "alpha": 0.85}
+            axis.errorbar(of.share, of[KEY], spread, **form)
+        axis.set_xlim(rows.share.min() - 2, 102)
+        axis.set_title(name if name in style.FAMILIES else "controls", fontsize=10, loc="left")
         axis.set_xlabel("MACs per image, % of full", fontsize=9)
-        axis.set_yticks(ticks(*axis.get_ylim(), linear))
-        axis.set_yticks([], minor=True)
-        axis.yaxis.set_major_formatter("{x:g}")
+        symmetric.bend(axis, rows, KEY)
     axes[0].set_ylabel(f"{tables.called(rows)} − fewer steps", fontsize=9)
-    figure.suptitle(f"{files.run}: beside fewer steps at the same cost", fontsize=12)
+    figure.suptitle(f"{files.run}: beside fewer steps at the same cost (the dotted line)", fontsize=12)
+    names = {marks.named(row) for row in rows.to_dict("records")}
+    edge = min(0.55, label_width(figure, axes[0], names, SMALL) + 0.02)
     for axis, name in zip(axes, there, strict=True):
-        label(figure, axis, rows[rows.family == name])
+        of = rows[rows.family == name]
+        gap = min(GAP, 1 / (of.method.nunique() + 1))
+        label_lines(figure, axis, of, KEY, dict.fromkeys(of.method, INK), edge, SMALL, gap)
     return figure
-
-
-def label(figure, axis, rows):
-    """Names the lines beside their cheapest points, in a column left of them in which no two are on top of each other."""
-    ends = rows.sort_values("achieved").groupby("method", sort=False).first()
-    edge = min(0.5, label_width(figure, axis, ends["name"]) * SMALL / 9 + 0.02)
-    left, right = axis.get_xlim()
-    axis.set_xlim(left - (edge + 0.03) / (0.97 - edge) * (right - left), right)
-    axis.set_xticks([tick for tick in axis.get_xticks() if left <= tick <= 100])
-    places = np.column_stack([100 * ends.achieved, ends[KEY]])
-    heights = axis.transAxes.inverted().transform(axis.transData.transform(places))[:, 1]
-    arrow = {"arrowstyle": "-", "color": INK, "lw": 0.4, "alpha": 0.5, "relpos": (1, 0.5), "shrinkA": 1, "shrinkB": 2}
-    form = {"ha": "right", "va": "center", "fontsize": SMALL, "color": INK, "arrowprops": arrow, "textcoords": "axes fraction"}
-    for text, place, height in zip(ends["name"], places, spread_out(heights, min(GAP, 1 / (len(ends) + 1))), strict=True):
-        axis.annotate(text, tuple(place), (edge, height), **form)

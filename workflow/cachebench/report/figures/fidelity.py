@@ -14,4 +14,4 @@ PLACE = 3
 
 def draw(files):
     """Latent MSE to the full run's samples of the same seeds against MACs and against measured time, on a log scale."""
-    return against_cost.draw(files, "latent_mse", "latent MSE to full (n = {count}), lower is closer", log=True)
+    return against_cost.draw(files, "latent_mse", "latent MSE to full (n = {count}), lower is closer", "log")

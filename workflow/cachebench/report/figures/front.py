@@ -5,7 +5,7 @@ from matplotlib import pyplot
 
 from cachebench.judge import answers
 from cachebench.judge.equivalents import step_reduction
-from cachebench.report import against_cost, marks, style, tables
+from cachebench.report import against_cost, marks, style, symmetric, tables
 from cachebench.report.files_of_run import IMAGES, mosaic
 from cachebench.report.style import INK, PALE, empty
 
@@ -42,8 +42,6 @@ def draw(files):
 
 def lines(axis, rows, steps):
     named = against_cost.leading(rows[rows.kind == "cache"], KEY, few=0)
-    linear = max(1e-6, 1.5 * float((rows[f"{KEY}_high"] - rows[f"{KEY}_low"]).median()))
-    axis.set_yscale("symlog", linthresh=linear)
     axis.axhline(0, color=INK, lw=0.8)
     for method, of in rows.sort_values("achieved").groupby("method", sort=False):
         first = of.iloc[0]
@@ -61,7 +59,7 @@ def lines(axis, rows, steps):
             ends = [of[KEY] - of[f"{KEY}_low"], of[f"{KEY}_high"] - of[KEY]]
             axis.errorbar(100 * of.achieved, of[KEY], ends, fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.5)
         axis.plot(100 * of.achieved, of[KEY], color=colour, label=label, zorder=3 if is_steps or bright else 1, **form)
-    axis.yaxis.set_major_formatter("{x:g}")
+    symmetric.bend(axis, rows, KEY)
     axis.set_xlabel("MACs per image, % of the full run")
     axis.set_ylabel(f"{tables.short(tables.called(rows))} − full run (lower is better)")
     axis.legend(fontsize=8, frameon=False)

@@ -1,8 +1,5 @@
 """What a forecaster's stand-ins are worth, evaluation by evaluation, beside plain reuse, of a run."""
 
-from pathlib import Path
-
-import pandas as pd
 from matplotlib import pyplot, ticker
 
 from cachebench.report.style import empty, palette
@@ -19,9 +16,7 @@ PLACE = 5.5
 
 def draw(files):
     """One panel per budget, two lines on a log axis for each method with a forecaster, from the run's trace.csv."""
-    path = Path(files.tree.trace(files.run))
-    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["stand_in"])
-    told = table.dropna(subset="stand_in")
+    told = files.traced.dropna(subset="stand_in")
     if told.empty:
         return empty(f"No method of {files.run} that forecasts has been traced.")
     budgets, shown, styles = sorted(told.budget.unique(), reverse=True), {}, palette(files.frame.method)

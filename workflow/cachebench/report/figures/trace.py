@@ -1,19 +1,18 @@
 """The error to the full run along the trajectory, of a run."""
 
-from pathlib import Path
-
-import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot, ticker
 
-from cachebench.report.style import empty, palette
+from cachebench.report import against_cost
+from cachebench.report.style import empty
 
 TITLE = "Where along the trajectory the error arises"
 CAPTION = (
     "Mean squared difference of x to the full run at every evaluation, from the same seeds, with its 95 % band over the "
-    "images; after the last evaluation comes the sample. With fewer steps only the noise levels that both grids share can "
-    "be compared (dotted): often no more than the sample. What an evaluation reuses shows in the x after it; below stands the "
-    "share of all branches that it computed, and the rest is its hit rate."
+    "images; after the last evaluation comes the sample, and of many methods the best of each family is in colour. With fewer "
+    "steps only the noise levels that both grids share can be compared (dotted): often no more than the sample. What an "
+    "evaluation reuses shows in the x after it; below stands the share of all branches that it computed, and the rest is its "
+    "hit rate."
 )
 PER = "run"
 PLACE = 5
@@ -24,19 +23,23 @@ def draw(files):
     from the run's trace.csv.
 
     The start, which all share, has no error and is not drawn."""
-    if not Path(files.tree.trace(files.run)).exists():
+    table = files.traced
+    if table.empty:
         return empty(f"The trajectories of {files.run} have not been traced yet.")
-    table = pd.read_csv(files.tree.trace(files.run))
     apart = table[table.latent_mse > 0]
     if apart.empty:
         return empty(f"No setting of {files.run} has a trajectory to compare with the full run's.")
-    budgets, shown, styles = sorted(apart.budget.unique(), reverse=True), {}, palette(files.frame.method)
+    budgets, shown = sorted(apart.budget.unique(), reverse=True), {}
+    of_run = files.frame[(files.frame.run == files.run) & (files.frame.status == "ok")]
+    styles = against_cost.coloured(files.frame, of_run, "latent_mse")
     size, form = (1 + 4.3 * len(budgets), 5.4), {"sharex": "col", "sharey": "row", "squeeze": False, "height_ratios": (3, 1)}
     figure, axes = pyplot.subplots(2, len(budgets), figsize=size, layout="constrained", **form)
     for error, share, budget in zip(*axes, budgets, strict=True):
         for place, name in enumerate(files.methods()):
             rows = apart[(apart.budget == budget) & (apart.method == name)]
-            if len(rows):
+            if len(rows) and name not in styles:
+                error.plot(rows.evaluation, rows.latent_mse, color=against_cost.FAINT, lw=0.7, zorder=0)
+            elif len(rows):
                 shown[files.names[name]] = draw_method(error, rows, styles[name], place)
                 draw_computed(share, table[(table.budget == budget) & (table.method == name)], styles[name])
         error.set(yscale="log", title=f"budget {budget:g}", ylabel="")

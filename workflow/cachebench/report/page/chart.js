@@ -1,4 +1,4 @@
-// The chart of a run: all its methods against cost, the best of each family in colour, and a small chart of each family.
+// The chart of a run: all its methods against cost, the best of each family in colour, and a small chart of each family and of the controls.
 "use strict";
 
 const families = new Map(data.families.map(family => [family.name, family]));
@@ -81,9 +81,10 @@ function draw() {
   multiples(groups, x, y, own);
 }
 
-// A small chart of each family, all with the same axes.
+// A small chart of each family and one of the controls, all with the same axes.
 function multiples(groups, x, y, own) {
-  const caches = groups.filter(([, of]) => of[0].kind === "cache"), shown = [...families.keys()].filter(name => caches.some(([, of]) => of[0].family === name));
+  const family = of => of[0].kind === "cache" ? of[0].family : of[0].method === "full" ? "" : "controls";
+  const shown = [...families.keys(), "controls"].filter(name => groups.some(([, of]) => family(of) === name));
   const rows = Math.ceil(shown.length / SIDE_BY_SIDE), extra = { shapes: [], annotations: [] }, traces = [];
   const place = at("families");
   place.hidden = !shown.length;
@@ -95,7 +96,7 @@ function multiples(groups, x, y, own) {
     extra[`yaxis${mark}`] = axis(null, { ...own.axis, domain: [1 - (row + 1) * high + 0.1 * high, 1 - row * high - 0.12 * high], anchor: `x${mark}`, matches: i ? "y" : undefined, showticklabels: !column });
     extra.annotations.push({ text: `<b>${name}</b>`, showarrow: false, xref: "paper", yref: "paper", x: column * wide + 0.03, xanchor: "left", y: 1 - row * high, yanchor: "top", font: { size: 12 } });
     if (own.zero != null) extra.shapes.push({ type: "line", xref: `x${mark} domain`, x0: 0, x1: 1, yref: `y${mark}`, y0: own.zero, y1: own.zero, line: { color: colour("ink"), width: 1, dash: "dash" } });
-    for (const [, of] of caches.filter(([, of]) => of[0].family === name)) traces.push({ ...trace(of, x, y, own, true), showlegend: false, error_x: null, error_y: null, xaxis: `x${mark}`, yaxis: `y${mark}` });
+    for (const [, of] of groups.filter(([, of]) => family(of) === name)) traces.push({ ...trace(of, x, y, own, true), showlegend: false, error_x: null, error_y: null, xaxis: `x${mark}`, yaxis: `y${mark}` });
   });
   Plotly.react(place, traces, layout({ ...extra, margin: { l: 40, r: 10, t: 10, b: 40 } }), { ...QUIET, displayModeBar: false });
 }

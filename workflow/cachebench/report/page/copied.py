@@ -32,7 +32,20 @@ def lines_for(row, entry):
 
 
 def cite(reference):
-    """BibTeX of the papers of arXiv that a reference names, an entry each; "" where it names none."""
-    numbers = dict.fromkeys(re.findall(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})", reference))
-    form = "@misc{{arxiv{0}, eprint = {{{0}}}, archivePrefix = {{arXiv}}, url = {{https://arxiv.org/abs/{0}}}}}"
-    return "\n".join(map(form.format, numbers))
+    """BibTeX of what a method's `reference` names, an entry each, with what it says: of a paper its number at arXiv, of
+    anything else its words, with the address and the year that stand among them."""
+    sources = filter(None, map(str.strip, re.split(r"[;,](?![^(]*\))", reference)))
+    return "\n".join(map(entry, dict.fromkeys(sources)))
+
+
+def entry(source):
+    """The BibTeX entry of one source."""
+    if paper := re.fullmatch(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})", source):
+        key = f"arxiv{paper[1]}"
+        said = {"eprint": paper[1], "archivePrefix": "arXiv", "url": f"https://arxiv.org/abs/{paper[1]}"}
+    else:
+        url, year = re.search(r"https?://\S+", source), re.search(r"\b(?:19|20)\d\d\b", source)
+        title = " ".join(source.replace(url[0] if url else "", "").split())
+        key = re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-").lower()
+        said = {"title": title, "year": year and year[0], "url": url and url[0]}
+    return f"@misc{{{key}, {', '.join(f'{name} = {{{text}}}' for name, text in said.items() if text)}}}"

@@ -206,8 +206,8 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
         "MEANINGS": {by: answers.worded(answers.MEANINGS, by, frame) for by in answers.meanings(cfg)},
         "COMPARED": compared.headings(tables.called(frame)),
     }
-    unpack, page, chart = ((HERE / f"{name}.js").read_text("utf-8") for name in ("unpack", "page", "chart"))
-    scripts = [script(text) for text in (unpack, get_plotlyjs(), page, chart)]
+    unpack, *own = ((HERE / f"{name}.js").read_text("utf-8") for name in ("unpack", "page", "panel", "chart"))
+    scripts = [script(text) for text in (unpack, get_plotlyjs(), *own)]
     light = [{key: value for key, value in one.items() if key != "images"} for one in (*data["settings"], *data["runs"])]
     rows = len(data["settings"])
     text = as_json(data | {"settings": light[:rows], "runs": light[rows:]})

@@ -1,0 +1,26 @@
+"""An axis of differences, linear around zero and logarithmic beyond: a method far behind must not flatten the others. No torch
+here."""
+
+from matplotlib import ticker
+
+
+def linear(rows, key):
+    """How far from zero the axis is linear: somewhat beyond what cannot be seen, as the intervals of `key` say."""
+    return max(1e-6, 1.5 * float((rows[f"{key}_high"] - rows[f"{key}_low"]).median()))
+
+
+def bend(axis, rows, key):
+    """Makes the y axis of what is drawn such an axis."""
+    within = linear(rows, key)
+    axis.set_yscale("symlog", linthresh=within)
+    axis.set_yticks(ticks(*axis.get_ylim(), within))
+    axis.set_yticks([], minor=True)
+    axis.yaxis.set_major_formatter("{x:g}")
+
+
+def ticks(low, high, linear):
+    """Even ones where the axis is linear, within `linear` of zero; beyond it 1, 2, 5 of every decade, as far as it reaches."""
+    inner = ticker.MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(max(low, -linear), min(high, linear))
+    decades = [m * 10.0**k for k in range(-7, 7) for m in (1, 2, 5)]
+    outer = [side * t for t in decades for side in (-1, 1) if t > 1.4 * linear]
+    return sorted(t for t in {*(t for t in inner if abs(t) <= linear), *outer} if low <= t <= high)
