@@ -76,6 +76,13 @@ def test_where_nothing_is_better_it_says_so_and_who_is_closer():
     assert near == f"{STEPS} by FD, but A at 50 % is closer to the full run than 16 of its 20 steps."
 
 
+def test_where_even_the_fewest_steps_are_nearer_on_average_it_names_no_number_of_them():
+    """Most images are closer, a few are much farther."""
+    rows = one("a", 0.5, 0.1, "tie", 1.2, "better"), one("b", 0.8, 0.2, "worse")
+    assert said(*rows) == f"{STEPS} by FD, but A at 50 % is closer to the full run than fewer steps."
+    assert said(*rows, by="closeness").endswith(f"steps): closer to the full run than fewer steps; at 80 % {NOTHING}.")
+
+
 def test_a_method_that_needs_more_than_is_allowed_is_no_answer():
     rows = one("l2c", 0.5, -0.9, "better", effort="trained"), one("smooth", 0.5, -0.5, "better", effort="calibrated")
     rows = *rows, one("fora", 0.5, -0.1, "better")

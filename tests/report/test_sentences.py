@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from cachebench.files import atomic
+from cachebench.plugin import loader
 from cachebench.report import answers, tables
 from cachebench.report.page import collect, render
+from cachebench.setup import matrix
 from helpers import unpacked
 from report.test_answers import configuration, frame_of, one
 from report.test_page import browser, choose, visit, wait, write_results  # noqa: F401
 
 OPENED = "dit-20/l2c/0.5"
+FORA = {"interval": 2, "anchor": "descending"}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,19 @@ def page(tmp_path_factory):
         shard.unlink()
     settings = folder / "dit-20/l2c/settings.json"
     entries = atomic.read_json(settings)
+    fora = loader.plugin("fora")
+    atomic.write_json(
+        folder / "dit-20/fora/settings.json",
+        [
+            {"budget": 0.9, "status": "unreachable", "params": FORA, "achieved": 0.5, "reason": "The nearest cost is 0.500."},
+            {"budget": 0.5, "params": FORA, "achieved": 0.5, "rows": fora(**FORA).rows(matrix.spec(cfg, "dit-20"))},
+        ],
+    )
+    atomic.write_json(
+        folder / "dit-20/fora/scores.json", {"0.5": {"errors": {"latent_mse": [0.01 * (7 - i) ** 2 for i in range(10)]}}}
+    )
+    failed = (frame.run == "dit-20") & (frame.method == "l2c") & (frame.budget == 0.9)
+    frame.loc[failed, ["status", "reason"]] = "failed", "ValueError: no (methods/l2c.py, line 7)"
     curve = [{"value": value, "achieved": achieved} for value, achieved in ((0.1, 1.0), (0.25, 0.99), (0.5, 0.7), (2.5, 0.3))]
     atomic.write_json(settings, [entry | {"knob": curve} for entry in entries])
     each = torch.full((10, 2, 8, 2), 100, dtype=torch.uint8)
@@ -63,6 +79,13 @@ def test_the_matrix_says_who_ties_and_where_none_is_within_the_margin(page):
     answer = {tuple(part.split('"')[0:3:2]): part for part in parts}
     assert "; 2 more tie with it</small>" in answer["fd", "trained"]
     assert "a tie of 3 compared" in answer["fd", "trained"]
+    said = {
+        "The interval's end is one-sided.": {"margin"},
+        "It counts images (Wilcoxon), the interval is of their mean.": {"closeness"},
+        "the word is the verdict of the paired test against fewer steps": {"fd", "closeness"},
+        "on one axis for all cells (−0.30 to 0.30; the line is fewer steps, left of it is better)": {"fd"},
+    }
+    assert {words: {by for (by, _), part in answer.items() if words in part} for words in said} == said
     assert "none is within the margin" in answer["margin", "trained"] and "within the margin" not in answer["fd", "trained"]
 
 
@@ -90,7 +113,7 @@ def test_the_panel_of_a_row_that_decides_while_it_runs(page, browser):  # noqa: 
     assert "Here threshold works from 0.25 to 2.5: before it saves nothing, and beyond it saves no more." in text
     assert "The hit rate of every evaluation: the share of branches that were skipped. The band holds the middle 80 %" in text
     assert "The image that computed the fewest branches, seed 9:" in text and "No images are kept." not in text
-    assert "The nearest other settings: threshold=" in text and " % of the full run's MACs, threshold=" in text
+    assert "The nearest other settings: threshold=0.99 costs 50.6 % of the full run's MACs." in text
     assert "What stands in for skipped values" in text and "with its 95 % interval; dotted, where the last computed" in text
     lines = "[...document.querySelectorAll('#panel .curve')].find(one => one.data?.[1]?.name === 'plain reuse').data"
     assert browser.execute_script(f"return {lines}.map(one => [one.x, one.y])") == [
@@ -99,6 +122,22 @@ def test_the_panel_of_a_row_that_decides_while_it_runs(page, browser):  # noqa: 
     ]
     assert "It sets the samples that are there aside, in a folder beside them" in text and "Nothing removes that folder" in text
     assert browser.get_log("browser") == []
+
+
+def test_the_panel_says_where_the_cost_comes_from_which_seeds_and_what_gives_an_unreachable_row(page, browser):  # noqa: F811
+    text = panel(browser, page, "dit-20/fora/0.5")
+    assert re.search(r"Where the MACs go: the network's rest [\d.]+ %, attention and MLP [\d.]+ %\.", text)
+    assert (
+        "Of these, to the full run, nearest: seed 7 (latent MSE 0), middle: seed 4 (latent MSE 0.0900), farthest: seed 0"
+        in text
+    )
+    assert "Lines of config" not in text and "What went wrong" not in text
+    text = panel(browser, page, "dit-20/fora/0.9")
+    assert "Lines of config that give the nearest setting a row" in text and "- budget: 0.5" in text
+    assert "The nearest other settings: interval=2 costs" in text
+    text = panel(browser, page, "dit-20/l2c/0.9")
+    assert "failed: ValueError: no" in text and "What went wrong" in text
+    assert "Parameters\n\nNone." in panel(browser, page, "dit-20/full/1")
 
 
 def test_a_run_without_fd_and_images_says_so(page, browser):  # noqa: F811

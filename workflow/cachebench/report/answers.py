@@ -159,7 +159,7 @@ def matrix(cfg, frame, by, effort):
         "columns": [share(b) for b in budgets],
         "rows": lines,
         "axis": worded(PLACES, by, frame),
-        "ends": place and place.ends,
+        "ends": place and [tables.number(end, 2) for end in place.ends],
     }
 
 

@@ -34,6 +34,7 @@ def draw(files):
             form = {"fmt": f"o{dash}", "color": colour, "ms": 3.5, "lw": 1.2, "elinewidth": 0.7, "alpha": 0.85}
             axis.errorbar(of.share, of[KEY], spread, **form)
         axis.set_xlim(rows.share.min() - 2, 102)
+        axis.locator_params(axis="x", nbins=4)
         axis.set_title(name if name in style.FAMILIES else "controls", fontsize=10, loc="left")
         axis.set_xlabel("MACs per image, % of full", fontsize=9)
         symmetric.bend(axis, rows, KEY)

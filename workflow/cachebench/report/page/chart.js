@@ -14,7 +14,7 @@ function scale(key, points) {
     const ends = [1, 2, 5].flatMap(lead => [-2, -1, 0, 1, 2, 3].map(power => lead * 10 ** power)).filter(end => end > linear && end < 1.2 * most);
     const shown = ends.filter((end, i) => ends.length < 6 || String(end).match(/^0?\.?0*1/));
     const ticks = [0, ...shown, ...shown.map(end => -end)], bend = value => Math.asinh(value / linear);
-    return { bend, axis: { tickvals: ticks.map(bend), ticktext: ticks.map(String) }, zero: 0 };
+    return { bend, axis: { tickvals: ticks.map(bend), ticktext: ticks.map(tick => String(tick).replace("-", "−")) }, zero: 0 };
   }
   const low = Math.min(...values), high = Math.max(...values), log = low > 0 && high > 4 * low;
   return { bend: value => value, axis: log ? logarithmic(values) : {}, zero: data.ratios.includes(key) ? 1 : null };
