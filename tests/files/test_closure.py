@@ -44,8 +44,7 @@ def test_the_package_names_no_method():
 def package(tmp_path, monkeypatch):
     """Writes modules of a small package: package(name, text) -> its path."""
     monkeypatch.setitem(closure.HERE, "cachebench", tmp_path)
-    for function in (closure.imports, closure.code):
-        monkeypatch.setattr(closure, function.__name__, function.__wrapped__)
+    monkeypatch.setattr(closure, "known", closure.known.__wrapped__)
 
     def write(name, text):
         path = tmp_path / f"cachebench/{name}.py"

@@ -37,36 +37,47 @@ def files_of(path):
     return atomic.code_files(path) if path.is_dir() else [path]
 
 
-@lru_cache
 def imports(file):
     """The package's files that a file imports, wherever in it the import stands."""
-    files = set()
-    for node in ast.walk(tree(file) or ast.Module([], [])):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for parts in (name.split(".") for name in names if name.partition(".")[0] in HERE):
-            for n in range(1, len(parts) + 1):
-                base = HERE[parts[0]].joinpath(*parts[:n])
-                files |= {path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()}
-    return files
+    return known(file)[0]
+
+
+def code(file):
+    """Hash of what a file does."""
+    return known(file)[1]
 
 
 @lru_cache
-def code(file):
-    """Hash of what a file does."""
-    parsed, broken = tree(file), ""
+def known(file):
+    """(the files that a file imports, the hash of its code): it is parsed once."""
+    parsed, broken, files = tree(file), "", set()
     if parsed is None:
         parsed, broken = ast.Module([], []), file.read_text("utf-8")
-    for node in ast.walk(parsed):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+    for node in statements(parsed):
+        if isinstance(node, ast.Import):
+            files.update(*(files_named(alias.name) for alias in node.names))
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            files.update(*(files_named(f"{node.module}.{alias.name}") for alias in node.names))
+        elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc.args, node.exc.keywords = [], []
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
-    return hashlib.sha256((ast.dump(parsed) + broken).encode()).hexdigest()
+    return files, hashlib.sha256((ast.dump(parsed) + broken).encode()).hexdigest()
+
+
+def statements(node):
+    """A module, and every statement in it, with the handlers and cases that hold some."""
+    yield node
+    for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for inside in getattr(node, part, ()):
+            yield from statements(inside)
+
+
+def files_named(name):
+    """The files of the package that a dotted name may stand for: those on the way to it too."""
+    first, *rest = name.split(".")
+    bases = [HERE[first].joinpath(first, *rest[:n]) for n in range(len(rest) + 1)] if first in HERE else []
+    return {path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()}
 
 
 def tree(file):
