@@ -1,5 +1,7 @@
 """What every file in methods/ gets for free: the contract of a plug-in (methods/README.md)."""
 
+from itertools import product
+
 import pytest
 
 from cachebench.desk import contract, small
@@ -8,15 +10,18 @@ from cachebench.plugin import loader
 from quick import METHODS
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def cls(request):
-    return loader.plugin(request.param)
+def subjects():
+    """Every method with every run of SPECS. A file's further variants are slow on those runs whose doors other runs have."""
+    for name, run in product(METHODS, small.SPECS):
+        again = run in ("uvit-2m", "sit") and name != loader.ids(loader.stem(name))[0]
+        yield pytest.param((name, run), id=f"{name}-{run}", marks=[pytest.mark.slow] if again else [])
 
 
-@pytest.fixture(scope="module", params=small.SPECS)
-def subject(request, cls, tmp_path_factory):
-    """The method on a small DiT under DDIM, U-ViT under DPM-Solver-2 and DPM-Solver++(2M), and SiT under Euler's method."""
-    spec = small.SPECS[request.param]
+@pytest.fixture(scope="module", params=subjects())
+def subject(request, tmp_path_factory):
+    """The method on a small DiT under DDIM, U-ViT under DPM-Solver-2 and DPM-Solver++(2M), or SiT under Euler's method."""
+    name, run = request.param
+    cls, spec = loader.plugin(name), small.SPECS[run]
     if reason := cls().supports(spec):
         pytest.skip(reason)
     return contract.Subject(cls, small.trained(spec.arch), spec, tmp_path_factory.mktemp("fit"))

@@ -11,7 +11,9 @@ from cachebench.plugin import loader
 from cachebench.speed import modes
 from quick import METHODS, Run, chosen, fit
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")]
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA device on this machine", allow_module_level=True)
+pytestmark = pytest.mark.gpu
 SAMPLERS = [("small_model", "ddim"), ("small_uvit", "dpm_solver2"), ("small_uvit", "dpm_solver_2m")]
 
 

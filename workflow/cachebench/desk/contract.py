@@ -195,11 +195,12 @@ def cost_falls(subject):
     if cls.knob is None:
         raise Exempt("It has no knob.")
     known = subject.at(0).method.rows(subject.at(0).spec, subject.at(0).state) is not None  # else a run must tell
-    known = known and cls.knob not in cls.fit_params  # else each value is a fit
-    costs = [subject.at(i / 100).macs for i in (range(101) if known else (0, 25, 50, 75, 100))]
+    fits = cls.knob in cls.fit_params  # each value is a fit: those are taken that other rules need too
+    places = (0, 50, 100) if fits else range(101) if known else (0, 25, 50, 75, 100)
+    costs = [subject.at(place / 100).macs for place in places]
     full = cost.image_macs(spec, cost.full_rows(spec))
     assert subject.at(0).spec != spec or costs[0] == full, "the first value saves something"
-    trained = costs[1:] if cls.knob in cls.fit_params else costs
+    trained = costs[1:] if fits else costs
     assert trained == sorted(trained, reverse=True), "it rises somewhere"
     assert costs[-1] < costs[0] or trained is not costs, "the last value saves nothing"  # which three iterations cannot promise
 
