@@ -1,12 +1,17 @@
 """Copies of the checkout in which tests run the real Snakemake, and what its output says."""
 
+import atexit
 import re
 import subprocess
-import sys
+import tempfile
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import yaml
+
+import forkserver
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = r"latency|speed_up|decode_ms|images_per_s|peak_memory|fit_s|repay"  # columns that no two runs share
@@ -20,18 +25,27 @@ def copy_checkout(folder):
     return folder
 
 
+@cache
+def python():
+    """What tests call, and jobs take, for Python, unless they ask how processes start or what libraries read in the environment
+    while they are imported. Its server ends with this process."""
+    kept = ExitStack()
+    atexit.register(kept.close)
+    return kept.enter_context(forkserver.running(Path(kept.enter_context(tempfile.TemporaryDirectory()))))
+
+
 START = "import sys; from snakemake.cli import main; sys.executable = sys.argv.pop(1); main()"
 
 
-def snakemake(folder, *words, python=sys.executable):
-    """Finished process of `snakemake words` in `folder`, output captured, with a paragraph a job. `python` is what its jobs
-    take for Python."""
-    command = [sys.executable, "-c", START, str(python), *words, "--quiet", "host"]
+def snakemake(folder, *words, jobs=None):
+    """Finished process of `snakemake words` in `folder`, output captured, with a paragraph a job. `jobs` is what its jobs take
+    for Python, forks unless told."""
+    command = [python(), "-c", START, str(jobs or python()), *words, "--quiet", "host"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-def smoke(folder, *words, python=sys.executable):
-    return snakemake(folder, *words, "--cores", "2", "--configfile", "config/smoke.yaml", python=python)
+def smoke(folder, *words, jobs=None):
+    return snakemake(folder, *words, "--cores", "2", "--configfile", "config/smoke.yaml", jobs=jobs)
 
 
 def shrink(folder, **changes):

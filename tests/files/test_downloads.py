@@ -268,13 +268,13 @@ def test_workflow_fetches_a_missing_file_once(server, tmp_path):
         (folder / "config/smoke.yaml").write_text(yaml.safe_dump(values))
         words = (path, "--cores", "1", "--configfile", "config/smoke.yaml")
         handler.limit = 100_000 if name == "good" else None  # too little for the retries of the rule
-        run = snakemake(folder, *words)
+        run = snakemake(folder, *words, jobs=sys.executable)
         assert run.returncode != 0 and not (folder / path).exists()
         if name == "bad":
             assert f"sha256 is {SHA}, expected {sha256}" in run.stdout + run.stderr and "Traceback" not in run.stderr
             continue
         handler.limit = None
-        assert snakemake(folder, *words).returncode == 0 and (folder / path).read_bytes() == CONTENT
+        assert snakemake(folder, *words, jobs=sys.executable).returncode == 0 and (folder / path).read_bytes() == CONTENT
         assert "Nothing to be done" in (again := snakemake(folder, "-n", *words)).stdout + again.stderr
 
 
@@ -334,7 +334,7 @@ def test_workflow_fetches_from_the_hub(hub, tmp_path):
     """Without a sha256, whose place in the digests the hub's name takes."""
     folder, path = copy_checkout(tmp_path), "data/weights/w.bin"
     (folder / "config/smoke.yaml").write_text(yaml.safe_dump(smoke(weights=path, hub="me/dit/transformer/w.bin")))
-    run = snakemake(folder, path, "--cores", "1", "--configfile", "config/smoke.yaml")
+    run = snakemake(folder, path, "--cores", "1", "--configfile", "config/smoke.yaml", jobs=sys.executable)
     assert run.returncode == 0, run.stderr
     assert (folder / path).read_bytes() == CONTENT and "GET /me/dit/resolve/main/transformer/w.bin" in hub
 

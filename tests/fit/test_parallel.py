@@ -54,7 +54,7 @@ def test_the_fit_rule_starts_a_process_for_each_gpu(tmp_path):
     fit = "results/smoke/tiny-ddim20/l2c/fit/lambda=0.001+iterations=20+lr=0.1+batch_size=8+pairing=shifted"
     fit += "+trained_on=images+guidance=none+objective=plain"
     several = ["--cores", "1", "--resources", "gpu=2", "--set-resources", "fit:gpu=2"]
-    run = snakemake(folder, f"{fit}.json", "--configfile", "config/smoke.yaml", *several)
+    run = snakemake(folder, f"{fit}.json", "--configfile", "config/smoke.yaml", *several, jobs=sys.executable)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     assert atomic.read_json(folder / f"{fit}.json")["reason"] is None
     log = next((folder / "logs/smoke/tiny-ddim20/l2c").glob("fit-*.log")).read_text()

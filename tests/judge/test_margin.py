@@ -1,7 +1,6 @@
 """Non-inferiority within a margin: what is within, by which end of the interval, and what the gate says."""
 
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from scipy import stats
 from cachebench.files import atomic
 from cachebench.judge import margin, pairs, results
 from cachebench.setup import check, config
+from checkouts import python
 from judge.test_pairs import GROUPS, example, scores
 
 SMOKE = atomic.ROOT / "config/smoke.yaml"
@@ -95,7 +95,7 @@ def test_the_gate_ends_with_an_error_where_a_named_method_misses(gate, code, tmp
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(cfg))
     words = ["--config", "config.yaml", "--results", "results.csv", "--comparisons", "comparisons.csv"]
     script = atomic.ROOT / "workflow/scripts/gate.py"
-    done = subprocess.run([sys.executable, script, *words], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([python(), script, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     if gate:
         assert "Within 0.5 of the full run's FD" in done.stdout and "the fastest is GOOD at 50 %" in done.stdout

@@ -2,7 +2,6 @@
 
 import math
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from cachebench.judge import equivalents, pairs
 from cachebench.metrics import catalog
 from cachebench.metrics.intervals import difference
 from cachebench.report import marks, tables
+from checkouts import python
 from report.test_tables import missing, row
 
 GROUPS = 20
@@ -278,7 +278,7 @@ def test_the_script_writes_every_column_and_refuses_in_one_line(tmp_path):
     frame.to_csv(tmp_path / "results.csv", index=False)
     script = atomic.ROOT / "workflow/scripts/comparisons.py"
     words = [
-        sys.executable,
+        python(),
         script,
         "--config",
         tmp_path / "config.yaml",

@@ -3,7 +3,6 @@
 import csv
 import math
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from cachebench.plugin import loader
 from cachebench.plugin.values import meant
 from cachebench.report import printed
 from cachebench.setup import check, config, matrix
+from checkouts import python
 
 CFG = {"name": "imagenet256-dit"}
 FID = {"fd_label": "FID-50k", "count": 50_000, "status": "ok"}
@@ -262,7 +262,7 @@ def test_script(tmp_path):
     atomic.write_csv(tmp_path / "results.csv", [row], results.columns())
     paths = ["--config", tmp_path / "config.yaml", "--results", tmp_path / "results.csv", "--published", *published.files()]
     script, out = atomic.ROOT / "workflow/scripts/published.py", [tmp_path / "published.csv", tmp_path / "published.md"]
-    subprocess.run([sys.executable, script, *paths, "--csv", out[0], "--markdown", out[1]], check=True)
+    subprocess.run([python(), script, *paths, "--csv", out[0], "--markdown", out[1]], check=True)
     with open(out[0], newline="") as handle:
         found = {
             (one["table"], one["metric"]): one["outcome"]

@@ -2,7 +2,6 @@
 
 import math
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from cachebench.files import atomic
 from cachebench.judge import pairs, results, validity
 from cachebench.report import tables
 from cachebench.report import validity as report
+from checkouts import python
 from judge.test_pairs import GROUPS, example, of_groups
 from report.test_tables import missing
 
@@ -120,7 +120,7 @@ def test_the_script_writes_a_line_a_run_and_every_line_has_its_words(known, tmp_
     atomic.write_json(tmp_path / "r_1/full/scores.json", {"1.0": of_blocks(blocks)})
     script = atomic.ROOT / "workflow/scripts/validity.py"
     words = ["--results", tmp_path / "results.csv", "--comparisons", tmp_path / "comparisons.csv", "--folder", tmp_path]
-    subprocess.run([sys.executable, script, *words, "--out", tmp_path / "validity.csv"], check=True)
+    subprocess.run([python(), script, *words, "--out", tmp_path / "validity.csv"], check=True)
     (line,) = report.read(tmp_path / "validity.csv")
     assert tuple(line) == validity.COLUMNS and line["blocks_tie"] == "yes"
     text = report.words(line)

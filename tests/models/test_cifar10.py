@@ -11,7 +11,6 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-import forkserver
 from cachebench.files import atomic
 from cachebench.models import datasets
 from cachebench.setup import check, config, sources
@@ -119,8 +118,7 @@ def test_whole_reduced(shared, tmp_path):
     np.savez(folder / "real.npz", arr_0=images[:200])
     cfg["reference"] = "real.npz"
     (folder / "config/cifar10.yaml").write_text(yaml.safe_dump(cfg))
-    with forkserver.running(folder) as python:
-        done = snakemake(folder, "--cores", "2", "--configfile", "config/cifar10.yaml", python=python)
+    done = snakemake(folder, "--cores", "2", "--configfile", "config/cifar10.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
     with open(folder / "results/cifar10/results.csv", newline="") as handle:
         rows = {(row["run"], row["method"]): row for row in csv.DictReader(handle)}

@@ -1,7 +1,6 @@
 """`snakemake diff`: rows of two results files lined up, what is called a difference, and what bad files get."""
 
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -9,6 +8,7 @@ import pytest
 
 from cachebench.files import atomic
 from cachebench.report import diff, tables
+from checkouts import python
 from report.test_tables import METRICS, missing, row
 
 SCRIPT = atomic.ROOT / "workflow/scripts/diff.py"
@@ -68,7 +68,7 @@ def test_the_same_file_twice_is_the_same_in_everything():
 def test_script_prints_the_summary_writes_both_files_and_refuses_in_one_line(tmp_path):
     for name, frame in {"a": example(), "b": example(latent_mse=(3.0, 0.1))}.items():
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
-    words = [sys.executable, SCRIPT, "--csv", tmp_path / "diff.csv", "--markdown", tmp_path / "diff.md"]
+    words = [python(), SCRIPT, "--csv", tmp_path / "diff.csv", "--markdown", tmp_path / "diff.md"]
     refused = subprocess.run([*words, "--a", tmp_path / "a.csv"], capture_output=True, text=True)
     assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1 and not (tmp_path / "diff.csv").exists()
     assert refused.stderr.startswith("b: not given: no such file; two are needed")

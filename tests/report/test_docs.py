@@ -2,10 +2,9 @@
 
 import re
 import subprocess
-import sys
 
 from cachebench.plugin import loader
-from checkouts import ROOT, copy_checkout
+from checkouts import ROOT, copy_checkout, python
 
 NAMED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config/README.md", "methods/README.md")
 FOLDERS = ("docs", "resources", "reference_stats")
@@ -14,7 +13,7 @@ PAGES = [*(ROOT / name for name in NAMED), *(page for folder in FOLDERS for page
 
 def check(root):
     """Finished process of scripts/docs.py --check in the checkout `root`, output captured."""
-    return subprocess.run([sys.executable, root / "workflow/scripts/docs.py", "--check"], capture_output=True, text=True)
+    return subprocess.run([python(), root / "workflow/scripts/docs.py", "--check"], capture_output=True, text=True)
 
 
 def test_every_table_is_that_of_the_committed_results():

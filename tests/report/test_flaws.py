@@ -1,7 +1,6 @@
 """A results.csv that was edited by hand: the page names row and column, and shows the rest."""
 
 import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -10,6 +9,7 @@ from cachebench.files import atomic
 from cachebench.judge import pairs, results
 from cachebench.report import flaws, tables
 from cachebench.report.page import collect, render
+from checkouts import python
 from helpers import unpacked
 from judge.test_pairs import example
 from report.test_page import write_results
@@ -138,7 +138,7 @@ def test_the_scripts_take_an_edited_file(compared, tmp_path):
         ["comparisons.py", *common, "--folder", folder, "--out", out],
         ["page.py", *common, "--comparisons", out, "--figures", tmp_path / "x/pareto.svg", "--out", page],
     ):
-        done = subprocess.run([sys.executable, scripts / words[0], *words[1:]], capture_output=True, text=True)
+        done = subprocess.run([python(), scripts / words[0], *words[1:]], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     text = page.read_text()
     for line in (

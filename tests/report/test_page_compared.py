@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from cachebench.files import atomic
 from cachebench.judge import pairs, published, results, validity
 from cachebench.report import tables, typeset
 from cachebench.report.page import collect, compared, render
+from checkouts import python
 from helpers import unpacked
 from judge.test_pairs import example
 from report.test_page import browser, click, visit, write_results  # noqa: F401
@@ -160,7 +160,7 @@ def test_what_results_lack_stands_in_the_tables_and_mixed_counts_in_none(tmp_pat
         ["--config", tmp_path / "config.yaml", "--results", tmp_path / "results.csv"],
     )
     out = [tmp_path / f"t/{run}.{ending}" for run in cfg["runs"] for ending in ("md", "tex")]
-    tabulate, draw = ([sys.executable, scripts / name, *common, "--out"] for name in ("tables.py", "page.py"))
+    tabulate, draw = ([python(), scripts / name, *common, "--out"] for name in ("tables.py", "page.py"))
     subprocess.run([*tabulate, *out], check=True)
     upper, latex, lower, _ = (path.read_text() for path in out)
     assert "L2C at budget 0.8: missing. results.csv has no such row" in upper and "booktabs" in latex

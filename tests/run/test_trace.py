@@ -1,7 +1,6 @@
 """The trace: states along a trajectory, what is compared where steps differ, and the figure."""
 
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from cachebench.report.files_of_run import Files
 from cachebench.run import trace
 from cachebench.run.opening import Setting
 from cachebench.setup import config, matrix
+from checkouts import python
 from helpers import inputs, sample
 
 RUN = "tiny-ddim20"
@@ -80,7 +80,7 @@ def folder(tmp_path_factory):
 def test_script_and_figure(folder):
     script = atomic.ROOT / "workflow/scripts/trace.py"
     words = ["--config", folder / "config.yaml", "--run", RUN, "--folder", folder, "--out", folder / RUN / "trace.csv"]
-    run = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+    run = subprocess.run([python(), script, *words], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     table = pd.read_csv(folder / RUN / "trace.csv")
     assert tuple(table.columns) == trace.COLUMNS
@@ -115,7 +115,7 @@ def test_a_full_run_that_fails_stops_neither_the_trace_nor_the_timings(folder, t
     script, out = atomic.ROOT / "workflow/scripts/latency.py", tmp_path / "latency.json"
     made_of = ["any"] * len(matrix.method_ids(cfg, RUN))
     words = ["--config", tmp_path / "config.yaml", "--run", RUN, "--folder", folder, "--made-of", *made_of, "--out", out]
-    subprocess.run([sys.executable, script, *words], check=True)
+    subprocess.run([python(), script, *words], check=True)
     row = atomic.read_json(out)["fewer_steps"]["0.65"]
     assert row["status"] == "failed" and row["reason"].startswith("the full run: ") and "gone.safetensors" in row["reason"]
 

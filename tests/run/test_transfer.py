@@ -1,7 +1,6 @@
 """The transfer matrix: how a schedule is re-indexed, that at home it is the run's own, and what the table says."""
 
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from cachebench.run import transfer
 from cachebench.run.match import candidates, match
 from cachebench.run.opening import read_states, state_files
 from cachebench.setup import config, matrix
+from checkouts import python
 
 L2C = {"lambda": [0.001], "iterations": [5], "lr": [0.1], "batch_size": [2]}
 RUNS = {"six": {"num_steps": 6}, "ten": {"num_steps": 10}, "ten-cfg3": {"num_steps": 10, "cfg_scale": 3.0}}
@@ -90,7 +90,7 @@ def test_a_transferred_schedule_costs_what_it_says_and_l2c_still_reuses_at_its_o
 def test_scripts_write_matrix_table_and_figure(cfg, folder):
     scripts, columns = atomic.ROOT / "workflow/scripts", [folder / f"transfer/{run}.csv" for run in ("six", "ten", "ten-cfg3")]
     words = ["--config", folder / "config.yaml", "--run", "six", "--folder", folder, "--out", columns[0]]
-    subprocess.run([sys.executable, scripts / "transfer.py", *words], check=True)
+    subprocess.run([python(), scripts / "transfer.py", *words], check=True)
     for path in columns[1:]:
         atomic.write_csv(path, transfer.column(cfg, path.stem, folder, "cpu"), transfer.COLUMNS)
     frame = read(columns)
@@ -102,7 +102,7 @@ def test_scripts_write_matrix_table_and_figure(cfg, folder):
     assert apart.minus_home == pytest.approx(apart.latent_mse - rows.loc[("ten", "ten")].latent_mse)
     assert apart.minus_home_low < apart.minus_home < apart.minus_home_high
     out = [folder / f"transfer.{ending}" for ending in ("csv", "md", "png")]
-    subprocess.run([sys.executable, scripts / "transfer_table.py", "--columns", *columns, "--out", *out], check=True)
+    subprocess.run([python(), scripts / "transfer_table.py", "--columns", *columns, "--out", *out], check=True)
     text = out[1].read_text()
     assert "## L2C, budget 0.7" in text and "| fitted at | six | ten | ten-cfg3 |" in text and "n = 4 images" in text
     assert len(pd.read_csv(out[0])) == 18 and out[2].read_bytes().startswith(b"\x89PNG")

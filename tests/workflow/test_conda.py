@@ -1,11 +1,10 @@
 """`--use-conda` by a stand-in for conda, which knows the calls that Snakemake makes: one environment, and nothing runs anew."""
 
 import os
-import sys
 
 import pytest
 
-from checkouts import copy_checkout, snakemake
+from checkouts import copy_checkout, python, snakemake
 
 CONDA = """#!/bin/sh
 echo "$*" >> "{root}/calls"
@@ -29,7 +28,7 @@ def conda(tmp_path, monkeypatch):
     (root / "bin/conda").write_text(CONDA.format(root=root))
     (root / "bin/conda").chmod(0o755)
     (root / "bin/activate").write_text("")
-    (root / "bin/python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (root / "bin/python").write_text(f'#!/bin/sh\nexec "{python()}" "$@"\n')
     (root / "bin/python").chmod(0o755)
     monkeypatch.setenv("PATH", f"{root}/bin{os.pathsep}{os.environ['PATH']}")
     (tmp_path / "project").mkdir()

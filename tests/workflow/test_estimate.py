@@ -2,13 +2,13 @@
 
 import re
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import yaml
 
 from cachebench.files import atomic
+from checkouts import python
 
 
 @pytest.fixture
@@ -31,9 +31,7 @@ def path(tmp_path):
 
 
 def estimate(*words):
-    done = subprocess.run(
-        [sys.executable, atomic.ROOT / "workflow/scripts/estimate.py", *words], capture_output=True, text=True
-    )
+    done = subprocess.run([python(), atomic.ROOT / "workflow/scripts/estimate.py", *words], capture_output=True, text=True)
     return done, float(found[1]) if (found := re.search(r"^smoke: ([\d.e+]+) h", done.stdout, re.M)) else None
 
 

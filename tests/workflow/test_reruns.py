@@ -43,7 +43,7 @@ def plan(tmp_path_factory):
         change(cfg)
         (folder / "changed.yaml").write_text(yaml.safe_dump(cfg))
         words = [f"results/{form}/{RUN}/latency.json", "--cores", "1", "--configfile", "changed.yaml", *words]
-        done = snakemake(folder, *words, python="./stub")
+        done = snakemake(folder, *words, jobs="./stub")
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -167,7 +167,7 @@ def test_a_project_that_has_moved_runs_nothing_again(plan):
     plan.folder.rename(there)
     try:
         words = ["results/given/tiny-ddim20/latency.json", "-n", "--cores", "1", "--configfile", "changed.yaml"]
-        done = snakemake(there, *words, python="./stub")
+        done = snakemake(there, *words, jobs="./stub")
         assert done.returncode == 0, done.stderr
         assert rules_to_run(done.stdout + done.stderr) == {}
     finally:

@@ -19,7 +19,7 @@ import yaml
 from snakemake.utils import update_config
 
 from cachebench.files import atomic
-from checkouts import MEASURED, ROOT, copy_checkout, results, rules_to_run, shrink, smoke, snakemake, texts
+from checkouts import MEASURED, ROOT, copy_checkout, python, results, rules_to_run, shrink, smoke, snakemake, texts
 from helpers import unpacked
 
 DPM_METHODS = ["full", "fewer_steps", "deepcache.uniform", "deepcache.quadratic", "alternate.outer", "alternate.mid", "l2c"]
@@ -32,12 +32,18 @@ BROKEN = {
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, forks):
+def finished(tmp_path_factory):
     """A checkout in which the smoke configuration has run."""
     folder = copy_checkout(tmp_path_factory.mktemp("smoke"))
-    run = smoke(folder, python=forks)
+    run = smoke(folder)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return folder
+
+
+def one_run():
+    """The first of the smoke configuration's runs, for tests to which the others would only add figures."""
+    runs = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["runs"]
+    return {"tiny-ddim20": runs["tiny-ddim20"]}
 
 
 def test_smoke_run_fills_every_row(finished):
@@ -78,7 +84,8 @@ def test_schedules_are_exported_and_come_back(finished):
     from cachebench.report.files_of_run import Files
     from cachebench.setup import config
 
-    assert "Nothing to be done" in smoke(finished, "-n", "schedules").stdout + smoke(finished, "-n", "schedules").stderr
+    plan = smoke(finished, "-n", "schedules")
+    assert "Nothing to be done" in plan.stdout + plan.stderr
     cfg, found = config.load(finished / "config/smoke.yaml"), set()
     for path in (finished / "results/smoke/schedules").glob("*/*.json"):
         run, (name, _, budget) = path.parent.name, path.stem.rpartition("-")
@@ -98,17 +105,18 @@ def test_unreachable_budget_shows_its_nearest_cost(finished):
 
 
 def test_finished_run_has_nothing_to_do(finished):
-    assert "Nothing to be done" in smoke(finished, "-n").stdout + smoke(finished, "-n").stderr
+    plan = smoke(finished, "-n")
+    assert "Nothing to be done" in plan.stdout + plan.stderr
 
 
-def test_the_command_of_a_row_makes_its_samples_again_to_the_same_bytes(finished, forks, tmp_path):
+def test_the_command_of_a_row_makes_its_samples_again_to_the_same_bytes(finished, tmp_path):
     """As the page prints it, in a copy of the finished run: that row's samples alone, and the scores."""
     folder = shutil.copytree(finished, tmp_path / "again", symlinks=True)
     page = unpacked((folder / "results/smoke/index.html").read_text())
     command = re.search(r'"id":"tiny-ddim20/fora_spread/0.65".*?"command":"(.*?)"', page)[1]
     aside, made = command.split("; ")
     subprocess.run(aside, shell=True, cwd=folder, check=True)
-    run = snakemake(folder, *shlex.split(made)[1:], python=forks)
+    run = snakemake(folder, *shlex.split(made)[1:])
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     assert {"sample": {"fora_spread"}, "score": {"fora_spread"}} == rules_to_run(run.stdout + run.stderr)
     here = folder / "results/smoke/tiny-ddim20/fora_spread"
@@ -137,7 +145,7 @@ def test_a_table_is_not_made_of_what_another_config_made(finished):
     assert "settings.json: was made with cfg_scale 1.5, and the config says 4.0" in refused.stdout + refused.stderr
 
 
-def test_a_run_that_has_not_ended_can_be_looked_at(finished, forks, tmp_path):
+def test_a_run_that_has_not_ended_can_be_looked_at(finished, tmp_path):
     """One method has been matched only, one is yet to be; nothing is traced."""
     folder = shutil.copytree(finished / "results/smoke", tmp_path / "smoke")
     for name in ("l2c/scores.json", "random_skip/settings.json", "trace.csv"):
@@ -146,8 +154,10 @@ def test_a_run_that_has_not_ended_can_be_looked_at(finished, forks, tmp_path):
     atomic.write_json(folder / "tiny-ddim20/latency.json", {name: times[name] for name in times if name != "l2c"})
     for path in (*folder.glob("*.csv"), folder / "index.html"):
         path.unlink()
-    words = ["--config", "config/smoke.yaml", "--folder", folder]
-    done = subprocess.run([forks, "workflow/scripts/so_far.py", *words], cwd=finished, capture_output=True, text=True)
+    asked = yaml.safe_load((finished / "config/smoke.yaml").read_text()) | {"runs": one_run()}
+    atomic.write_text(tmp_path / "config.yaml", yaml.safe_dump(asked))
+    words = ["--config", tmp_path / "config.yaml", "--folder", folder]
+    done = subprocess.run([python(), "workflow/scripts/so_far.py", *words], cwd=finished, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     table = pd.read_csv(folder / "results.csv").set_index(["run", "method"])
     told = {name: table.loc[("tiny-ddim20", name)].reason for name in ("l2c", "random_skip")}
@@ -156,12 +166,10 @@ def test_a_run_that_has_not_ended_can_be_looked_at(finished, forks, tmp_path):
     assert table.loc[("tiny-ddim20", "fora_spread")].status == "ok"
     assert "is not there yet" in unpacked((folder / "index.html").read_text())
 
-    asked = yaml.safe_load((finished / "config/smoke.yaml").read_text())
     asked["samples"] |= {"count": 24, "until": "settled"}
-    atomic.write_text(tmp_path / "looks.yaml", yaml.safe_dump(asked))
+    atomic.write_text(tmp_path / "config.yaml", yaml.safe_dump(asked))
     atomic.write_text(folder / "look.yaml", yaml.safe_dump({"samples": {"count": 12, "most": 24}}))
-    words[1] = tmp_path / "looks.yaml"
-    done = subprocess.run([forks, "workflow/scripts/so_far.py", *words], cwd=finished, capture_output=True, text=True)
+    done = subprocess.run([python(), "workflow/scripts/so_far.py", *words], cwd=finished, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (folder / "looks.csv").read_text().startswith("run,budget,method,count")  # a look of `cachebench settle`
 
@@ -210,17 +218,17 @@ def test_editing_a_method_reruns_that_method_only(finished):
     assert "fit" not in methods
 
 
-def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished, forks):
+def test_added_methods_run_and_broken_ones_lose_only_their_rows(finished):
     """The README's plug-in works as printed; three broken ones say why; the rows that were there stay as they were."""
-    before, shards = texts(finished), written(finished)
+    before, shards = texts(finished).loc[list(one_run())], written(finished)
     example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     (finished / "methods/early.py").write_text(example)
     for name, line in BROKEN.items():
         (finished / f"methods/{name}.py").write_text(broken_plugin(line))
     (finished / "methods/unreadable.py").write_text("def (:")
     listed = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["methods"]
-    shrink(finished, methods=[*listed, "early", *BROKEN, "unreadable"])
-    run = smoke(finished, python=forks)
+    shrink(finished, runs=one_run(), methods=[*listed, "early", *BROKEN, "unreadable"])
+    run = smoke(finished)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     pd.testing.assert_frame_equal(before, texts(finished).loc[before.index])
     assert shards.items() <= written(finished).items()
@@ -270,8 +278,7 @@ class Broken(Method):
 def test_killed_run_resumes_to_the_same_numbers(tmp_path, finished):
     """SIGKILL to the whole process group, three times, then a plain second call: every number that is not a time agrees."""
     folder = copy_checkout(tmp_path)
-    runs = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())["runs"]
-    shrink(folder, methods=["fewer_steps", "l2c"], runs={"tiny-ddim20": runs["tiny-ddim20"]})
+    shrink(folder, methods=["fewer_steps", "l2c"], runs=one_run())
     killed, before = 0, {}
     for seconds in (6, 9, 12):
         process = subprocess.Popen(
