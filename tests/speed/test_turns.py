@@ -70,13 +70,14 @@ def test_without_the_full_run_nothing_has_times(fails):
     assert set(rows) == {("full", "1.0"), ("good", "0.5"), ("good", "0.7")}
 
 
-def test_many_methods_are_timed_in_parties_each_beside_the_full_run(monkeypatch):
-    seen = []
+@pytest.mark.parametrize("said", [{}, {"beside": 6}])
+def test_many_methods_are_timed_in_parties_each_beside_the_full_run(monkeypatch, said):
+    seen, size = [], said.get("beside", turns.PARTY)
     monkeypatch.setattr(turns, "beside", lambda timed, *_: seen.append(timed) or {(timed[-1].name, "0.5"): {}})
-    others = [Fake(str(i), 1.0) for i in range(turns.PARTY + 2)]
-    cfg = {"latency": ABOUT, "limits": {"minutes": None}}
+    others = [Fake(str(i), 1.0) for i in range(size + 2)]
+    cfg = {"latency": ABOUT | said, "limits": {"minutes": None}}
     found = turns.rows(cfg, full(), others)
     assert [timed[0].name for timed in seen] == ["full", "full"] and sum(len(timed) - 1 for timed in seen) == len(others)
-    assert max(map(len, seen)) == turns.PARTY + 1 and len(found) == 2
+    assert max(map(len, seen)) == size + 1 and len(found) == 2
     turns.rows(cfg, full(), [])
     assert [of.name for of in seen[-1]] == ["full"]

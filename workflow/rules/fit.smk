@@ -45,6 +45,7 @@ rule match:
             matrix.overrides(CONFIG, wildcards.method, wildcards.run),
             list(matrix.fixed(CONFIG, wildcards.run, wildcards.method).values()),
             CONFIG["tolerance"],
+            *([CONFIG["trajectories"]] if "trajectories" in CONFIG else []),
         ),
     shell:
         "TERMINAL=3 LOG={log:q} job match --run {wildcards.run} --method {wildcards.method} "

@@ -12,7 +12,7 @@ from cachebench.plugin.method import label, listed, settings
 from cachebench.run.opening import run_model
 from cachebench.run.sample import parts, start
 
-TRAJECTORIES = 32  # on which the cost of a run-time method is measured: noise of their own, never that of scored samples
+TRAJECTORIES = 32  # on which the cost of a run-time method is measured, unless the config says: noise of their own
 REFINED = 8  # values of a knob that are tried between two of its grid
 
 
@@ -154,10 +154,11 @@ def match(cls, spec, budgets, tolerance, found):
     return chosen
 
 
-def measured_rows(cfg, run, spec, trajectories=TRAJECTORIES):
-    """measure(method, state) -> counts of one row, for methods that decide at run time: averages over so many trajectories, on
-    the run's device. The network is loaded once, when it is first needed. `measure.errors` {label of the parameters: latent MSE
+def measured_rows(cfg, run, spec, trajectories=None):
+    """measure(method, state) -> counts of one row, for methods that decide at run time: averages over so many trajectories (as
+    the config says), on the run's device. The network is loaded once, when it is first needed. `measure.errors` {label of the parameters: latent MSE
     to the full run's trajectories of the same noise}."""
+    trajectories = trajectories or cfg.get("trajectories", TRAJECTORIES)
 
     @cache
     def network():

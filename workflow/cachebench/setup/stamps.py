@@ -40,7 +40,7 @@ def fit(cfg, run):
 def match(cfg, run, name):
     """Of what the matcher chose for a method."""
     said = {"params": matrix.overrides(cfg, name, run), "settings": list(matrix.fixed(cfg, run, name).values())}
-    return network(cfg, run) | said | {"tolerance": cfg["tolerance"]}
+    return network(cfg, run) | said | {key: cfg[key] for key in ("tolerance", "trajectories") if key in cfg}
 
 
 def each_sample(cfg):

@@ -14,6 +14,7 @@ from cachebench.run.sample import start
 APART = 0.01  # of the samples' variance: more than another batch size or the order of sums makes, less than another run
 STABLE = {"cuda": 0.02, "cpu": 0.05}  # warm-up ends when three times in a row lie within this share; a CPU's wander more
 MAX_WARMUP = 6
+WARM = 10  # seconds after which a device is warm, however few runs they were
 
 
 def runner(cfg, setting, where):
@@ -101,9 +102,10 @@ def end_to_end(full, timing, decode):
 
 
 def warm_up(run, device):
-    """Runs until three times in a row agree within STABLE, at least three and at most MAX_WARMUP times."""
+    """Runs until three times in a row agree within STABLE, at least three and at most MAX_WARMUP times, and no more after WARM
+    seconds."""
     times = []
-    while len(times) < MAX_WARMUP:
+    while len(times) < MAX_WARMUP and sum(times) < WARM:
         times.append(timed(run, device))
         if len(times) >= 3 and max(times[-3:]) <= (1 + STABLE[device]) * min(times[-3:]):
             return

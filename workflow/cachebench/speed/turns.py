@@ -14,7 +14,7 @@ from cachebench.run.opening import decoder, open_setting, run_model
 from cachebench.setup import matrix
 from cachebench.speed import latency
 
-PARTY = 8  # methods beside the full run, each of which holds the run's network: what a GPU's memory has to suffice for
+PARTY = 8  # methods beside the full run, unless the config says: each holds the run's network, for which memory has to suffice
 FULL, DECODE = ("full", "1.0"), ("full", "decode")  # as all that is timed, (method, what of it)
 
 
@@ -69,9 +69,10 @@ class Timed:
 
 
 def rows(cfg, of_full, others):
-    """{method: {budget: row}} of Timeds: the full run's, and those of other methods, as many at a time as PARTY says, each
-    party beside the full run."""
-    parties = [others[i : i + PARTY] for i in range(0, len(others), PARTY)] or [[]]
+    """{method: {budget: row}} of Timeds: the full run's, and those of other methods, as many at a time as the config's
+    `latency.beside` or else PARTY says, each party beside the full run."""
+    size = cfg["latency"].get("beside", PARTY)
+    parties = [others[i : i + size] for i in range(0, len(others), size)] or [[]]
     by_method = {}
     for party in parties:
         for (name, budget), told in beside([of_full, *party], cfg["latency"], cfg["limits"]["minutes"]).items():
