@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -43,6 +44,15 @@ def test_hours_by_hand(path, tmp_path):
     lines = ["method,images_per_s,macs_per_image", "full,4,2.5e12", "fewer_steps,100,1", "full,9,2.5e12", "full,,2.5e12"]
     (tmp_path / "r.csv").write_text("\n".join(lines))
     assert estimate("--config", path, "--results", tmp_path / "r.csv")[1] == pytest.approx(expected, rel=5e-3)
+
+
+def test_several_configurations_are_estimated_and_written(path, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(path.read_text().replace("name: smoke", "name: other").replace("count: 50000", "count: 25000"))
+    done, hours = estimate("--config", path, other, "--rate", "1e13", "--out", tmp_path / "hours.csv")
+    first, second = pd.read_csv(tmp_path / "hours.csv").itertuples()
+    assert (first.configuration, first.run, first.rows) == ("smoke", "ddim20", 4) and second.configuration == "other"
+    assert first.device_hours == pytest.approx(hours, rel=5e-3) and second.device_hours < first.device_hours, done.stderr
 
 
 def test_decoding_and_features_are_counted_for_every_row(path):

@@ -155,9 +155,9 @@ def match(cls, spec, budgets, tolerance, found):
 
 
 def measured_rows(cfg, run, spec, trajectories=None):
-    """measure(method, state) -> counts of one row, for methods that decide at run time: averages over so many trajectories (as
-    the config says), on the run's device. The network is loaded once, when it is first needed. `measure.errors` {label of the parameters: latent MSE
-    to the full run's trajectories of the same noise}."""
+    """measure(method, state) -> counts of one row, for methods that decide at run time: averages over so many trajectories
+    (None: as the config says), on the run's device. The network is loaded once, when it is first needed. `measure.errors`
+    {label of the parameters: latent MSE to the full run's trajectories of the same noise}."""
     trajectories = trajectories or cfg.get("trajectories", TRAJECTORIES)
 
     @cache
