@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from cachebench.files import atomic
-from cachebench.plugin import loader
+from cachebench.plugin import loader, method
 from cachebench.setup import check, config, matrix, sources
 from checkouts import ROOT, copy_checkout, snakemake
 
@@ -93,6 +93,26 @@ def test_full_configuration_is_planned_without_its_files(name, tmp_path):
     shards = sum(matrix.shards(cfg, name) for run in cfg["runs"] for name in matrix.method_ids(cfg, run))
     assert jobs["sample"] == shards and matrix.total(cfg["samples"]) == 50_000
     assert jobs["download"] == len(sources.fetchable(cfg)) and "encode" not in jobs
+
+
+@pytest.mark.slow
+def test_the_run_at_full_size_runs_whole_with_a_tiny_network(tmp_path, forks):
+    """Every method has its row and its times, each kind one; with two images the rest says that they are too few."""
+    folder, name = copy_checkout(tmp_path), "imagenet256-dit-once"
+    values = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    (backbone,) = values["backbones"].values()
+    assert backbone["arch"]["size"] == "XL/2" and backbone["autoencoder"]["random"] == "stable"
+    backbone["arch"] |= {"patch_size": 4, "width": 64, "depth": 12, "heads": 4}  # what cannot be skipped is a small share of it
+    del backbone["arch"]["size"]
+    backbone["autoencoder"]["random"] = "tiny"
+    values["extractor"] |= {"kind": "inception-2015-partial", "features": 64}
+    (folder / f"config/{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    run = snakemake(folder, "--cores", "2", "--configfile", f"config/{name}.yaml", python=forks)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    table = pd.read_csv(folder / f"results/{name}/results.csv")
+    assert (table.status == "ok").all() and (table["count"] == 2).all() and (table.speed_up > 0).all(), table.reason
+    assert {loader.plugin(id).family() for id in table.method} == {*method.FAMILIES}
+    assert (folder / f"results/{name}/index.html").stat().st_size > 10_000
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from cachebench.setup import config, matrix
 
 NOT_METHODS = {"plain": "The network without doors", "bare": "The network with doors, no method"}
 DESK = {"new": "`new`", "try": "`try`", "check": "`check`", "page": "to the page"}  # columns of what a new user does
-HOURS = 591  # of a GPU with 1.5e14 MACs a second, that `estimate` gives for the papers' four configurations
+JOBS = {"match": "matching", "fit": "fitting", "sample": "sampling", "score": "scoring"}  # of one method
 MEASURED = tables.Column("measured", "measured", interval="bounds")
 TIME = tables.Column("time_ratio", "time", interval="bounds")
 
@@ -26,20 +26,61 @@ def measurements(column):
 def settling():
     """Error and images of looks with more and more images, in the newest simulation."""
     path, frame = measurements("at_once")[-1]
-    lines, first = [], frame.iloc[0]
+    lines, first, of_papers = [], frame.iloc[0], measurements("device_hours")[-1][1].device_hours.sum()
     for _, row in frame.iterrows():
         length = tables.number(row.error, 2) if row.truth else "none"
         shown = [tables.number(100 * row[key], 0) for key in ("false", "found", "at_once", "inside")]
         share = row.images / row.most
         about = [row.population.rpartition(" ")[2], length, "yes" if row.margin else "no"]
-        lines.append([*about, *shown, *(tables.number(of * share) for of in (100, HOURS))])
+        lines.append([*about, *shown, *(tables.number(of * share) for of in (100, of_papers))])
     head = ["Spread", "Difference, in errors", "Margin", "False", "Found", "Found in one look", "Tie within the margin"]
-    head += ["Images, % of all", f"GPU hours of {HOURS}"]
+    head += ["Images, % of all", f"GPU hours of {of_papers:.0f}"]
     none = frame[frame.truth == 0]
     wrong, trials = (none.false * none.trials).sum(), none.trials.sum()
     told = f"Shares of {first.trials} trials, in %, with at most {first.looks} looks ([file]({link(path)}))."
     told += f"\nOf all {trials} trials without a difference {wrong:.0f} ended in a verdict: {100 * wrong / trials:.1f} %."
     return f"{told}\n\n{md.table(head, lines)}"
+
+
+def hours():
+    """What the papers' configurations take, in the newest estimate."""
+    path, frame = measurements("device_hours")[-1]
+    by_name = frame.groupby("configuration", sort=False)
+    lines = [[f"`{name}`", f"{len(of)}", f"{of.rows.sum()}", f"{of.device_hours.sum():.0f}"] for name, of in by_name]
+    lines.append(["together", f"{len(frame)}", f"{frame.rows.sum()}", f"{frame.device_hours.sum():.0f}"])
+    about = f"At {frame.rate.iloc[0]:.2g} MACs a second ([file]({link(path)}))."
+    return f"{about}\n\n{md.table(['Configuration', 'Runs', 'Rows', 'GPU hours'], lines)}"
+
+
+def full_size():
+    """What each job of the pipeline at full size took, in the newest run, if any."""
+    out = ""
+    for path, frame in measurements("job")[-1:]:
+        of_methods, lines = frame[frame.job.isin(JOBS)], []
+        for name, of in of_methods.groupby("method", sort=False):
+            each = of.groupby("job").agg({"seconds": "sum", "peak_memory_mb": "max"})
+            cells = [taken(*each.loc[job]) if job in each.index else marks.DASH for job in JOBS]
+            lines.append([f"`{name}`", *cells])
+        (whole,) = frame[frame.job == "all"].itertuples()
+        about = f"{frame.device.iloc[0]}, {frame.cores.iloc[0]} cores ([file]({link(path)}))."
+        about += f" From end to end it took {whole.seconds / 60:.0f} minutes, and all jobs that ran at once at most"
+        about += f"\n{whole.peak_memory_mb / 1e3:.1f} GB. {others(frame)}"
+        head = ["Method", *(word.capitalize() for word in JOBS.values())]
+        out = f"{about}\n\n{md.table(head, lines)}"
+    return out
+
+
+def others(frame):
+    """What the jobs that are of no single method took, in a sentence."""
+    left, told = frame[~frame.job.isin([*JOBS, "all"])], []
+    for job, word in (("latency", "Timing all methods"), ("reference", "the reference")):
+        told += [f"{word} took {taken(of.seconds.sum(), of.peak_memory_mb.max())}" for of in [left[left.job == job]] if len(of)]
+    rest = left[~left.job.isin(["latency", "reference"])]
+    return f"{', '.join(told)}, and the {len(rest)} jobs that make tables and figures {rest.seconds.sum():.0f} s together."
+
+
+def taken(seconds, megabytes):
+    return f"{seconds:.0f} s, {megabytes / 1e3:.1f} GB"
 
 
 def speed():

@@ -8,7 +8,20 @@ from collections import Counter
 from functools import partial
 
 from _cli import arguments
-from _measured import batches, coverage, desk, efficiency, printed, sampled_rows, settling, speed, targets, trained
+from _measured import (
+    batches,
+    coverage,
+    desk,
+    efficiency,
+    full_size,
+    hours,
+    printed,
+    sampled_rows,
+    settling,
+    speed,
+    targets,
+    trained,
+)
 from _results import (
     answer,
     card,
@@ -105,6 +118,8 @@ BLOCKS = {
     "targets": targets,
     "coverage": coverage,
     "settling": settling,
+    "hours": hours,
+    "full-size": full_size,
     "one-setting": one_setting,
     "batches": batches,
     "efficiency": efficiency,
