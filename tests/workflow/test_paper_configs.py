@@ -17,6 +17,9 @@ from checkouts import ROOT, copy_checkout, snakemake
 
 # And a depth for the reduced network.
 PAPER = {"imagenet256-dit": 2, "imagenet512-dit": 2, "imagenet256-uvit": 4, "imagenet256-sit": 2}
+# The smallest has Inception, which takes seconds for every setting and score; the others have a ResNet in its place.
+INCEPTION = "imagenet512-dit"
+EIGHT = "imagenet256-dit"  # runs, whose figures and page take longer than all else: it ends with its verdicts
 FEW = {"iterations": 2, "complete": 0, "warmup": 1, "batch_size": 2, "samples": 8}  # of the parameters of a fit
 TINY = {"input_size": 2, "patch_size": 1, "channels": 4, "width": 16, "heads": 2, "num_classes": 2}
 
@@ -47,16 +50,17 @@ def cut(path, blocks):
 
 
 def reduced(name, folder):
-    """The configuration with a tiny network, autoencoder and random Inception, 16 images, drawn routers and cut plans in
-    the place of the released, and of the swept methods only fewer steps; its runs, and the settings that are the paper's, as
-    they are."""
+    """The configuration with a tiny network, autoencoder and random extractor, 16 images, drawn routers and cut plans in the
+    place of the released, at most 50 steps, and of the swept methods only fewer steps; its runs, and the settings that are the
+    paper's, as they are."""
     values = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
     for entry in values["backbones"].values():
         entry.pop("url")
-        kind = entry["arch"]["kind"]
-        entry |= {"arch": TINY | {"kind": kind, "depth": PAPER[name]}, "weights": "random:0"}
+        backbone = entry["arch"]["kind"]
+        entry |= {"arch": TINY | {"kind": backbone, "depth": PAPER[name]}, "weights": "random:0"}
         entry["autoencoder"] = {"weights": "random:0"}
     for run in values["runs"].values():
+        run["num_steps"] = min(run["num_steps"], 50)
         if run.get("methods") != ["full"]:
             run |= {"methods": ["fewer_steps"], "budgets": [0.4]}
         params = run.get("params", {})
@@ -67,14 +71,15 @@ def reduced(name, folder):
             if "invardiff.released" in setting:
                 cut(folder / setting["invardiff.released"]["path"], PAPER[name])
         if "l2c_released" in params:
-            routers(folder, run, PAPER[name] + (kind == "uvit"))
+            routers(folder, run, PAPER[name] + (backbone == "uvit"))
     trained = {name: cls for name in loader.available() if (cls := loader.plugin(loader.ids(name)[0])).has_fit()}
     values["params"] = {
         name: {key: [few] for key, few in FEW.items() if key in cls.fit_params} for name, cls in trained.items()
     }
     values["samples"] |= {"count": 16, "batch_size": 16, "shard_size": 16, "paired": 16}
     values["metrics"], values["latency"] = {"groups": 4, "reference_subset": 10}, {"batch_size": 1, "repeats": 3}
-    values["extractor"] = {"name": "inception-2015", "kind": "inception-2015", "weights": "random:0"}
+    kind = "inception-2015" if name == INCEPTION else "cifar-resnet20"
+    values["extractor"] = {"name": kind, "kind": kind, "weights": "random:0"}
     values |= {"reference": str(folder / "images"), "files": []}
     values["data"] = {"images": str(folder / "images"), "count": 8}
     return values
@@ -96,7 +101,7 @@ def test_full_configuration_is_planned_without_its_files(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_run_at_full_size_runs_whole_with_a_tiny_network(tmp_path, forks):
+def test_the_run_at_full_size_runs_whole_with_a_tiny_network(tmp_path):
     """Every method has its row and its times, each kind one; with two images the rest says that they are too few."""
     folder, name = copy_checkout(tmp_path), "imagenet256-dit-once"
     values = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
@@ -107,7 +112,7 @@ def test_the_run_at_full_size_runs_whole_with_a_tiny_network(tmp_path, forks):
     backbone["autoencoder"]["random"] = "tiny"
     values["extractor"] |= {"kind": "inception-2015-partial", "features": 64}
     (folder / f"config/{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    run = snakemake(folder, "--cores", "2", "--configfile", f"config/{name}.yaml", python=forks)
+    run = snakemake(folder, "--cores", "2", "--configfile", f"config/{name}.yaml")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     table = pd.read_csv(folder / f"results/{name}/results.csv")
     assert (table.status == "ok").all() and (table["count"] == 2).all() and (table.speed_up > 0).all(), table.reason
@@ -117,12 +122,13 @@ def test_the_run_at_full_size_runs_whole_with_a_tiny_network(tmp_path, forks):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAPER)
-def test_reduced_configuration_runs_whole(name, tmp_path, forks):
+def test_reduced_configuration_runs_whole(name, tmp_path):
     folder = copy_checkout(tmp_path)
     pictures(folder)
     values = reduced(name, folder)
     (folder / f"config/{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    run = snakemake(folder, "--cores", "2", "--configfile", f"config/{name}.yaml", python=forks)
+    target = [f"results/{name}/verdicts.csv"] if name == EIGHT else []
+    run = snakemake(folder, *target, "--cores", "2", "--configfile", f"config/{name}.yaml")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     table = pd.read_csv(folder / f"results/{name}/results.csv").set_index(["run", "method", "budget"])
     cfg = check.check(values)
@@ -132,8 +138,9 @@ def test_reduced_configuration_runs_whole(name, tmp_path, forks):
     ran = table
     assert (ran.status == "ok").all(), ran.reason.dropna()
     assert (ran.macs_per_image == ran.macs_counted_per_image).all() and (ran["count"] == 16).all()
-    metrics = ["fd", "sfid", "inception_score_10", "precision", "recall"]
-    assert np.isfinite(ran[metrics]).all(axis=None) and (ran[["fd", "sfid"]] > 0).all(axis=None)
+    distances = ["fd", *["sfid"] * (name == INCEPTION)]
+    assert np.isfinite(ran[[*distances, "inception_score_10", "precision", "recall"]]).all(axis=None)
+    assert (ran[distances] > 0).all(axis=None)
     assert (ran.decode_ms_median > 0).all() and (ran.end_to_end_speed_up > 0).all()
     assert (ran.latent_mse[ran.index.get_level_values("method") == "fewer_steps"] > 0).all()
     shard, _ = atomic.read_tensors(folder / f"results/{name}/{of}/full/1.0/shard-0.safetensors")
@@ -144,8 +151,9 @@ def test_reduced_configuration_runs_whole(name, tmp_path, forks):
     if fitted:
         with np.load(folder / cfg["calibration"]) as calibration:
             assert calibration["latents"].shape == (8, 4, 2, 2) and set(calibration["labels"]) == {0, 1}
-    assert (folder / f"results/{name}/index.html").stat().st_size > 10_000
+    assert name == EIGHT or (folder / f"results/{name}/index.html").stat().st_size > 10_000
     judged = pd.read_csv(folder / f"results/{name}/published.csv", keep_default_na=False)
+    judged = judged[judged.metric.isin(distances) | (judged.metric != "sfid")]
     why = judged[judged.outcome == "not measured"].why
     assert len(judged) > 2 * len(why) and why.str.contains("no run of ours|has no such row").all(), why
     sampled = judged[judged.metric.isin(["fid", "sfid", "inception_score", "precision"]) & (judged.measured != "")]
