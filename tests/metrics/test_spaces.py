@@ -113,9 +113,9 @@ def test_two_files_are_compared_where_both_have_the_extractor(benchmark):
     moved = benchmark.assign(**{key: benchmark[key] + 9 for key in catalog.columns(["fd(x.y)"])})
     assert {line["beyond"] for line in diff.lined_up(benchmark, moved)} == {"fd(x.y)"}
     other = moved.assign(**{"extractor_digest(x.y)": "other"})
-    assert {line["verdict"] for line in diff.lined_up(benchmark, other)} == {"incomparable"}
+    assert {line["outcome"] for line in diff.lined_up(benchmark, other)} == {"incomparable"}
     without = benchmark.drop(columns=[key for key in benchmark if "(x.y)" in key])
-    assert {line["verdict"] for line in diff.lined_up(benchmark, without)} == {"same"}
+    assert {line["outcome"] for line in diff.lined_up(benchmark, without)} == {"same"}
 
 
 def test_without_further_extractors_nothing_has_another_name_or_digest(monkeypatch):

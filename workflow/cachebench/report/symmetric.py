@@ -9,13 +9,13 @@ def linear(rows, key):
     return max(1e-6, 1.5 * float((rows[f"{key}_high"] - rows[f"{key}_low"]).median()))
 
 
-def bend(axis, rows, key):
-    """Makes the y axis of what is drawn such an axis."""
-    within = linear(rows, key)
-    axis.set_yscale("symlog", linthresh=within)
-    axis.set_yticks(ticks(*axis.get_ylim(), within))
-    axis.set_yticks([], minor=True)
-    axis.yaxis.set_major_formatter("{x:g}")
+def bend(axes, rows, key, of="y"):
+    """Makes the axis `of` what is drawn such an axis."""
+    within, axis = linear(rows, key), getattr(axes, f"{of}axis")
+    getattr(axes, f"set_{of}scale")("symlog", linthresh=within)
+    axis.set_ticks(ticks(*axis.get_view_interval(), within))
+    axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter("{x:g}")
 
 
 def ticks(low, high, linear):

@@ -1,7 +1,7 @@
 """Every method's paired difference to fewer steps, and its ranks, of a run."""
 
 import pandas as pd
-from matplotlib import pyplot, ticker
+from matplotlib import pyplot
 
 from cachebench.report import marks, symmetric, tables
 from cachebench.report.style import INK, dark, empty, palette
@@ -44,8 +44,6 @@ def draw(files):
 
 
 def draw_budget(axis, rows, styles):
-    linear = symmetric.linear(rows, KEY)
-    axis.set_xscale("symlog", linthresh=linear)
     axis.axvline(0, color=INK, lw=0.9, zorder=0)
     for y, (_, row) in enumerate(rows.iterrows()):
         (colour, marker), fill = styles[row.method], "white" if row.verdict == "tie" else None
@@ -57,8 +55,6 @@ def draw_budget(axis, rows, styles):
     axis.set_yticks(range(len(rows)), [marks.named(row) for _, row in rows.iterrows()], fontsize=9)
     for label, method in zip(axis.get_yticklabels(), rows.method, strict=True):
         label.set_color(dark(styles[method][0]))
-    axis.set_xticks(symmetric.ticks(*axis.get_xlim(), linear))
-    axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axis.xaxis.set_minor_locator(ticker.NullLocator())
+    symmetric.bend(axis, rows, KEY, "x")
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)

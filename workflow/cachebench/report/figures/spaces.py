@@ -1,18 +1,17 @@
 """Whether the verdicts against fewer steps hold in the features of further extractors, of a run."""
 
-from matplotlib import pyplot, ticker
+from matplotlib import pyplot
 from matplotlib.lines import Line2D
 
 from cachebench.judge.agreement import both_verdicts
 from cachebench.metrics.spaces import found, named
-from cachebench.report import answers, marks, style
-from cachebench.report.figures.differences import ticks
+from cachebench.report import answers, marks, style, symmetric
 from cachebench.report.style import INK, empty
 
 TITLE = "Against fewer steps, by other extractors"
 CAPTION = (
     "Every method's paired difference in Fréchet distance to fewer steps of its budget, with 95 % intervals: across by the "
-    "extractor that decides, upwards by a further one. Lower left is better by both. A marker is filled where both verdicts "
+    "extractor that decides, upwards by a further one; lower left is better by both. A marker is filled where both verdicts "
     "are the same, and open and named where they are not. The axes are linear around zero and logarithmic beyond."
 )
 PER = "run"
@@ -45,13 +44,8 @@ def draw(files):
             label = "" if same else f"{marks.named(row)}, {row.under:g}"
             axis.annotate(label, row[list(keys)], (4, 4), textcoords="offset points", fontsize=7, color=style.dark(colour))
         for name, key, by in zip("xy", keys, ("fd", named("fd", space)), strict=True):
-            linear = max(1e-6, 1.5 * float((rows[f"{key}_high"] - rows[f"{key}_low"]).median()))
             axis.set(**{f"{name}label": f"{answers.distance(of_run, by)} − fewer steps"})
-            getattr(axis, f"set_{name}scale")("symlog", linthresh=linear)
-            scale = getattr(axis, f"{name}axis")
-            scale.set_ticks(ticks(*scale.get_view_interval(), linear))
-            scale.set_minor_locator(ticker.NullLocator())
-            scale.set_major_formatter("{x:g}")
+            symmetric.bend(axis, rows, key, name)
     there = dict.fromkeys(family for rows in panels.values() for family in rows.family if family in style.FAMILIES)
     handles = [Line2D([], [], color=style.FAMILIES[name], marker=style.MARKS[name], ls="", label=name) for name in there]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
