@@ -16,9 +16,9 @@ MEASURED = tables.Column("measured", "measured", interval="bounds")
 TIME = tables.Column("time_ratio", "time", interval="bounds")
 
 
-def measurements(column):
-    """[(path, frame)] of the committed measurements that have a column."""
-    files = sorted((atomic.ROOT / "resources/measured").glob("*.csv"), key=lambda path: path.stem)
+def measurements(column, of=""):
+    """[(path, frame)] of the committed measurements that have a column, and whose names begin with `of`."""
+    files = sorted((atomic.ROOT / "resources/measured").glob(f"{of}*.csv"), key=lambda path: path.stem)
     read = ((path, pd.read_csv(path)) for path in files)
     return [(path, frame) for path, frame in read if column in frame]
 
@@ -55,7 +55,7 @@ def hours():
 def full_size():
     """What each job of the pipeline at full size took, in the newest run, if any."""
     out = ""
-    for path, frame in measurements("job")[-1:]:
+    for path, frame in measurements("job", "full-size")[-1:]:
         of_methods, lines = frame[frame.job.isin(JOBS)], []
         for name, of in of_methods.groupby("method", sort=False):
             each = of.groupby("job").agg({"seconds": "sum", "peak_memory_mb": "max"})
@@ -67,6 +67,21 @@ def full_size():
         about += f"\n{whole.peak_memory_mb / 1e3:.1f} GB. {others(frame)}"
         head = ["Method", *(word.capitalize() for word in JOBS.values())]
         out = f"{about}\n\n{md.table(head, lines)}"
+    return out
+
+
+def demo_jobs():
+    """Where the time of the demo went, in the newest run that was watched, if any."""
+    out = ""
+    for path, frame in measurements("job", "demo")[-1:]:
+        (whole,) = frame[frame.job == "all"].itertuples()
+        by_job = frame[frame.job != "all"].groupby("job")
+        each = by_job.agg({"run": "size", "processor_seconds": "sum", "peak_memory_mb": "max"}).sort_values("processor_seconds")
+        rows = each[::-1].itertuples()
+        lines = [[f"`{job}`", f"{count}", f"{used:.0f}", f"{memory / 1e3:.1f}"] for job, count, used, memory in rows]
+        about = f"{whole.device}, {whole.cores} cores ([file]({link(path)})). From end to end it took {whole.seconds / 60:.0f}"
+        about += f"\nminutes, and its {len(frame) - 1} jobs took {whole.processor_seconds:.0f} seconds of the processor."
+        out = f"{about}\n\n{md.table(['Job', 'How many', 'Seconds of the processor', 'Memory at most, GB'], lines)}"
     return out
 
 

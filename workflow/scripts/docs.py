@@ -11,6 +11,7 @@ from _cli import arguments
 from _measured import (
     batches,
     coverage,
+    demo_jobs,
     desk,
     efficiency,
     full_size,
@@ -120,6 +121,7 @@ BLOCKS = {
     "settling": settling,
     "hours": hours,
     "full-size": full_size,
+    "demo-jobs": demo_jobs,
     "one-setting": one_setting,
     "batches": batches,
     "efficiency": efficiency,
