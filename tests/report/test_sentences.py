@@ -71,6 +71,7 @@ def page(tmp_path_factory):
 def test_what_is_wrong_with_an_edited_file_is_listed_as_far_as_it_can_be_read(page):
     (shown,) = re.findall(r'<section class="lost" id="flaws">.*?</section>', page[1], re.S)
     assert "<p>results.csv is not as it was written. The rest is shown.</p>" in shown
+    assert shown.partition("<details>")[0].count("&lt;wrong&gt;") == 3 and "<summary>20 more</summary>" in shown
     assert shown.count("&lt;wrong&gt;") == 20 and "<li>And 3 more.</li>" in shown
 
 

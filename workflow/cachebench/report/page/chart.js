@@ -92,7 +92,7 @@ function multiples(groups, x, y, own) {
   place.style.height = `${40 + 190 * rows}px`;
   shown.forEach((name, i) => {
     const mark = i ? String(i + 1) : "", column = i % SIDE_BY_SIDE, row = Math.floor(i / SIDE_BY_SIDE), wide = 1 / SIDE_BY_SIDE, high = 1 / rows;
-    extra[`xaxis${mark}`] = axis(null, { domain: [column * wide + 0.03, (column + 1) * wide - 0.01], anchor: `y${mark}`, matches: i ? "x" : undefined, title: { text: i ? "" : title(x), font: { size: 10 } } });
+    extra[`xaxis${mark}`] = axis(null, { domain: [column * wide + 0.03, (column + 1) * wide - 0.01], anchor: `y${mark}`, matches: i ? "x" : undefined, title: { text: i + SIDE_BY_SIDE < shown.length ? "" : title(x), font: { size: 10 } } });
     extra[`yaxis${mark}`] = axis(null, { ...own.axis, domain: [1 - (row + 1) * high + 0.1 * high, 1 - row * high - 0.12 * high], anchor: `x${mark}`, matches: i ? "y" : undefined, showticklabels: !column });
     extra.annotations.push({ text: `<b>${name}</b>`, showarrow: false, xref: "paper", yref: "paper", x: column * wide + 0.03, xanchor: "left", y: 1 - row * high, yanchor: "top", font: { size: 12 } });
     if (own.zero != null) extra.shapes.push({ type: "line", xref: `x${mark} domain`, x0: 0, x1: 1, yref: `y${mark}`, y0: own.zero, y1: own.zero, line: { color: colour("ink"), width: 1, dash: "dash" } });
