@@ -19,9 +19,9 @@ def draw_loss(axis, path):
     axis.set(xlabel="training step", ylabel="loss (MSE of what is predicted)", title="Training loss", ylim=shown)
 
 
-def draw_steps(axis, path, run):
+def draw_steps(axis, path, backbone):
     table = pd.read_csv(path)
-    rows = table[(table.run == run) & (table.kind == "control") & (table.status == "ok")]
+    rows = table[(table.backbone == backbone) & (table.kind == "control") & (table.status == "ok")]
     fewer = rows.nfe < rows.nfe[rows.method == "full"].iloc[0]  # the step-reduction control's rows
     rows = rows[fewer | (rows.method == "full")].sort_values("nfe")
     error = [rows.fd - rows.fd_low, rows.fd_high - rows.fd]
@@ -38,7 +38,7 @@ def draw_samples(axis, path):
     axis.axis("off")
 
 
-args = arguments(__doc__, "curve", "results?", "run?", "shard?", "out")
+args = arguments(__doc__, "curve", "results?", "backbone?", "shard?", "out")
 plan = [["loss", "steps"] if args.results else ["loss"]]
 plan += [["samples"] * len(plan[0])] if args.shard else []
 heights = (3.2, 2.2)[: len(plan)]
@@ -46,7 +46,7 @@ size = (4.5 * len(plan[0]), sum(heights))
 figure, axes = pyplot.subplot_mosaic(plan, figsize=size, height_ratios=heights, layout="constrained")
 draw_loss(axes["loss"], args.curve)
 if args.results:
-    draw_steps(axes["steps"], args.results, args.run)
+    draw_steps(axes["steps"], args.results, args.backbone)
 if args.shard:
     draw_samples(axes["samples"], args.shard)
 style.save(figure, [args.out])

@@ -131,6 +131,7 @@ BLOCKS = {
     "card-dit-fmnist": partial(card, "dit-fmnist"),
     "card-uvit-fmnist": partial(card, "uvit-fmnist"),
     "card-sit-fmnist": partial(card, "sit-fmnist"),
+    "card-dit-cifar10-small": partial(card, "dit-cifar10-small"),
     "guidance": guidance,
 }
 
