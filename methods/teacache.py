@@ -62,7 +62,7 @@ class TeaCache(Deciding):
         pairs = np.array(points)  # (evaluations and samples, 2)
         powers = np.vander(pairs[:, 0], DEGREE + 1)
         coefficients = np.linalg.lstsq(powers, pairs[:, 1])[0]
-        curve = [{"point": i, "input": float(a), "output": float(b)} for i, (a, b) in enumerate(pairs)]
+        curve = [{"input": a, "output": b} for a, b in sorted(pairs.tolist())]
         return {"coefficients": torch.from_numpy(coefficients)}, curve
 
     def coefficients(self, state):

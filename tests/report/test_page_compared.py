@@ -188,9 +188,9 @@ def test_whether_a_run_can_tell_methods_apart_is_a_line_of_the_page_in_words(htm
 
 def test_printed_numbers_stand_beside_measured_ones(html, tmp_path):
     cfg, frame = write_results(tmp_path, ["dit-20"])
-    judged = {"measured": "2.271828", "low": "2.2412", "high": "2.3024", "difference": "0.0118", "verdict": "reproduced"}
+    judged = {"measured": "2.271828", "low": "2.2412", "high": "2.3024", "difference": "0.0118", "outcome": "reproduced"}
     common = dict.fromkeys(published.COLUMNS, "") | {"metric": "fid", "published": "2.26", "source": "L2C, Table 1"}
-    lines = [common | {"row": "DDIM 50"} | judged, common | {"row": "L2C", "verdict": "not measured", "why": "a <note>"}]
+    lines = [common | {"row": "DDIM 50"} | judged, common | {"row": "L2C", "outcome": "not measured", "why": "a <note>"}]
     data = collect.collect(cfg, frame, tmp_path)
     text = render.render(cfg, frame, tmp_path / "config.yaml", [], tmp_path, data, lines)
     first, second = re.findall(r"<tr>.*?</tr>", text.partition('class="printed"')[2].partition("<tbody>")[2], re.S)[:2]

@@ -1,6 +1,7 @@
 """The trace: states along a trajectory, what is compared where steps differ, and the figure."""
 
 import subprocess
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -92,8 +93,9 @@ def test_script_and_figure(folder):
     assert last.evaluation == 6 and last.latent_mse_low <= last.latent_mse <= last.latent_mse_high and last.latent_mse > 0
     assert by_method["delta_dit"].reason.iloc[0] and by_method["delta_dit"].latent_mse.isna().all()
     names = {"full": "Full", "fewer_steps": "Fewer", "fora_spread": "Spread", "fora+taylor1": "Taylor", "delta_dit": "Delta"}
-    frame = pd.DataFrame({"run": RUN, "method": names.keys(), "name": names.values(), "kind": "cache"})
-    files = Files(config.load(folder / "config.yaml"), RUN, folder, frame)
+    frame = pd.DataFrame({"run": RUN, "method": names.keys(), "name": names.values(), "kind": "cache", "status": "ok"})
+    read = partial(Files, config.load(folder / "config.yaml"), RUN, folder, frame)
+    files = read()
     figure = draw(files)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["Fewer", "Spread", "Taylor"] and figure.axes[0].get_yscale() == "log"
@@ -102,7 +104,7 @@ def test_script_and_figure(folder):
     forecast, reuse = (line.get_ydata() for line in stand_ins.draw(files).axes[0].get_lines())
     assert forecast.tolist() == by_method["fora+taylor1"].stand_in.dropna().tolist() and len(reuse) == len(forecast)
     table.assign(latent_mse=np.nan).to_csv(folder / RUN / "trace.csv", index=False)
-    assert "No setting" in draw(files).axes[0].texts[0].get_text()
+    assert "No setting" in draw(read()).axes[0].texts[0].get_text()
 
 
 def test_a_full_run_that_fails_stops_neither_the_trace_nor_the_timings(folder, tmp_path):

@@ -1,5 +1,7 @@
 """Snakemake called from another folder, or for one: the project's files are found, and what is made lies where it works."""
 
+import sys
+
 import pytest
 
 from checkouts import ROOT, rules_to_run, snakemake
@@ -36,7 +38,7 @@ def test_a_plug_in_that_fails_is_named_in_the_terminal_with_its_line(tmp_path):
     (tmp_path / "c.yaml").write_text("name: mine\nruns: {tiny-ddim20: {methods: [mine]}, tiny-dpm20: null, tiny-2m8: null}\n")
     target = "results/mine/tiny-ddim20/mine/settings.json"
     words = [target, "--cores", "1", "-s", str(ROOT / "Snakefile"), "--configfile", SMOKE, "c.yaml"]
-    run = snakemake(tmp_path, *words)
+    run = snakemake(tmp_path, *words, jobs=sys.executable)
     assert run.returncode == 0, run.stderr[-2000:]
     line = "mine failed on tiny-ddim20: AttributeError: 'Spec' object has no attribute 'nonsense' (methods/mine.py, line 8)"
     assert f"{line}; its log: logs/mine/tiny-ddim20/mine/match.log" in run.stdout + run.stderr

@@ -2,7 +2,7 @@
 
 from _cli import arguments
 from cachebench.judge import margin
-from cachebench.report import answers, flaws, tables
+from cachebench.report import answers, tables
 from cachebench.setup import config
 
 args = arguments(__doc__, "config?", "results", "comparisons")
@@ -10,7 +10,7 @@ args = arguments(__doc__, "config?", "results", "comparisons")
 cfg = config.load(args.config)
 if not cfg.get("quality", {}).get("gate"):
     raise SystemExit("quality.gate: names no method; snakemake gate needs quality: {metric, margin, gate: [method, ...]}")
-frame = flaws.asked(cfg, tables.read(args.results, args.comparisons))
+frame = tables.read(args.results, args.comparisons)
 for run in cfg["runs"]:
     print(answers.fastest(cfg, frame[frame.run == run], run))
 if lost := margin.missed(frame, cfg["quality"]["gate"]):
