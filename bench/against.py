@@ -37,12 +37,12 @@ def sampling(cfg, run, where, precision, batch, mode, repeats):
     twin, scheduler = layouts.diffusers_twin(group.model), plain.diffusers_scheduler(group.spec, where)
     theirs = lambda: plain.diffusers_run(twin, scheduler, group.spec, *group.inputs)  # noqa: E731
     measured = latency.measure({"diffusers": theirs, "ours": ours}, where, repeats)
-    about = {"run": run, "what": "sampling", "precision": precision, "batch_size": batch, "repeats": repeats}
-    about |= device.machine(where)
+    common = {"run": run, "what": "sampling", "precision": precision, "batch_size": batch, "repeats": repeats}
+    common |= device.machine(where)
     rows = []
     for way, timing in measured.items():
         q25, median, q75 = np.quantile(timing.seconds, [0.25, 0.5, 0.75])
-        rows.append(about | {"way": way, "mode": "eager", "seconds": median, "q25": q25, "q75": q75})
+        rows.append(common | {"way": way, "mode": "eager", "seconds": median, "q25": q25, "q75": q75})
     ratio = dict(zip(("ratio", "ratio_low", "ratio_high"), measured["diffusers"].over(measured["ours"]), strict=True))
     rows[1] |= ratio | {"mode": mode}
     return rows
@@ -65,8 +65,8 @@ def training(cfg, run, where, way, batch, iterations):
     for i in range(iterations):
         seconds.append(device.timed(partial(iteration, i), where))
     peak = memory.bytes()
-    found = {"seconds": statistics.median(seconds[1:]), "repeats": iterations - 1, "peak_memory_mb": peak / 1e6}
-    return found | {"added_memory_mb": (peak - before) / 1e6}
+    measured = {"seconds": statistics.median(seconds[1:]), "repeats": iterations - 1, "peak_memory_mb": peak / 1e6}
+    return measured | {"added_memory_mb": (peak - before) / 1e6}
 
 
 def trainers(given, run, where, batch):
@@ -96,9 +96,9 @@ def routers(cfg, run, where, iterations, batch):
             options = {"lr": RATE, "batch_size": batch, "dtype": dtype, "loss": LOSSES[way]}
             ended[way, dtype] = router.train_routers(of, LAMBDAS[spec.arch.kind], iterations, **options)[0]["routers"]
     base, rows = ended.pop(("ours", torch.float32)), []
-    for (way, dtype), found in ended.items():
+    for (way, dtype), ended_routers in ended.items():
         row = {"run": run, "what": "routers at the end", "way": way, "precision": str(dtype).removeprefix("torch.")}
-        row |= {"batch_size": batch, "repeats": iterations, "differing_sites": differing(spec, found, base)}
+        row |= {"batch_size": batch, "repeats": iterations, "differing_sites": differing(spec, ended_routers, base)}
         rows.append(row | device.machine(where))
     return rows
 
@@ -119,12 +119,12 @@ if __name__ == "__main__":
         where = "cuda" if torch.cuda.is_available() else "cpu"
         print(json.dumps(training(cfg, args.runs[0], where, args.trainer, batch, iterations)))
         sys.exit()
-    where, found = device.pick(exclusive=True), []
+    where, all_rows = device.pick(exclusive=True), []
     out = args.out or clock.unused(where, "-against")
 
     def write(rows):
-        found.extend(rows)
-        atomic.write_csv(out, found, COLUMNS)
+        all_rows.extend(rows)
+        atomic.write_csv(out, all_rows, COLUMNS)
         for row in rows:
             print(row["run"], row["what"], row["way"], row.get("seconds", row.get("differing_sites")), flush=True)
 

@@ -48,9 +48,9 @@ for name in METHODS:
             x, macs = sampled(cls(**entry["params"]), size)
             together = x if together is None else together
             moved, error = ((x - other).double().square().mean().item() for other in (together, full))
-            about = {"run": run, "method": name, "decision": decision, "batch_size": size, "images": count}
+            columns = {"run": run, "method": name, "decision": decision, "batch_size": size, "images": count}
             rows.append(
-                about | {"achieved": macs / whole, "moved": moved, "latent_mse": error, "device": device.describe(where)}
+                columns | {"achieved": macs / whole, "moved": moved, "latent_mse": error, "device": device.describe(where)}
             )
             print(rows[-1], flush=True)
 atomic.write_csv(atomic.ROOT / f"resources/measured/batches-{date.today()}.csv", rows)

@@ -58,8 +58,8 @@ def compare(before, runs, batch, repeats):
                 for worker in random.sample(workers, 2):
                     print(name, file=worker.stdin, flush=True)
                     answers[worker.pid] = json.loads(worker.stdout.readline())
-                (own, bits), (earlier, others) = (answers[worker.pid] for worker in workers)
-                ratios += [own / earlier] if turn else []  # the first warms up
+                (now, bits), (earlier, others) = (answers[worker.pid] for worker in workers)
+                ratios += [now / earlier] if turn else []  # the first warms up
                 same &= bits == others
             yield run, name, *median_interval(np.array(ratios)), same
         for worker in workers:

@@ -69,23 +69,25 @@ for size in map(int, args.sizes or SIZES):
     noise, labels, draw = start(cfg["samples"], spec.arch, range(size))
     inputs = noise.to(where), labels.to(where), draw
     told = {key: counted(chosen, inputs) for key, chosen in ways.items()}  # and what happens once only, happens here
-    sessions, found, rng = (
+    sessions, times, rng = (
         {key: chosen.session(model, spec) for key, chosen in ways.items()},
         {key: [] for key in ways},
         random.Random(0),
     )
     for _ in range(turns):
         for key in rng.sample(list(ways), len(ways)):
-            found[key].append(seconds(partial(trajectory.run, model, spec, sessions[key], *inputs)))
+            times[key].append(seconds(partial(trajectory.run, model, spec, sessions[key], *inputs)))
     for key in list(ways)[1:]:
-        ratio, low, high = median_interval(np.array(found[key]) / found[FULL])
-        about = {"run": run, "method": key[0], "setting": key[1], "batch_size": size, "turns": turns, "syncs": told[key][1]}
-        about |= {
+        ratio, low, high = median_interval(np.array(times[key]) / times[FULL])
+        columns = {"run": run, "method": key[0], "setting": key[1], "batch_size": size, "turns": turns, "syncs": told[key][1]}
+        columns |= {
             "macs_share": told[key][0] / told[FULL][0],
             "time_share": ratio,
             "time_share_low": low,
             "time_share_high": high,
         }
-        rows.append(about | {"full_ms": 1000 * np.median(found[FULL]), "device": device.describe(where), "beside": args.beside})
+        rows.append(
+            columns | {"full_ms": 1000 * np.median(times[FULL]), "device": device.describe(where), "beside": args.beside}
+        )
         print(rows[-1], flush=True)
     atomic.write_csv(atomic.ROOT / f"resources/measured/efficiency-{date.today()}.csv", rows)

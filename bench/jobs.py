@@ -35,30 +35,30 @@ def named(words):
 
 def look(root):
     """{key: {process id: (when it began, seconds of the processor, bytes)}} of the jobs below a process."""
-    found = {}
+    processes_of_jobs = {}
     for process in root.children(recursive=True):
         try:
             if key := named(process.cmdline()):
                 times = process.cpu_times()
                 used = process.create_time(), times.user + times.system, process.memory_full_info().pss
-                found.setdefault(key, {})[process.pid] = used
+                processes_of_jobs.setdefault(key, {})[process.pid] = used
         except psutil.Error:  # it has ended
             continue
-    return found
+    return processes_of_jobs
 
 
 class Watch:
     """What was seen of every job of a run."""
 
     def __init__(self):
-        self.about = {"device": device.describe("cpu").partition(",")[0], "cores": len(os.sched_getaffinity(0))}
+        self.machine = {"device": device.describe("cpu").partition(",")[0], "cores": len(os.sched_getaffinity(0))}
         self.began, self.peak, self.used, self.last, self.peaks = time.time(), 0.0, {}, {}, {}
 
-    def note(self, found):
+    def note(self, processes_of_jobs):
         """Adds what `look` found."""
-        memory = {key: sum(of[2] for of in processes.values()) / 1e6 for key, processes in found.items()}
+        memory = {key: sum(of[2] for of in processes.values()) / 1e6 for key, processes in processes_of_jobs.items()}
         self.peak = max(self.peak, sum(memory.values()))
-        for key, processes in found.items():
+        for key, processes in processes_of_jobs.items():
             self.used.setdefault(key, {}).update(processes)
             self.last[key], self.peaks[key] = time.time(), max(self.peaks.get(key, 0.0), memory[key])
 
@@ -76,7 +76,7 @@ class Watch:
 
     def line(self, key, seconds, used, peak):
         measured = {"seconds": round(seconds, 1), "processor_seconds": round(used, 1), "peak_memory_mb": round(peak)}
-        return dict(zip(KEY, key, strict=True)) | measured | self.about
+        return dict(zip(KEY, key, strict=True)) | measured | self.machine
 
 
 if __name__ == "__main__":
@@ -88,10 +88,10 @@ if __name__ == "__main__":
     before = list(csv.DictReader(out.open(newline=""))) if out.exists() else []
     run, watch, running = subprocess.Popen([sys.executable, "-m", "snakemake", *words]), Watch(), set()
     while run.poll() is None:
-        found = look(psutil.Process(run.pid))
-        watch.note(found)
-        if found.keys() != running:  # so that a stopped run has its lines
-            running = {*found}
+        processes_of_jobs = look(psutil.Process(run.pid))
+        watch.note(processes_of_jobs)
+        if processes_of_jobs.keys() != running:  # so that a stopped run has its lines
+            running = {*processes_of_jobs}
             atomic.write_csv(out, watch.lines(before))
         time.sleep(EVERY)
     atomic.write_csv(out, watch.lines(before))

@@ -48,8 +48,10 @@ class Judge:
         self.where = where
 
     def score(self, latents):
-        found = [extractors.extract(self.extractor, to_pixels(part.to(self.where)))["features"] for part in latents.split(50)]
-        features = torch.cat(found).cpu().float()
+        features_by_part = [
+            extractors.extract(self.extractor, to_pixels(part.to(self.where)))["features"] for part in latents.split(50)
+        ]
+        features = torch.cat(features_by_part).cpu().float()
         value, *without = frechet.distances(features, self.reference, intervals.partition(len(features), self.groups))
         row = {"fd": float(value), "seed_blocks": 1, "replicates": [{"fd": float(fd)} for fd in without]}
         return row | intervals.jackknife(row["replicates"], {"fd": row["fd"]})
@@ -67,9 +69,11 @@ class Judge:
 @torch.inference_mode()
 def sampled(chosen, model, spec, state, samples, count):
     """The latents [count, C, H, W] of a method's first samples, on the CPU."""
-    own, model, made = chosen.sampler(spec), chosen.prepare(model, state), []
+    own_spec, model, made = chosen.sampler(spec), chosen.prepare(model, state), []
     for part in parts(count, samples["batch_size"]):
-        made.append(trajectory.run(model, own, chosen.session(model, own, state), *start(samples, own.arch, part)))
+        made.append(
+            trajectory.run(model, own_spec, chosen.session(model, own_spec, state), *start(samples, own_spec.arch, part))
+        )
     return torch.cat(made).cpu()
 
 
@@ -151,12 +155,12 @@ def seconds(where):
 def errors(model, spec, latents, labels, where):
     """The loss of each image [n], under noise and at times that are the same for every network."""
     n = torch.arange(len(latents)) * TRAIN_STEPS // len(latents)
-    eps, found = torch.randn(latents.shape, generator=generator("held")), []
+    eps, losses = torch.randn(latents.shape, generator=generator("held")), []
     for part in torch.arange(len(latents)).split(50):
         x0, e, y, at = (of[part].to(where) for of in (latents, eps, labels, n))
         x = objective.noised(spec.noise, x0, at, e)
-        found.append(objective.losses(model(x, spec.noise.at(at)[0], y), spec.noise, x0, x, at, e)[0])
-    return torch.cat(found).cpu().double().numpy()
+        losses.append(objective.losses(model(x, spec.noise.at(at)[0], y), spec.noise, x0, x, at, e)[0])
+    return torch.cat(losses).cpu().double().numpy()
 
 
 def rows(cfg, run, shares, settings, count, judge, where):
@@ -171,13 +175,13 @@ def rows(cfg, run, shares, settings, count, judge, where):
         model.to(where).eval().requires_grad_(False)
         loss = errors(model, spec, latents[:HELD], labels[:HELD], where)
         judged = judge.score(sampled(loader.plugin("full")(), model, spec, None, cfg["samples"], count))
-        about = {"run": run, "row_share": share} | {key: settings[key] for key in ("seed", "steps", "batch_size")}
-        about |= told | {"loss": float(loss.mean())} | Judge.columns(judged)
+        columns = {"run": run, "row_share": share} | {key: settings[key] for key in ("seed", "steps", "batch_size")}
+        columns |= told | {"loss": float(loss.mean())} | Judge.columns(judged)
         if first:
-            about |= less("loss_less_exact", intervals.mean_difference(loss, first[0]))
-            about |= less("fd_less_exact", Judge.difference(judged, first[1]))
+            columns |= less("loss_less_exact", intervals.mean_difference(loss, first[0]))
+            columns |= less("fd_less_exact", Judge.difference(judged, first[1]))
         first = first or (loss, judged)
-        yield about | {"samples": count} | device.machine(where)
+        yield columns | {"samples": count} | device.machine(where)
 
 
 def settings_of(cfg, run, steps, batch_size, seed):

@@ -28,12 +28,12 @@ CALLS = 20  # network calls for each repeat of the other measures
 TRAINED = "dit-ddim20"  # run of config/config.yaml, whose weights are trained
 
 
-def row(part, measure, target, found=None, reason="", **about):
-    """A row over COLUMNS. `found` is a number or (value, low, high), and `target` what it should be, such as "<= 1.01"."""
-    out = {"part": part, "measure": measure, "target": target, "verdict": "not measured", "reason": reason} | about
-    if found is None:
+def row(part, measure, target, outcome=None, reason="", **columns):
+    """A row over COLUMNS. `outcome` is a number or (value, low, high), and `target` what it should be, such as "<= 1.01"."""
+    out = {"part": part, "measure": measure, "target": target, "verdict": "not measured", "reason": reason} | columns
+    if outcome is None:
         return out
-    value, low, high = found if isinstance(found, tuple) else (found, None, None)
+    value, low, high = outcome if isinstance(outcome, tuple) else (outcome, None, None)
     sign, bound = target.split()
     beyond = (value - float(bound)) * (1 if sign == "<=" else -1)
     verdict = "met" if beyond <= 0 else f"missed by {beyond:.3g}"
@@ -82,7 +82,7 @@ class Targets:
     def __post_init__(self):
         self.cfg, self.trained = config.load(self.config_file), config.load(self.trained_file)
         self.run = LARGE if self.where == "cuda" else EMBEDDED
-        self.about = device.machine(self.where)
+        self.machine = device.machine(self.where)
         self.precision = str(device.fast_dtype(self.where)).removeprefix("torch.")
 
     def rows(self, run, batch, mode, where=None, precision=None, methods=None):
@@ -103,8 +103,8 @@ class Targets:
             measured = latency.measure(calls, self.where, group.repeats)
         ratio, itself = (measured[key].over(measured["plain"]) for key in ("bare", "itself"))
         said = "The plain model over itself: {:.3f} [{:.3f}, {:.3f}].".format(*itself)
-        about = {"run": self.run, "batch_size": 8, "precision": self.precision, "mode": "eager", "repeats": group.repeats}
-        yield row("overhead", "bare session over the plain model, a network call", "<= 1.01", ratio, said, **about)
+        columns = {"run": self.run, "batch_size": 8, "precision": self.precision, "mode": "eager", "repeats": group.repeats}
+        yield row("overhead", "bare session over the plain model, a network call", "<= 1.01", ratio, said, **columns)
 
     def graph(self):
         rows = self.rows(LARGE, 8, "graph", precision=self.precision)
@@ -127,22 +127,22 @@ class Targets:
     def training(self):
         given = ["--config", self.config_file, "--batch-size", "16", "--iterations", str(self.iterations)]
         straight, ours = against.trainers(given, PAIRED, self.where, 16)
-        about, way = common(ours), "router training, DiT-S/2, the straight version's"
-        yield row("training", f"{way} time over ours", ">= 2.5", ours["ratio"], **about)
+        columns, way = common(ours), "router training, DiT-S/2, the straight version's"
+        yield row("training", f"{way} time over ours", ">= 2.5", ours["ratio"], **columns)
         share = ours["peak_memory_mb"] / straight["peak_memory_mb"]
         added = ours["added_memory_mb"] / straight["added_memory_mb"]
         said = f"Of what training adds to the process, {added:.2f}."
-        yield row("training", "router training, our peak memory over the straight version's", "<= 0.5", share, said, **about)
+        yield row("training", "router training, our peak memory over the straight version's", "<= 0.5", share, said, **columns)
 
     def diffusers(self):
         best = None
         for mode in modes.MODES if self.where == "cuda" else ("eager",):
             with modes.compiling() if mode == "compile" else nullcontext():
                 ours = against.sampling(self.cfg, self.run, self.where, self.precision, 8, mode, self.repeats)[1]
-            found = tuple(ours[key] for key in ("ratio", "ratio_low", "ratio_high"))
+            ratio = tuple(ours[key] for key in ("ratio", "ratio_low", "ratio_high"))
             if mode == "eager":
-                yield row("diffusers", "diffusers' time over ours, eager", ">= 1.05", found, **common(ours))
-            best = max(best or (found, ours), (found, ours), key=lambda pair: pair[0])
+                yield row("diffusers", "diffusers' time over ours, eager", ">= 1.05", ratio, **common(ours))
+            best = max(best or (ratio, ours), (ratio, ours), key=lambda pair: pair[0])
         if self.where == "cuda":
             yield row("diffusers", "diffusers' time over ours, best mode, GPU", ">= 1.25", best[0], **common(best[1]))
         else:
@@ -167,11 +167,11 @@ class Targets:
             command = [sys.executable, "-m", "bench.targets", "--growth", images, "--trained", self.trained_file]
             printed = subprocess.check_output(list(map(str, command)), text=True, cwd=atomic.ROOT)
             told.append(json.loads(printed.splitlines()[-1]))
-        about = {"run": TRAINED, "batch_size": self.trained["samples"]["batch_size"]}
+        columns = {"run": TRAINED, "batch_size": self.trained["samples"]["batch_size"]}
         said = f"{4 * self.images} images between twice {self.images}, a process each."
         for key, target in (("seconds", "<= 4.1"), ("peak_memory_mb", "<= 1.02")):
             ratio = 2 * told[1][key] / (told[0][key] + told[2][key])
-            yield row("growth", f"4 times the images, {key}", target, ratio, said, **about)
+            yield row("growth", f"4 times the images, {key}", target, ratio, said, **columns)
 
 
 PARTS = ("overhead", "graph", "cpu", "utilisation", "training", "diffusers", "bfloat16", "growth")
@@ -181,10 +181,10 @@ def sampled(cfg, precision, images, where):
     """Features of so many images of the full run, sampled shard by shard as the pipeline does."""
     entry = cfg["runs"][TRAINED] | {"precision": precision}
     cfg = cfg | {"runs": {TRAINED: entry}, "samples": cfg["samples"] | {"count": images, "blocks": 1, "paired": 0}}
-    own = opening.Setting({}, Method(), None, matrix.spec(cfg, TRAINED), opening.run_model(cfg, TRAINED, where))
+    setting = opening.Setting({}, Method(), None, matrix.spec(cfg, TRAINED), opening.run_model(cfg, TRAINED, where))
     decode, extractor = opening.decoder(cfg, TRAINED, where), extractors.load(cfg["extractor"], where)
     size = cfg["samples"]["shard_size"]
-    parts = [sample.sample_shard(cfg["samples"], own, decode, extractor, i)[0] for i in range(-(-images // size))]
+    parts = [sample.sample_shard(cfg["samples"], setting, decode, extractor, i)[0] for i in range(-(-images // size))]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -213,7 +213,7 @@ if __name__ == "__main__":
         where = "cuda" if torch.cuda.is_available() else "cpu"
         print(json.dumps(growth(config.load(trained), int(args.growth), where)))
         sys.exit()
-    where, found = device.pick(exclusive=True), []
+    where, all_rows = device.pick(exclusive=True), []
     out = args.out or clock.unused(where, "-targets")
     numbers = {"repeats": args.repeats or 20, "iterations": args.iterations or 6, "images": args.images or 250}
     runs = args.config or atomic.ROOT / "config/speed.yaml"
@@ -224,8 +224,8 @@ if __name__ == "__main__":
             rows = list(getattr(made, part)())
         except Exception as error:
             rows = [row(part, part, "", reason=reason(error))]
-        found += [made.about | measured for measured in rows]
-        atomic.write_csv(out, found, COLUMNS)
+        all_rows += [made.machine | measured for measured in rows]
+        atomic.write_csv(out, all_rows, COLUMNS)
         for measured in rows:
             print(line(measured), flush=True)
     print(out)

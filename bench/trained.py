@@ -40,7 +40,7 @@ ROUTERS, NETWORK = 1.6, 3.3  # times of a call without gradients, that one in tr
 
 
 @dataclass(frozen=True)
-class Found:
+class AtBudget:
     """A setting at the budget: the mean square error of each image to the full run's [n], its share of the full run's MACs,
     what the `Judge` says of its images, and its parameters."""
 
@@ -108,7 +108,7 @@ class Bench:
         return sampled(chosen, self.model, self.spec, state, self.cfg["samples"], count)
 
     def at_budget(self, cls, params, state):
-        """The `Found` of a fitted state."""
+        """The `AtBudget` of a fitted state."""
         if thresholds(cls):
             told, share = self.by_threshold(cls, params, state)
         else:
@@ -119,29 +119,29 @@ class Bench:
             told, share = match.pick(cls, priced, self.budget, self.cfg["tolerance"])
         images = self.sampled(cls(**told), state, self.count)
         errors = (images.double() - self.full.double()).square().flatten(1).mean(1).numpy()
-        return Found(errors, share, self.judge.score(images), told)
+        return AtBudget(errors, share, self.judge.score(images), told)
 
     def by_threshold(self, cls, params, state):
         """(params, share) nearest the budget in a bisection of the thresholds, all the same."""
-        low, high, found = -30.0, 30.0, []  # logits
+        low, high, tried = -30.0, 30.0, []  # logits
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             value = 1 / (1 + np.exp(-middle))
             told = params | dict.fromkeys(thresholds(cls), float(value))
-            found.append((told, self.counted(cls(**told), state)))
-            low, high = (low, middle) if found[-1][1] < self.budget else (middle, high)
-        return min(found, key=lambda one: abs(one[1] - self.budget))
+            tried.append((told, self.counted(cls(**told), state)))
+            low, high = (low, middle) if tried[-1][1] < self.budget else (middle, high)
+        return min(tried, key=lambda setting: abs(setting[1] - self.budget))
 
     def counted(self, chosen, state):
         """A setting's share of the full run's MACs, as it is measured."""
         return match.share(self.spec, chosen, self.measure(chosen, state))[1]
 
-    def off_share(self, found, cls, state):
+    def off_share(self, at_budget, cls, state):
         """How far a method that may shift its decisions to a share is from it, as it ran and without the shift."""
         if "shifted" not in cls.params:
             return {}
-        alone = cls(**(found.params | {"shifted": "none"}))
-        return {"share_off": found.share - alone.share, "share_off_alone": self.counted(alone, state) - alone.share}
+        alone = cls(**(at_budget.params | {"shifted": "none"}))
+        return {"share_off": at_budget.share - alone.share, "share_off_alone": self.counted(alone, state) - alone.share}
 
     def untrained(self, cls, params):
         """The state before the first iteration; where that decides nothing, small random numbers."""
@@ -155,12 +155,12 @@ class Bench:
         """[(method, its fit's parameters, whether this is the first run of the backbone with it)], of `names` if there are any.
         Of a knob that is trained the last value is taken."""
         same = [run for run, entry in self.cfg["runs"].items() if entry["backbone"] == self.cfg["runs"][self.run]["backbone"]]
-        found = []
+        methods = []
         for name in matrix.swept_ids(self.cfg, self.run):
             if not names or name in names or loader.stem(name) in names:
                 cls, first = loader.plugin(name), next(run for run in same if name in matrix.swept_ids(self.cfg, run))
-                found.append((cls, (matrix.fits(self.cfg, cls, self.run) or [{}])[-1], first == self.run))
-        return found
+                methods.append((cls, (matrix.fits(self.cfg, cls, self.run) or [{}])[-1], first == self.run))
+        return methods
 
     def rows(self, lengths, names=()):
         """A row for each method and length, with its errors. Of a method that another run has already there is one of the first
@@ -198,17 +198,21 @@ class Bench:
             state, calls = self.fit(cls, params)
             told = {"network_calls": round(calls), "images": seen(params), "seconds": seconds(self.where) - began}
             told["fit_peak_memory_mb"] = memory.bytes() / 1e6
-        found = self.at_budget(cls, params, state)
-        about = {"backbone": self.cfg["runs"][self.run]["backbone"], "run": self.run, "method": cls.id(), "length": length}
-        about |= {"fit": method.label(params), "budget": self.budget, "samples": self.count} | device.machine(self.where)
-        about |= told | {"achieved": found.share} | self.off_share(found, cls, state)
-        about |= named("latent_mse", intervals.interval(found.errors)) | Judge.columns(found.judged) | {"full_fd": self.full_fd}
+        at_budget = self.at_budget(cls, params, state)
+        columns = {"backbone": self.cfg["runs"][self.run]["backbone"], "run": self.run, "method": cls.id(), "length": length}
+        columns |= {"fit": method.label(params), "budget": self.budget, "samples": self.count} | device.machine(self.where)
+        columns |= told | {"achieved": at_budget.share} | self.off_share(at_budget, cls, state)
+        columns |= (
+            named("latent_mse", intervals.interval(at_budget.errors))
+            | Judge.columns(at_budget.judged)
+            | {"full_fd": self.full_fd}
+        )
         if before:
-            about |= {"untrained_mse": before.errors.mean(), "untrained_achieved": before.share}
-            about |= less("less_untrained", intervals.mean_difference(found.errors, before.errors))
-            about |= {"untrained_fd": before.judged["fd"]}
-            about |= less("fd_less_untrained", Judge.difference(found.judged, before.judged))
-        return about, params, found.errors
+            columns |= {"untrained_mse": before.errors.mean(), "untrained_achieved": before.share}
+            columns |= less("less_untrained", intervals.mean_difference(at_budget.errors, before.errors))
+            columns |= {"untrained_fd": before.judged["fd"]}
+            columns |= less("fd_less_untrained", Judge.difference(at_budget.judged, before.judged))
+        return columns, params, at_budget.errors
 
 
 def iterations(calls, after, behind):
@@ -228,23 +232,23 @@ def seen(params):
     return params.get("samples", 0) + params.get("iterations", 0) * params.get("batch_size", 0)
 
 
-def effects(found):
+def effects(fits):
     """A row for each parameter made of words by which fits of one method and length differ: errors with its other value over
     those with its first one, over all pairs of fits that differ in it alone."""
-    chosen = [(row, {k: v for k, v in params.items() if isinstance(v, str)}, errors) for row, params, errors in found]
-    chosen = sorted((one for one in chosen if one[0]["length"]), key=place)
+    chosen = [(row, {k: v for k, v in params.items() if isinstance(v, str)}, errors) for row, params, errors in fits]
+    chosen = sorted((fit for fit in chosen if fit[0]["length"]), key=place)
     for (backbone, name, length), group in groupby(chosen, key=place):
         group = list(group)
         for factor in group[0][1]:
             pairs = [(a, b) for a in group for b in group if turned(a[1], b[1]) == [factor] and first_comes(name, factor, a[1])]
             for other in dict.fromkeys(b[1][factor] for _, b in pairs):
                 sums = [sum(pair[i][2] for pair in pairs if pair[1][1][factor] == other) for i in (1, 0)]
-                about = {"backbone": backbone, "method": name, "length": length, "factor": f"{factor}: {other}"}
-                yield about | named("ratio", intervals.ratio(*sums))
+                columns = {"backbone": backbone, "method": name, "length": length, "factor": f"{factor}: {other}"}
+                yield columns | named("ratio", intervals.ratio(*sums))
 
 
-def place(one):
-    return tuple(one[0][key] for key in ("backbone", "method", "length"))
+def place(fit):
+    return tuple(fit[0][key] for key in ("backbone", "method", "length"))
 
 
 def turned(a, b):
@@ -261,15 +265,15 @@ if __name__ == "__main__":
     lengths = LENGTHS | dict(zip(LENGTHS, map(int, args.calls), strict=False))
     lengths = {name: lengths[name] for name in args.lengths or lengths}
     out = args.out or atomic.ROOT / f"resources/measured/trained-{date.today()}.csv"
-    where, found = device.pick(), []
+    where, all_fits = device.pick(), []
     judge = Judge(cfg, where)
     benches = [Bench(cfg, run, int(args.images or 250), where, judge) for run in args.runs or cfg["runs"]]
-    needed = {one.run: one.expected(lengths, args.methods) / 60 for one in benches}
+    needed = {of_run.run: of_run.expected(lengths, args.methods) / 60 for of_run in benches}
     told = ", ".join(f"{run} {minutes:.0f}" for run, minutes in needed.items())
     print(f"about {sum(needed.values()):.0f} minutes of the processor: {told}", flush=True)
-    for one in benches:
-        for row in one.rows(lengths, args.methods):
-            found.append(row)
+    for of_run in benches:
+        for row in of_run.rows(lengths, args.methods):
+            all_fits.append(row)
             print(rounded(row[0]), flush=True)
-            rows = [row for row, *_ in found] + list(effects(found))
+            rows = [row for row, *_ in all_fits] + list(effects(all_fits))
             atomic.write_csv(out, added(out, [rounded(row) for row in rows], KEY), COLUMNS)

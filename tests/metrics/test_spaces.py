@@ -119,7 +119,7 @@ def test_two_files_are_compared_where_both_have_the_extractor(benchmark):
 
 
 def test_without_further_extractors_nothing_has_another_name_or_digest(monkeypatch):
-    assert spaces.found(results.columns()) == spaces.found(pairs.columns()) == [] and catalog.metrics() == catalog.METRICS
+    assert spaces.further(results.columns()) == spaces.further(pairs.columns()) == [] and catalog.metrics() == catalog.METRICS
     given = yaml.safe_load(SMOKE.read_text())
     alone = config.fill({key: value for key, value in given.items() if key != "extractors"})
     two, moved = config.fill(given), config.fill(given | {"extractors": [AGAIN | {"reference": alone["calibration"]}]})

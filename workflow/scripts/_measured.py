@@ -31,8 +31,8 @@ def settling():
         length = tables.number(row.error, 2) if row.truth else "none"
         shown = [tables.number(100 * row[key], 0) for key in ("false", "found", "at_once", "inside")]
         share = row.images / row.most
-        about = [row.population.rpartition(" ")[2], length, "yes" if row.margin else "no"]
-        lines.append([*about, *shown, *(tables.number(of * share) for of in (100, of_papers))])
+        population_cells = [row.population.rpartition(" ")[2], length, "yes" if row.margin else "no"]
+        lines.append([*population_cells, *shown, *(tables.number(of * share) for of in (100, of_papers))])
     head = ["Spread", "Difference, in errors", "Margin", "False", "Found", "Found in one look", "Tie within the margin"]
     head += ["Images, % of all", f"GPU hours of {of_papers:.0f}"]
     none = frame[frame.truth == 0]
@@ -48,8 +48,8 @@ def hours():
     by_name = frame.groupby("configuration", sort=False)
     lines = [[f"`{name}`", f"{len(of)}", f"{of.rows.sum()}", f"{of.device_hours.sum():.0f}"] for name, of in by_name]
     lines.append(["together", f"{len(frame)}", f"{frame.rows.sum()}", f"{frame.device_hours.sum():.0f}"])
-    about = f"At {frame.rate.iloc[0]:.2g} MACs a second ([file]({link(path)}))."
-    return f"{about}\n\n{md.table(['Configuration', 'Runs', 'Rows', 'GPU hours'], lines)}"
+    caption = f"At {frame.rate.iloc[0]:.2g} MACs a second ([file]({link(path)}))."
+    return f"{caption}\n\n{md.table(['Configuration', 'Runs', 'Rows', 'GPU hours'], lines)}"
 
 
 def full_size():
@@ -62,11 +62,11 @@ def full_size():
             cells = [taken(*each.loc[job]) if job in each.index else marks.DASH for job in JOBS]
             lines.append([f"`{name}`", *cells])
         (whole,) = frame[frame.job == "all"].itertuples()
-        about = f"{frame.device.iloc[0]}, {frame.cores.iloc[0]} cores ([file]({link(path)}))."
-        about += f" From end to end it took {whole.seconds / 60:.0f} minutes, and all jobs that ran at once at most"
-        about += f"\n{whole.peak_memory_mb / 1e3:.1f} GB. {others(frame)}"
+        caption = f"{frame.device.iloc[0]}, {frame.cores.iloc[0]} cores ([file]({link(path)}))."
+        caption += f" From end to end it took {whole.seconds / 60:.0f} minutes, and all jobs that ran at once at most"
+        caption += f"\n{whole.peak_memory_mb / 1e3:.1f} GB. {others(frame)}"
         head = ["Method", *(word.capitalize() for word in JOBS.values())]
-        out = f"{about}\n\n{md.table(head, lines)}"
+        out = f"{caption}\n\n{md.table(head, lines)}"
     return out
 
 
@@ -79,9 +79,11 @@ def demo_jobs():
         each = by_job.agg({"run": "size", "processor_seconds": "sum", "peak_memory_mb": "max"}).sort_values("processor_seconds")
         rows = each[::-1].itertuples()
         lines = [[f"`{job}`", f"{count}", f"{used:.0f}", f"{memory / 1e3:.1f}"] for job, count, used, memory in rows]
-        about = f"{whole.device}, {whole.cores} cores ([file]({link(path)})). From end to end it took {whole.seconds / 60:.0f}"
-        about += f"\nminutes, and its {len(frame) - 1} jobs took {whole.processor_seconds:.0f} seconds of the processor."
-        out = f"{about}\n\n{md.table(['Job', 'How many', 'Seconds of the processor', 'Memory at most, GB'], lines)}"
+        caption = (
+            f"{whole.device}, {whole.cores} cores ([file]({link(path)})). From end to end it took {whole.seconds / 60:.0f}"
+        )
+        caption += f"\nminutes, and its {len(frame) - 1} jobs took {whole.processor_seconds:.0f} seconds of the processor."
+        out = f"{caption}\n\n{md.table(['Job', 'How many', 'Seconds of the processor', 'Memory at most, GB'], lines)}"
     return out
 
 
@@ -108,10 +110,10 @@ def speed():
                 name = NOT_METHODS.get(row.method) or loader.plugin(row.method).printed(matrix.spec(cfg, run))
                 numbers = [tables.number(row.macs_ratio), tables.phrase(row, TIME), tables.number(row.efficiency)]
                 lines.append([md.escape(name), f"{row.budget:g}", *numbers, tables.number(row.ms_per_image)])
-            about = f"{first.device}, {first.precision}, batches of {first.batch_size}, mode {first['mode']}"
-            about = f"{about}, {first.repeats} repeats"
+            caption = f"{first.device}, {first.precision}, batches of {first.batch_size}, mode {first['mode']}"
+            caption = f"{caption}, {first.repeats} repeats"
             head = ["Method", "Budget", "MACs / full", "Time / full (interval)", "Efficiency", "ms/image"]
-            out += [f"### {run}", "", f"{about} ([file]({link(path)})).", "", md.table(head, lines)]
+            out += [f"### {run}", "", f"{caption} ([file]({link(path)})).", "", md.table(head, lines)]
     return "\n".join(out)
 
 
@@ -150,9 +152,9 @@ def batches():
         numbers = [tables.number(100 * row.achieved), tables.number(row.moved, 2), tables.number(row.latent_mse, 2)]
         lines.append([f"`{row.method}`", row.decision, f"{row.batch_size}", *numbers])
     first = frame.iloc[0]
-    about = f"{first.images} images of {first.run} of the demo, {first.device} ([file]({link(path)}))."
+    caption = f"{first.images} images of {first.run} of the demo, {first.device} ([file]({link(path)}))."
     head = ["Method", "Who decides together", "Batch", "MACs, % of full", "MSE to the largest batch", "MSE to the full run"]
-    return f"{about}\n\n{md.table(head, lines)}"
+    return f"{caption}\n\n{md.table(head, lines)}"
 
 
 def efficiency():
@@ -166,16 +168,16 @@ def efficiency():
         shares = [tables.number(100 * of.macs_share[8]), f"{of.syncs[8]:.0f}", tables.number(1 / of.time_share[8])]
         lines.append([md.escape(loader.plugin(name).name), f"`{setting}`", *shares, *cells])
     first = frame.iloc[0]
-    about = f"{first.run} of the demo, {first.device}, {first.turns} turns ([file]({link(path)})). Beside it ran"
+    caption = f"{first.run} of the demo, {first.device}, {first.turns} turns ([file]({link(path)})). Beside it ran"
     head = ["Method", "Setting", "MACs, % of full", "Waits", "Times as fast, batch of 8"]
     head += [f"Efficiency, batch of {size}" for size in sizes]
-    return f"{about} {first.beside}.\n\n{md.table(head, lines)}"
+    return f"{caption} {first.beside}.\n\n{md.table(head, lines)}"
 
 
 def trained():
     """What training buys at equal network calls, in the newest measurement, if any."""
-    found = measurements("untrained_mse")[-1:]
-    return "".join(f"[File]({link(path)}). {training.markdown(frame)}" for path, frame in found)
+    newest = measurements("untrained_mse")[-1:]
+    return "".join(f"[File]({link(path)}). {training.markdown(frame)}" for path, frame in newest)
 
 
 def sampled_rows():
@@ -184,7 +186,7 @@ def sampled_rows():
     loss, fd = (tables.Column(f"{name}_less_exact", "", interval="bounds") for name in ("loss", "fd"))
     for path, frame in measurements("row_share")[-1:]:
         first = frame.iloc[0]
-        about = f"{first.steps} steps of batches of {first.batch_size}, {first.samples} images, {first.device}"
+        caption = f"{first.steps} steps of batches of {first.batch_size}, {first.samples} images, {first.device}"
         head = ["Run", "Rows, %", "Seed", "Stored for the backward pass, MB", "Peak memory, MB", "Above the start, MB"]
         head += ["Seconds a step", "Loss", "Less exact (interval)", "FD", "Less exact (interval)"]
         lines = []
@@ -194,7 +196,7 @@ def sampled_rows():
             cells.append(tables.number(row.seconds_per_step))
             apart = [marks.DASH if row.row_share == 1 else tables.phrase(row, column) for column in (loss, fd)]
             lines.append([*cells, tables.number(row.loss), apart[0], tables.number(row.fd), apart[1]])
-        out = [f"{about} ([file]({link(path)})).", "", md.table(head, lines), *exact_apart(frame)]
+        out = [f"{caption} ([file]({link(path)})).", "", md.table(head, lines), *exact_apart(frame)]
     return "\n".join(out)
 
 

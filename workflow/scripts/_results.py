@@ -47,10 +47,10 @@ def findings():
 def standing(rows, method):
     """Where a method stands by FD among all of each budget, in a sentence; "" where it has no rank."""
     ranked, told = rows[rows["rank"].notna()], []
-    own = ranked[ranked.method == method].sort_values("budget", ascending=False)
-    for _, row in own.iterrows():
+    of_method = ranked[ranked.method == method].sort_values("budget", ascending=False)
+    for _, row in of_method.iterrows():
         told.append(f"{marks.ranks(row)} of {(ranked.budget == row.budget).sum()} at {answers.share(row.budget)}")
-    return f"On {own.run.iloc[0]} {own['name'].iloc[0]} stands {answers.listed(told)}, by FD." if told else ""
+    return f"On {of_method.run.iloc[0]} {of_method['name'].iloc[0]} stands {answers.listed(told)}, by FD." if told else ""
 
 
 def parts():
@@ -115,10 +115,10 @@ def more_methods():
     """How many of the committed verdicts against fewer steps turn where so many methods are added to each budget."""
     rows, turned = pd.read_csv(COMPARISONS).dropna(subset="p"), {"random": 0, "tied": 0}
     for _, of in rows.groupby(["run", "budget"]):
-        own, worst = of.p.tolist(), of.p[of.method == equivalents.RANDOM].tolist()
-        before = np.array(pairs.holm(own)) < pairs.LEVEL
+        p_values, worst = of.p.tolist(), of.p[of.method == equivalents.RANDOM].tolist()
+        before = np.array(pairs.holm(p_values)) < pairs.LEVEL
         for kind, p in (("random", worst[:1]), ("tied", [1.0])):
-            after = np.array(pairs.holm(own + p * 30))[: len(own)] < pairs.LEVEL
+            after = np.array(pairs.holm(p_values + p * 30))[: len(p_values)] < pairs.LEVEL
             turned[kind] += int((before != after).sum())
     claimed, where = (rows.verdict != "tie").sum(), "demo.md#more-methods-at-more-budgets"
     return (
@@ -169,8 +169,8 @@ def card(backbone):
         lines.append([f"{row.nfe:.0f}", *cells])
     head = ["NFE", "FD", "Class accuracy", "FD − FD of the first line, paired", "Latent MSE to the first line"]
     first = rows.iloc[0]
-    about = f"{first['count']:.0f} samples of each, guidance {first.cfg_scale:g}, {first.sampler}, {first.device}."
-    return f"{about}\n\n{md.table(head, lines)}"
+    caption = f"{first['count']:.0f} samples of each, guidance {first.cfg_scale:g}, {first.sampler}, {first.device}."
+    return f"{caption}\n\n{md.table(head, lines)}"
 
 
 def guidance():
@@ -184,8 +184,8 @@ def guidance():
         lines.append([f"{scale:g}", *(tables.phrase(of.loc[name], column) for name in networks for column in columns)])
     head = ["Guidance", *(f"{name}: {word}" for name in networks for word in ("FD", "class accuracy"))]
     first = rows.iloc[0]
-    about = f"{first['count']:.0f} samples of each full run, from seed {first.first_seed:.0f} on, {first.device}."
-    return f"{about}\n\n{md.table(head, lines)}"
+    caption = f"{first['count']:.0f} samples of each full run, from seed {first.first_seed:.0f} on, {first.device}."
+    return f"{caption}\n\n{md.table(head, lines)}"
 
 
 def lowered(text, levels):

@@ -33,4 +33,4 @@ for path in args.looks:
     }
     rows, told = looks.judged(rows, looks.read(path), made_of, cfg)
     atomic.write_csv(path, told, looks.COLUMNS)
-atomic.write_csv(args.out, rows, pairs.columns(spaces.found(frame)))
+atomic.write_csv(args.out, rows, pairs.columns(spaces.further(frame)))

@@ -145,7 +145,7 @@ def current(path):
         wrong.append("a block has no end")
     if wrong:
         raise SystemExit(f"{path.relative_to(atomic.ROOT)}: {wrong[0]}")
-    return BLOCK.sub(lambda found: f"{found[1]}\n{BLOCKS[found[2]]().strip()}\n\n{found[3]}", text)
+    return BLOCK.sub(lambda block: f"{block[1]}\n{BLOCKS[block[2]]().strip()}\n\n{block[3]}", text)
 
 
 arguments(__doc__, "check*")  # which takes no values

@@ -10,7 +10,7 @@ args = arguments(__doc__, "config?", "path")
 
 entry = sources.fetchable(config.load(args.config))[args.path]
 try:
-    found = (downloads.download_hub if "hub" in entry else downloads.download)(path=args.path, **entry)
+    digest = (downloads.download_hub if "hub" in entry else downloads.download)(path=args.path, **entry)
 except (OSError, ValueError) as error:
     sys.exit(str(error))
-print(f"{args.path}: sha256 {found}")
+print(f"{args.path}: sha256 {digest}")

@@ -17,8 +17,8 @@ entry, data = cfg["backbones"][args.backbone], cfg["data"]
 coder = autoencoder.load(entry["autoencoder"], where)
 arch = Arch.from_config(entry["arch"])
 try:
-    found = latents.encode(coder, arch, atomic.placed(data["images"]), data.get("count"), int(args.workers or 0), where)
+    arrays = latents.encode(coder, arch, atomic.placed(data["images"]), data.get("count"), int(args.workers or 0), where)
 except ValueError as error:
     raise SystemExit(f"data.images: {error}") from None
 with atomic.atomic(args.out) as temporary:
-    np.savez(temporary, **found)
+    np.savez(temporary, **arrays)

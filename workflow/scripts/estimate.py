@@ -44,14 +44,14 @@ def of_run(cfg, run):
             passes = sum(5.0 * fit["iterations"] * fit["batch_size"] for fit in trained)
             hours += passes * full / spec.rows / spec.num_evaluations / rate / 3600
     print(f"{run}: {rows} rows, {full / 1e12:.3g} + {around / 1e12:.2g} TMACs an image, {hours:.3g} h", flush=True)
-    about = {"configuration": cfg["name"], "run": run, "rows": rows, "macs_per_image": full, "macs_around": around}
-    return about | {"device_hours": round(hours, 3), "rate": rate}
+    columns = {"configuration": cfg["name"], "run": run, "rows": rows, "macs_per_image": full, "macs_around": around}
+    return columns | {"device_hours": round(hours, 3), "rate": rate}
 
 
 lines = []
 for cfg in configurations:
-    own = [of_run(cfg, run) for run in cfg["runs"]]
-    print(f"{cfg['name']}: {sum(line['device_hours'] for line in own):.3g} h at {rate:.3g} MACs a second", flush=True)
-    lines += own
+    run_lines = [of_run(cfg, run) for run in cfg["runs"]]
+    print(f"{cfg['name']}: {sum(line['device_hours'] for line in run_lines):.3g} h at {rate:.3g} MACs a second", flush=True)
+    lines += run_lines
 if args.out:
     atomic.write_csv(args.out, lines)

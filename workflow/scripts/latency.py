@@ -25,22 +25,24 @@ def described(name, made_of):
     for entry in atomic.read_json(tree.settings(args.run, name)):
         shard = tree.shard(args.run, name, entry["budget"], 0)
         told = entry if entry.get("status") or not os.path.exists(shard) else atomic.read_metadata(shard)
-        about = {"made_with": stamps.latency(cfg, args.run) | {"setting": entry.get("params")}}
-        about["made_of"] = stamps.digest(digests, entry.get("params"))
+        origin = {"made_with": stamps.latency(cfg, args.run) | {"setting": entry.get("params")}}
+        origin["made_of"] = stamps.digest(digests, entry.get("params"))
         lost = {key: told[key] for key in ("status", "reason")} if told.get("status") else {}  # what died there would die again
-        out[str(entry["budget"])] = about | lost
+        out[str(entry["budget"])] = origin | lost
     return out
 
 
-def kept(name, budget, about):
+def kept(name, budget, origin):
     """The row that there was, if it has times of the same."""
     row = before.get(name, {}).get(budget, {})
-    return row if row.get("made_of") == about["made_of"] and "status" not in row else None
+    return row if row.get("made_of") == origin["made_of"] and "status" not in row else None
 
 
 rows = {name: described(name, made_of) for name, made_of in zip(matrix.method_ids(cfg, args.run), args.made_of, strict=True)}
-rows = {name: {budget: kept(name, budget, of) or of for budget, of in found.items()} for name, found in rows.items()}
-wanted = {name: [b for b, row in found.items() if not row.keys() & {"status", "speed_up"}] for name, found in rows.items()}
+rows = {name: {budget: kept(name, budget, of) or of for budget, of in by_budget.items()} for name, by_budget in rows.items()}
+wanted = {
+    name: [b for b, row in by_budget.items() if not row.keys() & {"status", "speed_up"}] for name, by_budget in rows.items()
+}
 if any(wanted.values()):  # beside the full run, whether or not it has its times
     from cachebench.engine import device
     from cachebench.speed import turns

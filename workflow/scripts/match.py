@@ -27,9 +27,9 @@ def entries(grid, budgets, tolerance):
         if all(refusals):
             return [{"budget": b, "status": "unsupported", "reason": refusals[0]} for b in budgets]
         measure = measured_rows(cfg, args.run, spec)
-        found = candidates(cls, spec, read_states(args.states), grid, budgets, measure)
-        chosen = match(cls, spec, budgets, tolerance, found)
-        curves = ({"knob": knob_curve(cls, spec, entry["params"], found, measure.errors)} for entry in chosen)
+        counted = candidates(cls, spec, read_states(args.states), grid, budgets, measure)
+        chosen = match(cls, spec, budgets, tolerance, counted)
+        curves = ({"knob": knob_curve(cls, spec, entry["params"], counted, measure.errors)} for entry in chosen)
         return [entry | (told if told["knob"] else {}) for entry, told in zip(chosen, curves, strict=True)]
     except FAILURES as error:
         return failed(error, budgets)
@@ -47,7 +47,7 @@ def failed(error, budgets):
 try:
     stay_alive(args.died, cfg["limits"]["minutes"])
     cls = loader.plugin(args.method)
-    found = [entry for grid in matrix.grids(cfg, cls, args.run) for entry in entries(*grid)]
+    matched = [entry for grid in matrix.grids(cfg, cls, args.run) for entry in entries(*grid)]
 except FAILURES as error:
-    found = failed(error, matrix.budgets(cfg, args.run, args.method))
-atomic.write_json(args.out, [entry | {"made_with": made_with} for entry in found])
+    matched = failed(error, matrix.budgets(cfg, args.run, args.method))
+atomic.write_json(args.out, [entry | {"made_with": made_with} for entry in matched])

@@ -9,12 +9,12 @@ from cachebench.setup import config, sources
 args = arguments(__doc__, "config?", "images", "out")
 cfg = config.load(args.config)
 entry = next(view["extractor"] for view in sources.spaces(cfg).values() if sources.reference_file(view) == args.out)
-model, found = extractors.load(entry, device.pick()), contents.seen(args.images)
+model, seen = extractors.load(entry, device.pick()), contents.seen(args.images)
 try:
     tensors, metadata = references.measure(args.images, model, every=cfg["metrics"]["all_pairs"])
 except ValueError as error:
     raise SystemExit(f"reference: {error}") from None
-if contents.listing(args.images) != found["listing"]:
+if contents.listing(args.images) != seen["listing"]:
     raise SystemExit(f"reference: {args.images} was changed while it was read; start again")
-atomic.write_tensors(args.out, tensors, sources.made_with(entry) | found | metadata)
+atomic.write_tensors(args.out, tensors, sources.made_with(entry) | seen | metadata)
 print(f"sha256 {atomic.sha256(args.out)}")

@@ -65,9 +65,9 @@ def labels(count):
 
     from cachebench.engine import seeds
 
-    about, classes = cfg["samples"], matrix.spec(cfg, args.run).arch.num_classes
-    numbers = range(about["first_seed"], about["first_seed"] + count)
-    return one_hot(seeds.labels(numbers, classes, about["labels"]), classes).bool()
+    samples, classes = cfg["samples"], matrix.spec(cfg, args.run).arch.num_classes
+    numbers = range(samples["first_seed"], samples["first_seed"] + count)
+    return one_hot(seeds.labels(numbers, classes, samples["labels"]), classes).bool()
 
 
 def counted(sample):

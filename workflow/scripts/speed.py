@@ -15,7 +15,7 @@ args = arguments(__doc__, "config?", *options)
 cfg = config.load(args.config)
 cfg = check.check(clock.only(cfg, args.methods) if args.methods else cfg, args.config or "config")
 folder = clock.folder_of(cfg, args.folder)
-where, wanted, found = device.pick(exclusive=True), cfg["speed"], []
+where, wanted, rows = device.pick(exclusive=True), cfg["speed"], []
 out = args.out or clock.unused(where)
 grid = itertools.product(
     args.runs or cfg["runs"],
@@ -25,8 +25,8 @@ grid = itertools.product(
 )
 for run, precision, batch, mode in grid:
     for row in clock.rows(cfg, folder, run, where, precision, batch, mode, int(args.repeats or wanted["repeats"])):
-        found.append(row)
+        rows.append(row)
         shown = clock.PRINTED if row["status"] == "ok" else (*clock.GROUP, "reason")
         print(*(f"{row[key]:.3f}" if isinstance(row[key], float) else row[key] for key in shown), flush=True)
-    atomic.write_csv(out, found, clock.COLUMNS)
+    atomic.write_csv(out, rows, clock.COLUMNS)
 print(out)

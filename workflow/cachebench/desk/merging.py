@@ -23,7 +23,7 @@ OF_RUN = (
 def merge(folders, out):
     """Writes results.csv, comparisons.csv and validity.csv of `out` from those of the folders, and returns how many rows there
     are. ValueError in one line, and nothing is written, if the parts are of two versions or contradict each other."""
-    further = spaces.found(header(Path(folders[0]) / "results.csv"))
+    further = spaces.further(header(Path(folders[0]) / "results.csv"))
     parts = {Path(folder): read(Path(folder) / "results.csv", results.columns(further)) for folder in folders}
     for folder, frame in parts.items():
         for row, column, text, told in results.wrong(frame):
@@ -64,7 +64,7 @@ def check_versions(parts):
     for folder, frame in parts.items():
         for _, row in frame[frame.method == "full"].iterrows():
             first, where = seen.setdefault(row.run, (row, folder))
-            for column in (*OF_RUN, *(key for space in spaces.found(frame) for key in pairs.same(space))):
+            for column in (*OF_RUN, *(key for space in spaces.further(frame) for key in pairs.same(space))):
                 if row[column] != first[column]:
                     told = f"{column} {first[column]!r} in {where}, {row[column]!r} in {folder}"
                     raise ValueError(f"run {row.run}: the parts are of two versions: {told}")

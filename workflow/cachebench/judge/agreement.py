@@ -30,14 +30,14 @@ class Setting:
 
 def settings(frame):
     """[Setting] of the caching methods of `tables.read`, in METRICS and in the distances of further extractors."""
-    ran, found = frame[(frame.status == "ok") & (frame.kind == "cache")], []
-    keys = [*METRICS, *(spaces.named("fd", space) for space in spaces.found(frame))]
+    ran, kept = frame[(frame.status == "ok") & (frame.kind == "cache")], []
+    keys = [*METRICS, *(spaces.named("fd", space) for space in spaces.further(frame))]
     for (run, budget), rows in ran.groupby(["run", "budget"], sort=False):
         for metric in map(catalog.metric, keys):
             values = -metric.better * rows.drop_duplicates("method").set_index("method")[metric.key].dropna()
             if len(values) >= LEAST:
-                found.append(Setting(run, budget, metric.key, values))
-    return found
+                kept.append(Setting(run, budget, metric.key, values))
+    return kept
 
 
 def pairs(settings):
@@ -83,15 +83,15 @@ def tau(a, b, drawn):
     ties, and count nowhere. nan where one order is all ties."""
     a, b = (of[drawn[:, :, None], drawn[:, None, :]] for of in (a, b))
     distinct = drawn[:, :, None] != drawn[:, None, :]
-    both, own, other = ((x * distinct).sum((1, 2)) for x in (a * b, a * a, b * b))
+    both, untied_in_a, untied_in_b = ((x * distinct).sum((1, 2)) for x in (a * b, a * a, b * b))
     with np.errstate(invalid="ignore"):
-        return both / np.sqrt(own * other)
+        return both / np.sqrt(untied_in_a * untied_in_b)
 
 
 def agreement(frame, seed=0, draws=DRAWS):
     """{(kind, metric): {tau, low, high, pairs, all: [(a, b, methods, tau, low, high)]}} of the pairs of settings that the frame
     has, with 95 % intervals; of settings in two metrics the metric is "", and in two spaces that of the further one."""
-    rng, found = np.random.default_rng(seed), {}
+    rng, pairs_by_kind = np.random.default_rng(seed), {}
     chosen = settings(frame)
     methods = sorted({m for s in chosen for m in s.values.index})
     rows = rng.integers(max(1, len(methods)), size=(draws, len(methods)))  # of methods, drawn anew
@@ -104,9 +104,9 @@ def agreement(frame, seed=0, draws=DRAWS):
         if np.isnan(value):
             continue
         drawn = np.array([redrawn(*orders, place[row]) for row in rows])
-        found.setdefault(kind, []).append((a, b, len(common), value, drawn))
-    order = {(kind, metric): None for kind in KINDS for metric in (*METRICS, "")} | dict.fromkeys(found)
-    return {key: summed(found[key]) for key in order if key in found}
+        pairs_by_kind.setdefault(kind, []).append((a, b, len(common), value, drawn))
+    order = {(kind, metric): None for kind in KINDS for metric in (*METRICS, "")} | dict.fromkeys(pairs_by_kind)
+    return {key: summed(pairs_by_kind[key]) for key in order if key in pairs_by_kind}
 
 
 def both_verdicts(frame, space):
@@ -121,10 +121,10 @@ def redrawn(a, b, places):
     return tau(a, b, there[None])[0] if len(set(there)) >= LEAST else np.nan
 
 
-def summed(found):
+def summed(pairs_of_kind):
     """The mean of a kind's pairs with its interval, and each pair with its own."""
-    lines = [(a, b, count, value, *ends(drawn)) for a, b, count, value, drawn in found]
-    draws = np.array([drawn for *_, drawn in found])
+    lines = [(a, b, count, value, *ends(drawn)) for a, b, count, value, drawn in pairs_of_kind]
+    draws = np.array([drawn for *_, drawn in pairs_of_kind])
     low, high = ends(np.nanmean(draws[:, ~np.isnan(draws).all(0)], axis=0))
     return {"tau": float(np.mean([line[3] for line in lines])), "low": low, "high": high, "pairs": len(lines), "all": lines}
 

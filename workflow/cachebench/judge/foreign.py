@@ -21,9 +21,9 @@ def evaluate(cfg, path, reference, device, order=images.ORDERS[0], further=()):
     or have another size than the reference's."""
     if order not in images.ORDERS:
         raise ValueError(f"order: unknown {order!r}; allowed: {', '.join(images.ORDERS)}")
-    about = atomic.read_metadata(reference)
-    source = images.open_images(path, about.get("shape", [None])[0])
-    real = tuple(about.get("shape", source.shape))
+    metadata = atomic.read_metadata(reference)
+    source = images.open_images(path, metadata.get("shape", [None])[0])
+    real = tuple(metadata.get("shape", source.shape))
     if source.shape != real:
         theirs = images.described(real)
         raise ValueError(f"{path}: images of {images.described(source.shape)}; those of {cfg['reference']} have {theirs}")
@@ -33,8 +33,10 @@ def evaluate(cfg, path, reference, device, order=images.ORDERS[0], further=()):
     for part in tqdm(source.batches(READ), total=-(-source.count // READ), desc="features", unit="batch", mininterval=2):
         keys += [hashlib.sha256(image.tobytes()).digest() for image in part]
         pixels = torch.as_tensor(part)
-        own = {spaces.named("features", space): extractors.extract(of, pixels)["features"] for space, of in models.items()}
-        parts.append(extractors.extract(model, pixels) | own)
+        in_spaces = {
+            spaces.named("features", space): extractors.extract(of, pixels)["features"] for space, of in models.items()
+        }
+        parts.append(extractors.extract(model, pixels) | in_spaces)
     rows = range(source.count) if order == "given" else sorted(range(source.count), key=keys.__getitem__)
     sample = {name: torch.cat([part[name] for part in parts]).cpu()[list(rows)] for name in parts[0]}
     row, replicates = scores.score_images(sample, references.read(reference, cfg["metrics"], further), cfg["metrics"])

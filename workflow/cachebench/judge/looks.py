@@ -61,8 +61,8 @@ def by_error(shares):
 def overall(shares, p):
     """The p-value that holds over looks at these shares, from that of each; 1 where it is above all ERRORS."""
     table, wanted = by_error(tuple(shares)), np.log(np.maximum(p, 1e-300))
-    found = [np.exp(np.interp(w, of, np.log(ERRORS), right=0.0)) for w, of in zip(wanted, table.T, strict=True)]
-    return float(min(found))
+    p_values = [np.exp(np.interp(w, of, np.log(ERRORS), right=0.0)) for w, of in zip(wanted, table.T, strict=True)]
+    return float(min(p_values))
 
 
 def read(path):
@@ -86,7 +86,7 @@ def judged(rows, earlier, made_of, cfg):
         of_rows = [[look for look in before if same(look, row, made_of)] for row in group]
         shares = [[look["count"] / most for look in looks] + [samples["count"] / most] for looks in of_rows]
         p = [[look["p"] for look in looks] + [row["p"]] for looks, row in zip(of_rows, group, strict=True)]
-        adjusted = holm([overall(*one) for one in zip(shares, p, strict=True)])
+        adjusted = holm([overall(*shares_and_p) for shares_and_p in zip(shares, p, strict=True)])
         for row, looks, at, p_holm in zip(group, of_rows, shares, adjusted, strict=True):
             row |= {"p_holm": p_holm, "verdict": verdict(p_holm, row["fd_minus_control"])} | widened(row, at, cfg["metrics"])
             far = max(abs(row[f"fd_minus_control_{end}"]) for end in ("low", "high"))
@@ -127,12 +127,12 @@ def widened(row, shares, metrics):
 def unsettled(frame):
     """The rows of `tables.read` that wait for more images: those that ran beside fewer steps, and are not settled. ValueError
     names a run whose methods have no fewer steps beside them."""
-    found = [frame.iloc[:0]]
+    waiting = [frame.iloc[:0]]
     for run, rows in frame.groupby("run", sort=False):
         ran, control = rows[rows.status == "ok"], step_reduction(rows)
         rivals = ran[~ran.method.isin(["full", control])]
         if control is None and len(rivals):
             raise ValueError(f"run {run}: fewer steps did not run, so that no verdict can be settled; results.csv says why")
         beside = rivals[rivals.budget.isin(ran.budget[ran.method == control])]
-        found.append(beside[beside.settled_at.isna()])
-    return pd.concat(found)
+        waiting.append(beside[beside.settled_at.isna()])
+    return pd.concat(waiting)

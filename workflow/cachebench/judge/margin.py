@@ -24,7 +24,7 @@ def of_row(row, full, quality):
             return {}
         loss, _, bound = interval(np.abs(np.array(values) - metric.best), level=LEVEL)
         return told(loss, bound, bound < margin)
-    if any(key not in one or (metric.frechet and not comparable(one, metric.space)) for one in (row, full)):
+    if any(key not in scored or (metric.frechet and not comparable(scored, metric.space)) for scored in (row, full)):
         return {}
     apart = difference(row, full, metric, LEVEL)
     low, loss, high = sorted(-metric.better * apart[end] for end in ("low", "value", "high"))

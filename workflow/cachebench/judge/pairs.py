@@ -76,34 +76,34 @@ def comparisons(frame, scored, quality=None, reach=0.0):
             scores = {m: scored[run, m][budget] for m in group.method[group.status == "ok"]}
             parts = [by_fd(having(scores, "fd"), control), by_image(scores, control), by_metric(scores, control)]
             for _, row in group.iterrows():
-                found = {key: value for part in parts for key, value in part.get(row.method, {}).items()}
+                said = {key: value for part in parts for key, value in part.get(row.method, {}).items()}
                 if row.method in scores:
-                    found |= beside_steps(scores[row.method], row.achieved, uncached, reach)
+                    said |= beside_steps(scores[row.method], row.achieved, uncached, reach)
                     full = scored.get((run, "full"), {}).get(1.0)
-                    found |= margin.of_row(scores[row.method], full, quality) if quality and full else {}
-                out.append(line(rows, row, found, curve, of_budget))
+                    said |= margin.of_row(scores[row.method], full, quality) if quality and full else {}
+                out.append(line(rows, row, said, curve, of_budget))
     return out
 
 
 def check_comparable(rows, where):
     """Incomparable if `rows` differ in what makes their metrics comparable."""
-    for column in dict.fromkeys(key for space in ("", *spaces.found(rows)) for key in same(space)):
+    for column in dict.fromkeys(key for space in ("", *spaces.further(rows)) for key in same(space)):
         values = rows[column].dropna().unique()
         if len(values) > 1:
             shown = " and ".join(f"{v:g}" if isinstance(v, float) else v or "unknown" for v in sorted(values))
             raise Incomparable(f"{where}: rows with {column} {shown} cannot stand in one comparison; give each its own config.")
 
 
-def line(rows, row, found, curve, of_budget):
-    """A row of the comparisons; `found` is what the budget's FDs and images say of it, `of_budget` of all its rows."""
+def line(rows, row, said, curve, of_budget):
+    """A row of the comparisons; `said` is what the budget's FDs and images say of it, `of_budget` of all its rows."""
     out = {key: row[key] for key in ("run", "budget", "method", "name", "status", *SAME)}
     if row.status != "ok":
         return out | {"reason": row.reason}
     worth, no_worth = equivalents.of_row(row, curve)
     mean, no_area = equivalents.area(rows, row.method)
     out |= {"below_full": validity.below_full(row)} | of_budget
-    found = {key: clean(value) for key, value in (found | worth | {"fd": row.fd, "area": mean}).items()}
-    return out | found | {"reason": "; ".join(filter(None, [row.reason, no_worth, no_area]))}
+    said = {key: clean(value) for key, value in (said | worth | {"fd": row.fd, "area": mean}).items()}
+    return out | said | {"reason": "; ".join(filter(None, [row.reason, no_worth, no_area]))}
 
 
 def clean(value):
@@ -143,9 +143,9 @@ def apart(a, b, name):
 
 def against(scores, name, other):
     """{method: `apart` from one `other` of a budget's {method: scores.json row}, with its `p_holm` over these methods}."""
-    found = {m: apart(scores[m], scores[other], name) for m in scores if m != other} if other in scores else {}
-    adjusted = holm([d["p"] for d in found.values()])
-    return {m: d | {"p_holm": p} for (m, d), p in zip(found.items(), adjusted, strict=True)}
+    differences = {m: apart(scores[m], scores[other], name) for m in scores if m != other} if other in scores else {}
+    adjusted = holm([d["p"] for d in differences.values()])
+    return {m: d | {"p_holm": p} for (m, d), p in zip(differences.items(), adjusted, strict=True)}
 
 
 def by_metric(scores, control):
@@ -153,7 +153,7 @@ def by_metric(scores, control):
     names the metrics, FD among them, in which a method is the best or ties with it. In the features of further extractors there
     is a verdict, too."""
     out, first = {m: {} for m in scores}, {m: [] for m in scores}
-    further = spaces.found(key for row in scores.values() for key in row)
+    further = spaces.further(key for row in scores.values() for key in row)
     for name in ("fd", *others(further), *catalog.of_kind("image")):
         known = having(scores, name)
         lead = best(known, name) if catalog.metric(name).better else None
@@ -195,7 +195,7 @@ def points(rows, scored, run):
     return [(row.achieved, scored[run, row.method][row.budget]) for _, row in ran.sort_values("achieved").iterrows()]
 
 
-def beside_steps(own, cost, uncached, reach=0.0):
+def beside_steps(method_row, cost, uncached, reach=0.0):
     """Columns STEPS: a row of scores.json beside fewer steps at exactly its cost, on the line between the two nearest of the
     `points`. Paired image by image and replicate by replicate; {} where the cost is beyond them by more than `reach`, in which
     the first line goes on."""
@@ -204,9 +204,9 @@ def beside_steps(own, cost, uncached, reach=0.0):
         return {}
     (low, cheaper), (high, dearer) = pair
     share, out = (cost - low) / (high - low), {}
-    if len(having(dict(enumerate((own, cheaper, dearer))), "fd")) == 3:
-        out |= ends("fd_minus_steps", difference(own, between(cheaper, dearer, share), catalog.metric("fd")))
-    errors = [np.array(row["errors"].get("latent_mse", ())) for row in (own, cheaper, dearer)]
+    if len(having(dict(enumerate((method_row, cheaper, dearer))), "fd")) == 3:
+        out |= ends("fd_minus_steps", difference(method_row, between(cheaper, dearer, share), catalog.metric("fd")))
+    errors = [np.array(row["errors"].get("latent_mse", ())) for row in (method_row, cheaper, dearer)]
     if len(errors[0]) and len(errors[1]):
         of_steps = (1 - share) * errors[1] + share * errors[2]
         out |= dict(zip(STEPS[3:], ratio(errors[0], of_steps), strict=True))
@@ -244,8 +244,8 @@ def by_image(scores, control):
     p = [float(stats.wilcoxon(d).pvalue) if d.any() else 1.0 for d in moved.values()]
     for m, raw, adjusted in zip(rivals, p, holm(p), strict=True):
         side = np.sum(stats.rankdata(np.abs(moved[m])) * np.sign(moved[m]))  # the median may be 0 where the ranks are not
-        found = (float(np.median(moved[m])), raw, adjusted, verdict(adjusted, side))
-        out[m] |= dict(zip(WILCOXON, found, strict=True))
+        signed_rank = (float(np.median(moved[m])), raw, adjusted, verdict(adjusted, side))
+        out[m] |= dict(zip(WILCOXON, signed_rank, strict=True))
     for other, name in (("control", control), ("random", RANDOM)):
         for m in errors.keys() - {name} if name in errors else ():
             out[m] |= dict(zip(OVER[other], ratio(errors[m], errors[name]), strict=True))

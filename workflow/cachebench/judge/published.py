@@ -33,12 +33,12 @@ def files():
 def read(*paths):
     """The published rows of these files, or of all: [{column: text}]. Numbers stay as printed; "" where none is, and for
     a column that a file lacks."""
-    found = []
+    rows = []
     for path in paths or files():
         with open(path, newline="", encoding="utf-8") as handle:
-            found += csv.DictReader(handle)
-    columns = dict.fromkeys([*METRICS, *(key for row in found for key in row)])
-    return [dict.fromkeys(columns, "") | row for row in found]
+            rows += csv.DictReader(handle)
+    columns = dict.fromkeys([*METRICS, *(key for row in rows for key in row)])
+    return [dict.fromkeys(columns, "") | row for row in rows]
 
 
 def of_config(published, cfg):
@@ -76,32 +76,32 @@ def reused(measured):
 def lines(results, published, tolerance=MARGIN):
     """[{column of COLUMNS: value}], a line for each printed number of `published`, judged by the rows `results` of results.csv.
     `tolerance` is the share of a printed number that does not matter."""
-    found = []
+    judged_lines = []
     for row in itertools.chain.from_iterable(map(ways, published)):
         measured, absent = find(row, results)
         measured = measured and measured | shares(row, measured) | timing(row, measured)
-        about = " ".join(filter(None, [called(row), row["sampler"], row["nfe"], row["method"]]))
-        name = f"{about} {row['params'].replace(';', ', ')}".strip()
+        without_params = " ".join(filter(None, [called(row), row["sampler"], row["nfe"], row["method"]]))
+        name = f"{without_params} {row['params'].replace(';', ', ')}".strip()
         for metric, (column, unit) in METRICS.items():
             if row[metric]:
                 line = {"table": row["table"], "row": name, "metric": metric, "published": row[metric]}
                 judged = judge(row, metric, measured, column, unit, tolerance)
                 why = "; ".join(filter(None, [judged.pop("why", absent), *footnotes(row, metric)]))
-                found.append(line | judged | {"why": why, "source": row["source"]})
-    return found
+                judged_lines.append(line | judged | {"why": why, "source": row["source"]})
+    return judged_lines
 
 
 def footnotes(row, metric):
     """The notes of a published row that concern a metric: all, but those that begin with the names of others and a colon."""
-    found = []
+    notes = []
     for note in filter(None, row["footnote"].split("; ")):
         names, _, text = note.partition(": ")
         named = set(names.split(", "))
         if not named <= METRICS.keys():
-            found.append(note)
+            notes.append(note)
         elif metric in named:
-            found.append(text)
-    return found
+            notes.append(text)
+    return notes
 
 
 def ways(row):
@@ -127,11 +127,11 @@ def timing(row, measured):
     """Seconds of a batch and speed-up as the paper times them, U-ViT with its autoencoder, DiT without; ends are quartiles."""
     decoded = row["kind"] == "uvit"
     decoding = measured.get("decode_ms_median", math.nan) if decoded else 0
-    found = {end: measured.get(f"latency_ms_{key}", math.nan) + decoding for end, key in QUARTILES.items()}
+    milliseconds = {end: measured.get(f"latency_ms_{key}", math.nan) + decoding for end, key in QUARTILES.items()}
     speed = measured.get("end_to_end_speed_up" if decoded else "speed_up", math.nan)
-    seconds = {f"paper_latency_s{end}": ms / 1000 for end, ms in found.items()}
+    seconds = {f"paper_latency_s{end}": ms / 1000 for end, ms in milliseconds.items()}
     ends = {"": "", "_low": "_high", "_high": "_low"}  # the longer it takes, the less it is faster
-    return seconds | {f"paper_speed_up{end}": speed * found[""] / found[other] for end, other in ends.items()}
+    return seconds | {f"paper_speed_up{end}": speed * milliseconds[""] / milliseconds[other] for end, other in ends.items()}
 
 
 def judge(row, metric, measured, column, unit, tolerance):

@@ -29,8 +29,8 @@ def schema(further=()):
     There are columns of their own for `further` extractors."""
     fixed, metric = written()["properties"], written()["additionalProperties"] | {"x-part": "metrics"}
     first = {key: of for key, of in fixed.items() if of["x-part"] in BEFORE_METRICS}
-    own = {spaces.named(key, space): of for space in further for key, of in fixed.items() if of.get("x-space")}
-    return first | dict.fromkeys(catalog.columns(catalog.result_keys(further)), metric) | fixed | own
+    in_spaces = {spaces.named(key, space): of for space in further for key, of in fixed.items() if of.get("x-space")}
+    return first | dict.fromkeys(catalog.columns(catalog.result_keys(further)), metric) | fixed | in_spaces
 
 
 def columns(further=(), **said):
@@ -41,14 +41,14 @@ def columns(further=(), **said):
 
 def wrong(frame):
     """[(number of the row, column, its text, what is wrong with it)] of a results.csv that was read as text, by row."""
-    found = []
-    for column, said in schema(spaces.found(frame)).items():
+    cells = []
+    for column, said in schema(spaces.further(frame)).items():
         for row, text in frame.get(column, pd.Series(dtype=str)).items():
             if text and said["type"] != "string" and not is_number(text):
-                found.append((row, column, text, "which is no number"))
+                cells.append((row, column, text, "which is no number"))
             elif text and text not in said.get("enum", [text]):
-                found.append((row, column, text, f"which is none of {', '.join(said['enum'])}"))
-    return sorted(found, key=lambda one: one[0])
+                cells.append((row, column, text, f"which is none of {', '.join(said['enum'])}"))
+    return sorted(cells, key=lambda cell: cell[0])
 
 
 def is_number(text):
@@ -81,11 +81,11 @@ def collect(cfg, folder):
 
 def by_budget(path, budgets, name=None):
     """{budget: what a file says of it}, or of the method `name` in it; where a run has not come so far, that."""
-    found = atomic.read_json(path) if Path(path).exists() else None
-    if found and name:
-        found = found.get(name)
-    lost = {"status": "missing", "reason": f"{path} {'does not have this budget' if found else 'is not there'} yet"}
-    there = found.items() if isinstance(found, dict) else ((entry["budget"], entry) for entry in found or ())
+    content = atomic.read_json(path) if Path(path).exists() else None
+    if content and name:
+        content = content.get(name)
+    lost = {"status": "missing", "reason": f"{path} {'does not have this budget' if content else 'is not there'} yet"}
+    there = content.items() if isinstance(content, dict) else ((entry["budget"], entry) for entry in content or ())
     return {budget: {"budget": budget} | lost for budget in budgets} | {float(key): of for key, of in there}
 
 
@@ -102,7 +102,7 @@ def row(cfg, tree, run, name, entry, scored, timed, full):
         out |= costs(cfg, run, name, entry)
     if failed:
         return out
-    kept = set(columns(spaces.found(scored))).difference(columns(x_part="outcome"))
+    kept = set(columns(spaces.further(scored))).difference(columns(x_part="outcome"))
     out |= {key: part[key] for part in (timed, scored) for key in part if key in kept}
     out |= {"latency_batch_size": timed.get("batch_size"), "bit_operations": bit_operations(cfg, run, name, entry, scored)}
     out |= counted(cfg, run, entry, scored, out["reason"])
@@ -129,27 +129,27 @@ def counted(cfg, run, entry, scored, reason):
 
 def bit_operations(cfg, run, name, entry, scored):
     """The counted MACs of an image times the bits of a weight and of an activation: the run's own, unless the method says."""
-    own = BITS[cfg["runs"][run]["precision"]]
-    bits = loader.plugin(name)(**entry["params"]).bits(matrix.spec(cfg, run)) or (own, own)
+    run_bits = BITS[cfg["runs"][run]["precision"]]
+    bits = loader.plugin(name)(**entry["params"]).bits(matrix.spec(cfg, run)) or (run_bits, run_bits)
     return scored["macs_counted"] * math.prod(bits)
 
 
 def describe(cfg, run, name):
     entry = cfg["runs"][run]
-    about = {"run": run, "method": name} | {key: entry[key] for key in ("backbone", "sampler", "num_steps", "cfg_scale")}
-    about |= {"extractor": cfg["extractor"]["name"], "precision_dtype": entry["precision"]}
-    about |= sources.in_spaces(
+    identity = {"run": run, "method": name} | {key: entry[key] for key in ("backbone", "sampler", "num_steps", "cfg_scale")}
+    identity |= {"extractor": cfg["extractor"]["name"], "precision_dtype": entry["precision"]}
+    identity |= sources.in_spaces(
         cfg,
         reference_stats=lambda of: of["reference"],
         fd_label=lambda of: sources.fd_label(of["extractor"], cfg["samples"]["count"]),
     )
-    about["lpips_net"] = cfg["metrics"].get("lpips", {}).get("net")
+    identity["lpips_net"] = cfg["metrics"].get("lpips", {}).get("net")
     try:
         cls = loader.plugin(name)
         printed = cls.printed(matrix.spec(cfg, run))
     except loader.FAILURES:  # the row's reason says why
-        return about | {"name": name}
-    return about | {
+        return identity | {"name": name}
+    return identity | {
         "name": printed or name,
         "kind": cls.kind,
         "family": cls.family(),

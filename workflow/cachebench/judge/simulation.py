@@ -23,10 +23,11 @@ def settled(population, samples, groups, trials, seed, margin=0.0):
     truths = {"equal": 0.0, "far": float(truth["far"] - truth["near"])}
     drawn = (population.draw(samples["count"], rng) for _ in range(trials))
     ended = [looked(sample, population, samples, groups, margin) for sample in drawn]
-    about = {"population": population.name, "most": samples["count"], "looks": len(looks.counts(samples))}
-    about |= {"groups": groups, "trials": trials, "margin": margin}
+    conditions = {"population": population.name, "most": samples["count"], "looks": len(looks.counts(samples))}
+    conditions |= {"groups": groups, "trials": trials, "margin": margin}
     return [
-        about | {"method": name, "truth": truths[name]} | shares([of[name] for of in ended], truths[name]) for name in RIVALS
+        conditions | {"method": name, "truth": truths[name]} | shares([of[name] for of in ended], truths[name])
+        for name in RIVALS
     ]
 
 

@@ -110,8 +110,8 @@ def of_all_pairs(sample, reference, parts):
 
     if not reference.all:
         return {}
-    found = pairs.scores(sample["features"], reference.all, parts)
-    return {f"{name}_all": found[name] for name in ("precision", "recall")}
+    scores = pairs.scores(sample["features"], reference.all, parts)
+    return {f"{name}_all": scores[name] for name in ("precision", "recall")}
 
 
 METRICS = (
@@ -155,8 +155,8 @@ METRICS = (
 @cache
 def distance(space):
     """The entry of the Frechet distance in the features of a further extractor."""
-    own = {"compute": partial(of_space, space), "optional": True, "space": space}
-    return replace(METRICS[0], key=spaces.named("fd", space), needs=spaces.named("features", space), **own)
+    changes = {"compute": partial(of_space, space), "optional": True, "space": space}
+    return replace(METRICS[0], key=spaces.named("fd", space), needs=spaces.named("features", space), **changes)
 
 
 def metrics(further=()):
@@ -166,21 +166,21 @@ def metrics(further=()):
 
 def metric(key):
     """The entry of a key."""
-    return next(m for m in metrics(spaces.found([key])) if m.key == key)
+    return next(m for m in metrics(spaces.further([key])) if m.key == key)
 
 
 def of_kind(kind, further=()):
     """{key: Metric} of a kind; those of single images by name, as scores.json and comparisons.csv have them."""
-    found = {m.key: m for m in metrics(further) if m.kind == kind}
-    return dict(sorted(found.items())) if kind == "image" else found
+    by_key = {m.key: m for m in metrics(further) if m.kind == kind}
+    return dict(sorted(by_key.items())) if kind == "image" else by_key
 
 
 def with_margin(config):
     """Keys of the metrics that a margin of quality may be in, where a run of this config has them."""
-    images = [key for key, one in of_kind("image").items() if one.best is not None]
-    missing = {one.key for one in METRICS if one.optional} - set(config["metrics"])
+    images = [key for key, m in of_kind("image").items() if m.best is not None]
+    missing = {m.key for m in METRICS if m.optional} - set(config["metrics"])
     further = [entry["name"] for entry in config.get("extractors", ())]
-    distances = [key for key, one in of_kind("distribution", further).items() if one.better]
+    distances = [key for key, m in of_kind("distribution", further).items() if m.better]
     return distances + [key for key in images if key not in missing]
 
 

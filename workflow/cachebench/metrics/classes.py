@@ -31,11 +31,11 @@ def score(logits, parts):
 
 def split_score(logits, parts, splits=10):
     """The mean inception score of consecutive splits, [1 + len(parts)]; a group leaves the splits that it lies in."""
-    found = []
+    scores = []
     for rows in partition(len(logits), splits):
         size = rows.stop - rows.start
         within = [slice(*(min(max(end - rows.start, 0), size) for end in (part.start, part.stop))) for part in parts]
-        found.append(score(logits[rows], within))
-    there = np.isfinite(found)  # a split that has left as a whole has no score
+        scores.append(score(logits[rows], within))
+    there = np.isfinite(scores)  # a split that has left as a whole has no score
     with np.errstate(invalid="ignore"):
-        return np.where(there, found, 0).sum(axis=0) / there.sum(axis=0)
+        return np.where(there, scores, 0).sum(axis=0) / there.sum(axis=0)

@@ -70,13 +70,13 @@ def perceptual_network(net, source):
     wanted = {name.partition(".")[2]: name for name in model.net.state_dict()}  # of slice2.3.weight it is 3.weight
     places = sorted({int(name.partition(".")[0]) for name in wanted})
     named = {f"conv{i}": str(place) for i, place in enumerate(places, 1)}
-    found = {}
+    tensors = {}
     for name, tensor in weights.flat(weights.read_weights(atomic.placed(source))):
         first, _, rest = name.removeprefix("features.").partition(".")
-        found[wanted.get(f"{named.get(first, first)}.{rest}")] = tensor
-    found.pop(None, None)  # what only a classifier needs
+        tensors[wanted.get(f"{named.get(first, first)}.{rest}")] = tensor
+    tensors.pop(None, None)  # what only a classifier needs
     try:
-        model.net.load_state_dict(found)
+        model.net.load_state_dict(tensors)
     except RuntimeError as error:
         told = " ".join(str(error).split())[:200]
         raise ValueError(f"metrics.lpips.weights: {source}: not those of {net!r}: {told}") from None

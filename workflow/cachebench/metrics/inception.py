@@ -35,8 +35,8 @@ class Inception(FeatureExtractorInceptionV3):
         self.spatial = output[:, :7].permute(0, 2, 3, 1).flatten(1).half()
 
     def forward(self, images):
-        found = super().forward(images.expand(-1, 3, -1, -1))
-        return dict(zip(("features", "logits"), found, strict=True)) | {"spatial": self.spatial}
+        outputs = super().forward(images.expand(-1, 3, -1, -1))
+        return dict(zip(("features", "logits"), outputs, strict=True)) | {"spatial": self.spatial}
 
 
 class PartialInception(Inception):
@@ -58,8 +58,8 @@ class PartialInception(Inception):
                 layer.bn.running_var.fill_(1 - layer.bn.eps)  # what is left of the norm is its bias
 
     def forward(self, images):
-        found = FeatureExtractorInceptionV3.forward(self, images.expand(-1, 3, -1, -1))
-        return {"features": found[0], "spatial": self.spatial}
+        outputs = FeatureExtractorInceptionV3.forward(self, images.expand(-1, 3, -1, -1))
+        return {"features": outputs[0], "spatial": self.spatial}
 
 
 def graph_name(layer):

@@ -62,14 +62,14 @@ def scores(features, real, parts):
     sizes = np.array([part.stop - part.start for part in parts])
     left = np.array([len(x), *(len(x) - sizes)])
     m = len(real)
-    own = np.array([sums.sum(), *(sums.sum() - 2 * sums.sum(axis=1) + np.diag(sums))])
+    among_samples = np.array([sums.sum(), *(sums.sum() - 2 * sums.sum(axis=1) + np.diag(sums))])
     mixed = np.array([cross.sum(), *(cross.sum() - cross)])
     hits = np.array([inside.sum(), *(inside.sum() - np.add.reduceat(inside, [part.start for part in parts]))])
     still = (covered.sum(axis=1, keepdims=True) > covered) | gained
     recall = np.array([covered.any(axis=1).mean(), *still.mean(axis=0)])
     enough = (left > K) & (m > K)
     with np.errstate(divide="ignore", invalid="ignore"):
-        kid = own / (left * (left - 1)) + real.kernel_sum / (m * (m - 1)) - 2 * mixed / (left * m)
+        kid = among_samples / (left * (left - 1)) + real.kernel_sum / (m * (m - 1)) - 2 * mixed / (left * m)
         precision = hits / left
     return {"kid": kid, "precision": np.where(enough, precision, np.nan), "recall": np.where(enough, recall, np.nan)}
 

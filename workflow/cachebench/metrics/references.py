@@ -41,10 +41,10 @@ def measure(path, model, every=False):
     chosen = np.zeros(source.count, bool)
     chosen[spaced(source.count, source.count if every else KEPT)] = True
     for part in source.batches(READ):
-        found = {name: values.cpu() for name, values in extract(model, torch.as_tensor(part)).items()}
-        check_moments(given, found, path)
+        extracted = {name: values.cpu() for name, values in extract(model, torch.as_tensor(part)).items()}
+        check_moments(given, extracted, path)
         kept = torch.as_tensor(chosen[first : first + len(part)])
-        for name, values in found.items():
+        for name, values in extracted.items():
             if name == "features" or (name == "spatial" and not given and not stream):
                 parts.setdefault(name, []).append(values[kept].half())
             if stream and name in ADM:
@@ -69,10 +69,10 @@ def adm_moments(path):
     return tensors
 
 
-def check_moments(given, found, path):
+def check_moments(given, extracted, path):
     """ValueError if moments that a file brings are of another size than what the extractor gives, {name: [n, d]}."""
-    for name in found:
-        d, wanted = found[name].shape[1], len(given.get(f"{name}_mean", found[name][0]))
+    for name in extracted:
+        d, wanted = extracted[name].shape[1], len(given.get(f"{name}_mean", extracted[name][0]))
         if d != wanted:
             raise ValueError(f"{path}: holds moments of {wanted} dimensions, the extractor's {name} have {d}")
 

@@ -31,14 +31,14 @@ def scores(sample, reference, groups=1):
     """{metric: [1 + groups]} that are distributions, of features [n, d] and, where `sample` has them, logits [n, classes]
     and spatial [n, s]: each for all samples, then without each group; nan where it cannot be had."""
     parts = partition(len(sample["features"]), groups)
-    able = [m for m in catalog.of_kind("distribution", spaces.found(sample)).values() if m.needs in sample]
+    able = [m for m in catalog.of_kind("distribution", spaces.further(sample)).values() if m.needs in sample]
     return measured(able, sample, reference, parts)
 
 
 def measured(metrics, *given):
     """{key: values} of `metrics` of one kind from what that is `given`."""
-    found = {compute: compute(*given) for compute in dict.fromkeys(m.compute for m in metrics)}
-    return {m.key: found[m.compute][m.key] for m in metrics if m.key in found[m.compute]}
+    computed = {compute: compute(*given) for compute in dict.fromkeys(m.compute for m in metrics)}
+    return {m.key: computed[m.compute][m.key] for m in metrics if m.key in computed[m.compute]}
 
 
 def score_images(sample, reference, metrics, blocks=1):
@@ -54,19 +54,19 @@ def score_images(sample, reference, metrics, blocks=1):
         if not torch.isfinite(sample[name]).all():
             raise ValueError(f"{name} are not finite")
     parts = [{name: of[i] for name, of in chunks.items()} for i in range(blocks)]
-    found = [scores(part, reference, metrics["groups"]) for part in parts]
-    values, replicates, reasons = combine(found)
+    of_blocks = [scores(part, reference, metrics["groups"]) for part in parts]
+    values, replicates, reasons = combine(of_blocks)
     count = len(parts[0]["features"])
     out = {"count": count, "seed_blocks": blocks, "reference_count": len(reference.real)}
-    for space in ("", *spaces.found(chunks)):
+    for space in ("", *spaces.further(chunks)):
         out[spaces.named("dimensions", space)] = parts[0][spaces.named("features", space)].shape[1]
     out |= values
     if blocks > 1:
-        out["block_values"] = {name: [float(of_block[name][0]) for of_block in found] for name in values}
+        out["block_values"] = {name: [float(of_block[name][0]) for of_block in of_blocks] for name in values}
     out |= jackknife(replicates, values, blocks)
     for m in catalog.of_kind("row").values():
         out |= m.compute(out | {"replicates": replicates})
-    reasons += missing(chunks, found[0])
+    reasons += missing(chunks, of_blocks[0])
     views = [m for m in catalog.of_kind("row").values() if m.key not in out and enough(count, out["dimensions"])]
     reasons += [f"{m.key}: {m.without}" for m in views]  # of fewer images `missing` has said more
     if constant := [name for name in values if len({replicate[name] for replicate in replicates}) == 1]:
@@ -77,16 +77,16 @@ def score_images(sample, reference, metrics, blocks=1):
 
 def sampled(sample):
     """Those of a sample's tensors that distributions are made of."""
-    return {name: of for name, of in sample.items() if name in SAMPLED or spaces.found([name])}
+    return {name: of for name, of in sample.items() if name in SAMPLED or spaces.further([name])}
 
 
-def missing(chunks, found):
-    """Reasons for what the extractor or the count leave in doubt, or out of `found`: "column, column: text"."""
+def missing(chunks, scored):
+    """Reasons for what the extractor or the count leave in doubt, or out of `scored`: "column, column: text"."""
     reasons, views = [], [m for m in catalog.METRICS if m.of]
-    for key, m in catalog.of_kind("distribution", spaces.found(chunks)).items():
-        if key not in found and m.without and (m.needs in chunks or not m.optional):
+    for key, m in catalog.of_kind("distribution", spaces.further(chunks)).items():
+        if key not in scored and m.without and (m.needs in chunks or not m.optional):
             reasons.append(f"{key}: {m.without}")
-        elif key in found and m.frechet:
+        elif key in scored and m.frechet:
             (count, d), names = chunks[m.needs][0].shape, ", ".join([key, *(view.key for view in views if view.of == key)])
             if not enough(count, d):
                 reasons.append(f"{names}: {count} images for {d} dimensions, so that most of it is bias")
@@ -114,13 +114,13 @@ def joined(*reasons):
     return "; ".join(filter(None, reasons))
 
 
-def combine(found):
+def combine(of_blocks):
     """(values, jackknife replicates, reasons for those left out) of the seed blocks' scores, [{name: [1 + groups]}]."""
-    stacked = {name: np.stack([of_block[name] for of_block in found]) for name in found[0]}
+    stacked = {name: np.stack([of_block[name] for of_block in of_blocks]) for name in of_blocks[0]}
     good = {name: all_values for name, all_values in stacked.items() if np.isfinite(all_values).all()}
     values = {name: float(all_values[:, 0].mean()) for name, all_values in good.items()}
-    left_out = {name: values[name] + (v[:, 1:] - v[:, :1]).ravel() / len(found) for name, v in good.items()}
-    count = (stacked[next(iter(stacked))].shape[1] - 1) * len(found)
+    left_out = {name: values[name] + (v[:, 1:] - v[:, :1]).ravel() / len(of_blocks) for name, v in good.items()}
+    count = (stacked[next(iter(stacked))].shape[1] - 1) * len(of_blocks)
     replicates = [{name: float(v[i]) for name, v in left_out.items()} for i in range(count)]
     lost = [name for name in stacked if name not in good]
     return values, replicates, [f"{', '.join(lost)}: not finite, or too few images outside a group"] if lost else []

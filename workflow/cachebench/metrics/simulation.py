@@ -38,8 +38,8 @@ class Population:
         """{near, far: {key: value of infinitely many samples}} of the metrics that are biased."""
         others = [key for key in biased if key != "fd"]
         many = {name: scored(x, self, 2, others) for name, x in self.draw(MANY, rng).items()} if others else {}
-        found = {name: {key: corrected(many[name], key) for key in others} for name in self.moments}
-        return {name: of | {"fd": between(self.moments[name], self.reference.gaussian)} for name, of in found.items()}
+        values_by_name = {name: {key: corrected(many[name], key) for key in others} for name in self.moments}
+        return {name: of | {"fd": between(self.moments[name], self.reference.gaussian)} for name, of in values_by_name.items()}
 
 
 def between(gaussian, reference):
@@ -74,10 +74,10 @@ def resampled(features, head, spread, subset=2000):
     def draw(n, rng):
         base, noise = pool[rng.integers(len(pool), size=n)], deviations * rng.normal(size=(3, n, pool.shape[1]))
         equal = base + NOISE * (noise[0] + noise[1]) / np.sqrt(2)
-        found = {"near": base + NOISE * noise[0], "equal": equal, "far": equal + spread * noise[2]}
-        found = {name: torch.as_tensor(x).float() for name, x in found.items()}
+        drawn = {"near": base + NOISE * noise[0], "equal": equal, "far": equal + spread * noise[2]}
+        drawn = {name: torch.as_tensor(x).float() for name, x in drawn.items()}
         with torch.inference_mode():
-            return {name: {"features": x, "logits": head(x)} for name, x in found.items()}
+            return {name: {"features": x, "logits": head(x)} for name, x in drawn.items()}
 
     noises = {"near": NOISE**2, "far": NOISE**2 + spread**2}
     moments = {name: frechet.Gaussian(mean, covariance + v * np.diag(deviations**2)) for name, v in noises.items()}
@@ -88,8 +88,8 @@ def resampled(features, head, spread, subset=2000):
 def scored(sample, population, groups, keys):
     """What scores.json holds of the metrics `keys` of a sample, with replicates and views."""
     n, d = sample["features"].shape
-    found = measured([catalog.metric(key) for key in keys], sample, population.reference, partition(n, groups))
-    values, replicates, _ = combine([found])
+    of_block = measured([catalog.metric(key) for key in keys], sample, population.reference, partition(n, groups))
+    values, replicates, _ = combine([of_block])
     row = {"count": n, "dimensions": d, "seed_blocks": 1, "replicates": replicates} | values | jackknife(replicates, values)
     for metric in catalog.of_kind("row").values():
         row |= metric.compute(row)
@@ -104,18 +104,18 @@ def coverage(population, n, groups, trials, seed):
     truth by, in its own standard errors: 1 if these are right."""
     rng = np.random.default_rng([seed, n, groups])
     biased = [key for key in population.keys if catalog.metric(key).biased]
-    truths, found, rows = population.truths(rng, biased), [], []
+    truths, draws, rows = population.truths(rng, biased), [], []
     for _ in range(trials):
         drawn = population.draw(n, rng)
-        found.append({name: scored(x, population, groups, population.keys) for name, x in drawn.items()})
+        draws.append({name: scored(x, population, groups, population.keys) for name, x in drawn.items()})
     for key in population.keys:
-        rows.append({"metric": key, "covered": held([draw["near"] for draw in found], key)})
+        rows.append({"metric": key, "covered": held([draw["near"] for draw in draws], key)})
         for name in ("equal", "far"):
-            rows[-1] |= compared(found, truths, name, catalog.metric(key), groups)
-    views = [m for m in catalog.of_kind("row").values() if m.key in found[0]["near"]]
-    rows += [{"metric": m.key, "covered": held([draw["near"] for draw in found], m.key, truths["near"][m.of])} for m in views]
-    about = {"population": population.name, "n": n, "dimensions": found[0]["near"]["dimensions"]}
-    return [about | {"groups": groups, "trials": trials} | row for row in rows]
+            rows[-1] |= compared(draws, truths, name, catalog.metric(key), groups)
+    views = [m for m in catalog.of_kind("row").values() if m.key in draws[0]["near"]]
+    rows += [{"metric": m.key, "covered": held([draw["near"] for draw in draws], m.key, truths["near"][m.of])} for m in views]
+    conditions = {"population": population.name, "n": n, "dimensions": draws[0]["near"]["dimensions"]}
+    return [conditions | {"groups": groups, "trials": trials} | row for row in rows]
 
 
 def held(rows, key, truth=None):
@@ -124,9 +124,9 @@ def held(rows, key, truth=None):
     return float(np.mean([row[f"{key}_low"] <= truth <= row[f"{key}_high"] for row in rows]))
 
 
-def compared(found, truths, name, metric, groups):
+def compared(draws, truths, name, metric, groups):
     """The columns of a method's differences to `near`."""
-    gaps = [difference(draw[name], draw["near"], metric) for draw in found]
+    gaps = [difference(draw[name], draw["near"], metric) for draw in draws]
     values, low, high, p = (np.array([gap[end] for gap in gaps]) for end in ("value", "low", "high", "p"))
     if name == "equal":
         truth = 0.0
@@ -138,7 +138,7 @@ def compared(found, truths, name, metric, groups):
     out = {"covered": ((low <= truth) & (truth <= high)).mean(), "false": (claimed & wrong).mean()}
     if name != "equal":
         off = (values - truth) / (high - values) * stats.t.ppf(0.975, groups - 1)
-        plain = np.mean([draw[name][metric.key] - draw["near"][metric.key] for draw in found])
+        plain = np.mean([draw[name][metric.key] - draw["near"][metric.key] for draw in draws])
         out |= {"truth": truth, "plain": plain, "value": values.mean(), "found": (claimed & ~wrong).mean()}
         out["errors"] = np.sqrt(np.square(off).mean())
     return {f"{name}_{key}": float(number) for key, number in out.items()}

@@ -12,6 +12,6 @@ def named(key, space):
     return f"{key}({space})" if space else key
 
 
-def found(keys):
+def further(keys):
     """The further spaces, in order, that columns of the results or tensors of samples are of."""
     return list(dict.fromkeys(form[1] for form in map(FORM.fullmatch, keys) if form))

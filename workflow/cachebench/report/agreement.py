@@ -10,8 +10,8 @@ OTHER = {"budget": "another budget of the same run", "run": "another run at the 
 
 def title(metric):
     """What a metric is called where no table says which extractor; of a further one with its name."""
-    found = catalog.metric(metric)
-    return " ".join(filter(None, [found.title.format(fd="FD"), found.space and f"({found.space})"]))
+    entry = catalog.metric(metric)
+    return " ".join(filter(None, [entry.title.format(fd="FD"), entry.space and f"({entry.space})"]))
 
 
 def named(key):
@@ -22,9 +22,9 @@ def named(key):
     return f"{OTHER[kind]}, by {title(metric)}" if metric else " against ".join(map(title, METRICS))
 
 
-def sentences(found):
+def sentences(agreements):
     """One for each kind of pairs: how well one order tells the other."""
-    kinds = {kind: [(key, of) for key, of in found.items() if key[0] == kind] for kind in KINDS}
+    kinds = {kind: [(key, of) for key, of in agreements.items() if key[0] == kind] for kind in KINDS}
     return [sentence(kind, pairs) for kind, pairs in kinds.items() if pairs]
 
 
@@ -40,7 +40,7 @@ def sentence(kind, pairs):
 def held(rows):
     """A sentence for each further extractor: how many verdicts against fewer steps it leaves as they are, and which not."""
     out = []
-    for space in spaces.found(rows):
+    for space in spaces.further(rows):
         known = agreement.both_verdicts(rows, space)
         turned = [
             f"{row['name']} at {row.under:.3g} ({row.other}, by FD {row.verdict})"

@@ -27,12 +27,12 @@ def meanings(cfg):
 
 def worded(words, by, frame):
     """What MEANINGS or PLACES say of a key of `meanings`."""
-    return words["fd" if spaces.found([by]) else by].format(fd=distance(frame, by))
+    return words["fd" if spaces.further([by]) else by].format(fd=distance(frame, by))
 
 
 def distance(frame, by):
     """What the Frechet distance that decides is called; that of a further extractor with its name."""
-    (space,) = spaces.found([by]) or [""]
+    (space,) = spaces.further([by]) or [""]
     return " ".join(filter(None, [tables.short(tables.called(frame, space)), space and f"({space})"]))
 
 
@@ -45,14 +45,14 @@ def network(cfg, run):
 
 def fastest(cfg, rows, run, effort=EFFORTS[-1]):
     """The fastest setting of a run that is within the margin, in a sentence."""
-    asked, found = cfg["quality"], answers.fastest(rows, effort)
+    asked, answer = cfg["quality"], answers.fastest(rows, effort)
     margin = (
         f"{asked['margin']:g} of the full run's {catalog.metric(asked['metric']).title.format(fd='FD', brief='FD', lpips='')}"
     )
-    if found.row is None:
+    if answer.row is None:
         return f"On {network(cfg, run)} no setting is within {margin}."
-    speed = f", {found.row.speed_up:.2f} times as fast" if math.isfinite(found.row.speed_up) else ""
-    at = f"{called(found)} at {share(found.row.under)} of the compute"
+    speed = f", {answer.row.speed_up:.2f} times as fast" if math.isfinite(answer.row.speed_up) else ""
+    at = f"{called(answer)} at {share(answer.row.under)} of the compute"
     return f"Within {margin} on {network(cfg, run)} the fastest is {at}{speed}."
 
 
@@ -61,10 +61,10 @@ def sentence(cfg, rows, run, by="fd", effort=EFFORTS[-1]):
     if by == answers.MARGIN:
         return fastest(cfg, rows, run, effort)
     told = {budget: answers.answer(rows[rows.under == budget], by, effort) for budget in answers.budgets(rows)}
-    named = {budget: found for budget, found in told.items() if found.row is not None}
+    named = {budget: answer for budget, answer in told.items() if answer.row is not None}
     if not named:
         return f"On {network(cfg, run)} no method could be compared with fewer steps."
-    better = {budget: found for budget, found in named.items() if found.word == "better"}
+    better = {budget: answer for budget, answer in named.items() if answer.word == "better"}
     others = [budget for budget in named if budget not in better]
     if not better:
         text = f"On {network(cfg, run)} {NOTHING}, at {shares(others)} of the compute"
@@ -84,30 +84,30 @@ def nearer(rows, budgets, by, effort):
     cost."""
     asked = () if by == "closeness" else budgets
     told = {budget: answers.answer(rows[rows.under == budget], "closeness", effort) for budget in asked}
-    better = {budget: found for budget, found in told.items() if found.word == "better"}
+    better = {budget: answer for budget, answer in told.items() if answer.word == "better"}
     if not better:
         return ""
     least = min(better)
     return f" by {distance(rows, by)}, but {called(better[least])} at {share(least)} is {praise(rows, better[least])}"
 
 
-def praise(rows, found):
+def praise(rows, answer):
     """What is good about the best of a budget: in what it is better than fewer steps, and how many steps are no closer."""
-    most, steps = answers.steps_beaten(rows, found.row.latent_mse)
-    unit = "steps" if steps == found.row.num_steps else "evaluations"
+    most, steps = answers.steps_beaten(rows, answer.row.latent_mse)
+    unit = "steps" if steps == answer.row.num_steps else "evaluations"
     near = "" if most is None else f"closer to the full run than {most:.0f} of its {steps:.0f} {unit}"
-    if found.by == "closeness":
+    if answer.by == "closeness":
         return near or "closer to the full run than fewer steps"
-    fd = distance(rows, found.by)
-    if found.row.wilcoxon_verdict == "worse":
+    fd = distance(rows, answer.by)
+    if answer.row.wilcoxon_verdict == "worse":
         near = ", though it is farther from the full run"
     else:
         near = f", and it is {near}" if near else ""
     return f"its {fd} is lower than that of fewer steps{near}"
 
 
-def called(found):
-    return marks.named(found.row)
+def called(answer):
+    return marks.named(answer.row)
 
 
 def share(budget):
@@ -128,8 +128,12 @@ def closing(cfg, frame):
     runs = {run: frame[frame.run == run] for run in cfg["runs"]}
     lines = [sentence(cfg, rows, run) for run, rows in runs.items()]
     for run, rows in runs.items():
-        found = {budget: answers.answer(rows[rows.under == budget], "fd") for budget in answers.budgets(rows)}
-        told = [f"{share(b)} {called(one)}, {WORDS.get(one.word, '')}" for b, one in found.items() if one.row is not None]
+        by_budget = {budget: answers.answer(rows[rows.under == budget], "fd") for budget in answers.budgets(rows)}
+        told = [
+            f"{share(b)} {called(answer)}, {WORDS.get(answer.word, '')}"
+            for b, answer in by_budget.items()
+            if answer.row is not None
+        ]
         lines.append(f"  {run}: {'; '.join(told) or 'nothing could be compared'}")
     counts = frame.status.value_counts()
     lines.append(f"  rows: {', '.join(f'{counts[name]} {OUTCOMES.get(name, name)}' for name in counts.index)}")
@@ -141,20 +145,20 @@ def matrix(cfg, frame, by, effort):
     results frame; a cell has the best, its words, and its place on the axis that all cells share."""
     runs = {run: frame[frame.run == run] for run in cfg["runs"] if (frame.run == run).any()}
     budgets = sorted({budget for rows in runs.values() for budget in answers.budgets(rows)}, reverse=True)
-    found = {}
+    answered = {}
     for run, rows in runs.items():
         for budget in answers.budgets(rows):
             of_budget = rows[rows.under == budget]
             best, simple = (
                 answers.answer(of_budget, by, most) for most in (effort, min(effort, UNTRAINED[-1], key=EFFORTS.index))
             )
-            found[run, budget] = best, simple, of_budget, answers.allowed(of_budget, effort)
-    place = None if by == answers.MARGIN else axis([best for best, *_ in found.values() if best.by == by], by)
+            answered[run, budget] = best, simple, of_budget, answers.allowed(of_budget, effort)
+    place = None if by == answers.MARGIN else axis([best for best, *_ in answered.values() if best.by == by], by)
     lines = []
     for run, rows in runs.items():
-        cells = [cell(*found[run, b], by, place) if (run, b) in found else None for b in budgets]
+        cells = [cell(*answered[run, b], by, place) if (run, b) in answered else None for b in budgets]
         said = sentence(cfg, rows, run, by, effort)
-        lines.append({"run": run, "about": tables.about(rows), "sentence": said, "cells": cells})
+        lines.append({"run": run, "about": tables.conditions(rows), "sentence": said, "cells": cells})
     return {
         "columns": [share(b) for b in budgets],
         "rows": lines,
@@ -189,39 +193,41 @@ def cell(best, simple, rows, allowed, by, place):
     return out
 
 
-def verdict(found, rows):
+def verdict(answer, rows):
     """The word of an answer; of a tie whose interval says more, since it is of this comparison alone, of how many it is."""
-    word, measure = WORDS.get(found.word, ""), answers.measure_of(found.by)
-    if found.word != "tie" or not (found.high < measure.equal or found.low > measure.equal):
+    word, measure = WORDS.get(answer.word, ""), answers.measure_of(answer.by)
+    if answer.word != "tie" or not (answer.high < measure.equal or answer.low > measure.equal):
         return word
     compared = (rows[measure.verdict] != "").sum()
     return f"{word} of {compared} compared" if compared > 1 else word
 
 
-def difference(found):
+def difference(answer):
     """The difference to fewer steps with its interval, as text."""
-    if found.by == answers.MARGIN:
-        return f"{tables.number(found.value, 2)}, at most {tables.number(found.high, 2)}"
-    ends = f"[{tables.number(found.low, 2)}, {tables.number(found.high, 2)}]"
-    if found.by == "closeness":
-        return f"{tables.number(found.value, 2)} {ends} times the latent MSE"
-    return f"{'+' if found.value > 0 else ''}{tables.number(found.value, 2)} {ends}"
+    if answer.by == answers.MARGIN:
+        return f"{tables.number(answer.value, 2)}, at most {tables.number(answer.high, 2)}"
+    ends = f"[{tables.number(answer.low, 2)}, {tables.number(answer.high, 2)}]"
+    if answer.by == "closeness":
+        return f"{tables.number(answer.value, 2)} {ends} times the latent MSE"
+    return f"{'+' if answer.value > 0 else ''}{tables.number(answer.value, 2)} {ends}"
 
 
 class axis:
     """Where a difference stands, 0 to 100 with "the same as fewer steps" at 50: of FD on a symmetric logarithm that is linear
     for what cannot be seen, of a ratio on its logarithm. Called with a value; `ends` are the values at 0 and 100."""
 
-    def __new__(cls, found, by):
-        found = [one for one in found if one.row is not None and math.isfinite(one.low + one.high)]
-        return super().__new__(cls) if found else None
+    def __new__(cls, differences, by):
+        differences = [answer for answer in differences if answer.row is not None and math.isfinite(answer.low + answer.high)]
+        return super().__new__(cls) if differences else None
 
-    def __init__(self, found, by):
-        found = [one for one in found if one.row is not None and math.isfinite(one.low + one.high)]
+    def __init__(self, differences, by):
+        differences = [answer for answer in differences if answer.row is not None and math.isfinite(answer.low + answer.high)]
         self.ratio = by == "closeness"
-        halves = sorted((one.high - one.low) / 2 for one in found)
+        halves = sorted((answer.high - answer.low) / 2 for answer in differences)
         self.linear = halves[len(halves) // 2] or 1.0
-        self.most = max(abs(self.bend(value)) for one in found for value in (one.low, one.value, one.high)) or 1.0
+        self.most = (
+            max(abs(self.bend(value)) for answer in differences for value in (answer.low, answer.value, answer.high)) or 1.0
+        )
         self.ends = [self.back(-self.most), self.back(self.most)]
 
     def bend(self, value):

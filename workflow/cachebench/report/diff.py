@@ -73,7 +73,7 @@ def outcome(a, b, shown, differs):
 
 def shared(a, b):
     """The spaces of further extractors that both of two rows, or frames, have."""
-    return [space for space in spaces.found(a.keys()) if space in spaces.found(b.keys())]
+    return [space for space in spaces.further(a.keys()) if space in spaces.further(b.keys())]
 
 
 def provenance(a, b):

@@ -83,8 +83,8 @@ class Files:
     def times(self, name, entry):
         """The network's time at each evaluation of a setting's trajectory; None where two are the same."""
         spec = self.plugin(name)(**entry["params"]).sampler(self.spec)
-        found = [float(time) for time in spec.plan.timesteps]
-        return found if all(a > b for a, b in itertools.pairwise(found)) else None
+        evaluation_times = [float(time) for time in spec.plan.timesteps]
+        return evaluation_times if all(a > b for a, b in itertools.pairwise(evaluation_times)) else None
 
     def schedule(self, name, entry):
         """The Schedule of a setting that only reuses, so that a file of it repeats its samples; None of any other."""
@@ -100,11 +100,11 @@ class Files:
         cls = self.plugin(name)
         if not cls.decides_beforehand():
             curves = ((entry["params"], entry.get("knob", ())) for entry in self.entries(name) if "params" in entry)
-            return [(params | {cls.knob: one["value"]}, one["achieved"]) for params, curve in curves for one in curve]
+            return [(params | {cls.knob: point["value"]}, point["achieved"]) for params, curve in curves for point in curve]
         grid, *_ = matrix.grids(self.cfg, cls, self.run)[0]
         states = read_states(self.fitted(name)) if cls.has_fit() else {}
-        found = match.candidates(cls, self.spec, states, grid)
-        return [(params, match.share(self.spec, cls(**params), rows)[1]) for params, rows in found]
+        counted = match.candidates(cls, self.spec, states, grid)
+        return [(params, match.share(self.spec, cls(**params), rows)[1]) for params, rows in counted]
 
     @cached_property
     def traced(self):
@@ -138,8 +138,8 @@ def curve(path):
 
 def curve_columns(frame):
     """The columns of `curve` that say how the fit went."""
-    if found := curve_map(frame):
-        return list(found.values)
+    if as_map := curve_map(frame):
+        return list(as_map.values)
     return [c for c in frame.select_dtypes("number").columns[1:] if c not in INDEX_COLUMNS]
 
 

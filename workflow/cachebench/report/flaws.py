@@ -20,13 +20,13 @@ def flaws(cfg, path):
     named = [column for column in KEY if column in raw]
     if len(named) < len(KEY):
         out.append("No row is shown, since nothing else says which is which.")
-    found = [(row, f"{column} is {text!r}, {told}") for row, column, text, told in results.wrong(raw)]
-    known, there = {row for row, _ in found}, set(settings_of(cfg))
+    faults = [(row, f"{column} is {text!r}, {told}") for row, column, text, told in results.wrong(raw)]
+    known, there = {row for row, _ in faults}, set(settings_of(cfg))
     for row, line in raw.iterrows() if named == KEY else ():
         why = other(cfg, there, *line[KEY])
-        found += [(row, why)] if why and not (row in known and why.startswith("budget")) else []
-    found += repeated(raw) if named == KEY else []
-    for row, told in sorted(found, key=lambda one: one[0]):
+        faults += [(row, why)] if why and not (row in known and why.startswith("budget")) else []
+    faults += repeated(raw) if named == KEY else []
+    for row, told in sorted(faults, key=lambda fault: fault[0]):
         out.append(f"Line {row + 2} ({', '.join(raw.loc[row, named])}): {told}.")
     return out
 
@@ -46,13 +46,13 @@ def other(cfg, there, run, method, budget):
 
 def repeated(raw):
     """[(number of the row, why it is not shown)] of rows whose key a row above has."""
-    first, found = {}, []
+    first, repeats = {}, []
     for row, (run, method, budget) in raw[KEY].iterrows():
         key = run, method, float(budget) if results.is_number(budget) else budget
         if first.setdefault(key, row) != row:
             same = "the same" if raw.loc[row].equals(raw.loc[first[key]]) else "other numbers of the same row"
-            found.append((row, f"line {first[key] + 2} has {same}, and is shown in its place"))
-    return found
+            repeats.append((row, f"line {first[key] + 2} has {same}, and is shown in its place"))
+    return repeats
 
 
 def settings_of(cfg):

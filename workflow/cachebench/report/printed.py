@@ -28,6 +28,6 @@ def macs(rows):
         if count := published.paper_macs(row):
             same = published.rounds_to(count / 1e12, row["macs_T"])
             outcome = "same" if same else md.escape("; ".join(published.footnotes(row, "macs_T")))
-            about = [row["table"], published.called(row), row["sampler"], row["nfe"], row["method"]]
-            lines.append([*about, row["macs_T"], f"{count / 1e12:.3f}", outcome])
+            row_name = [row["table"], published.called(row), row["sampler"], row["nfe"], row["method"]]
+            lines.append([*row_name, row["macs_T"], f"{count / 1e12:.3f}", outcome])
     return md.table(["table", "backbone", "sampler", "NFE", "method", "printed, T", "computed, T", ""], lines)

@@ -18,7 +18,7 @@ COMPARED += pairs.DOUBT  # what comparisons.csv adds that is text
 
 def texts(columns):
     """Those of the columns that hold text."""
-    further = spaces.found(columns)
+    further = spaces.further(columns)
     known = {*COMPARED, *results.columns(further, type="string"), *pairs.verdicts(further)}
     return [column for column in columns if column in known]
 
@@ -73,7 +73,7 @@ class Table:
     """A run's table: `groups` is [(heading, [Row])], `notes` are the numbered reasons, `remarks` sentences below them."""
 
     run: str
-    about: str  # what was run, one line
+    conditions: str  # what was run, one line
     columns: tuple
     groups: list = field(default_factory=list)
     notes: list = field(default_factory=list)
@@ -85,14 +85,14 @@ def columns(extractor="", count="", fd="FD", against="", lpips="", further=()):
     many of the reference's, LPIPS by the network `lpips`; `fd` is what `called` says, and `further` {space: that} of others."""
     names = {"extractor": extractor, "count": count, "fd": fd, "brief": short(fd), "lpips": lpips}
     names["pairs"] = f"{count} against {against}" if against else ""
-    own = {space: names | {"extractor": space, "fd": fd} for space, fd in dict(further).items()} | {"": names}
+    names_by_space = {space: names | {"extractor": space, "fd": fd} for space, fd in dict(further).items()} | {"": names}
     return (
         Column("nfe", "NFE", digits=0),
         Column("macs_per_image", "MACs", "G", scale=1e-9, digits=4),
         Column("achieved", "MACs", "% of full", scale=100),
         Column("latency_ms", "Latency", "ms/image"),
         Column("speed_up", "Speed-up", "measured"),
-        *(Column.of(metric, **own[metric.space]) for metric in catalog.metrics(further)),
+        *(Column.of(metric, **names_by_space[metric.space]) for metric in catalog.metrics(further)),
     )
 
 
@@ -103,7 +103,7 @@ def called(rows, space=""):
 
 def further(rows):
     """{space: what its Frechet distance is `called`} of the further extractors of a frame."""
-    return {space: called(rows, space) for space in spaces.found(rows)}
+    return {space: called(rows, space) for space in spaces.further(rows)}
 
 
 def short(called):
@@ -113,13 +113,13 @@ def short(called):
 
 def column(key):
     """The Column of a results key."""
-    return next(c for c in columns(further=dict.fromkeys(spaces.found([key]), "FD")) if c.key == key)
+    return next(c for c in columns(further=dict.fromkeys(spaces.further([key]), "FD")) if c.key == key)
 
 
 def carried(columns, rows):
     """The columns, without metrics that are optional and in no row, or printed only where the distance has the other name."""
     fd = short(called(rows))
-    of_frame = catalog.metrics(spaces.found(rows))
+    of_frame = catalog.metrics(spaces.further(rows))
     lost = {m.key for m in of_frame if m.under not in ("", fd) or (m.optional and rows[m.key].isna().all())}
     return tuple(c for c in columns if c.key not in lost)
 
@@ -140,9 +140,9 @@ def read(path, comparisons=None):
     Rows of which someone's edit leaves no run, method or budget are not in it; `flaws` names them."""
     frame = rows_of(path)
     if comparisons:
-        found = rows_of(comparisons).rename(columns={"reason": "compared"})
-        added = [c for c in compared(spaces.found(frame)) if c in found]
-        frame = frame.merge(found[[*flaws.KEY, *added]], "left", flaws.KEY)
+        compared_rows = rows_of(comparisons).rename(columns={"reason": "compared"})
+        added = [c for c in compared(spaces.further(frame)) if c in compared_rows]
+        frame = frame.merge(compared_rows[[*flaws.KEY, *added]], "left", flaws.KEY)
     return tidy(frame)
 
 
@@ -162,7 +162,7 @@ def completed(cfg, frame):
     there = set(zip(frame.run, frame.method, frame.budget, strict=True))
     lost = {"status": "missing", "reason": "results.csv has no such row"}
     absent = [results.describe(cfg, run, m) | {"budget": b} | lost for run, m, b in wanted if (run, m, b) not in there]
-    if absent or set(sources.further(cfg)) - set(spaces.found(frame)):
+    if absent or set(sources.further(cfg)) - set(spaces.further(frame)):
         frame = tidy(pd.concat([frame, pd.DataFrame(absent)], ignore_index=True), sources.further(cfg))
     return frame.assign(under=under(cfg, frame))
 
@@ -173,16 +173,16 @@ def under(cfg, frame):
         (run, name, b) for run in cfg["runs"] for name in matrix.method_ids(cfg, run) for b in matrix.fixed(cfg, run, name)
     }
     keys = zip(frame.run, frame.method, frame.budget, strict=True)
-    own = pd.Series([key in fixed for key in keys], frame.index)
-    return frame.budget.mask(((frame.achieved - frame.budget).abs() > cfg["tolerance"]) & own, frame.achieved)
+    is_fixed = pd.Series([key in fixed for key in keys], frame.index)
+    return frame.budget.mask(((frame.achieved - frame.budget).abs() > cfg["tolerance"]) & is_fixed, frame.achieved)
 
 
 def tidy(frame, further=()):
     """`frame` with all columns, those of `further` extractors too, numbers as float, text on one line, absent text as "", and
     added `latency_ms` (per image) with its quartiles, and the budget that a row stands `under`. The full run's speed-up over
     itself is 1, whatever noise it was measured with."""
-    own = dict.fromkeys([*spaces.found(frame), *further])
-    frame = frame.reindex(columns=[*results.columns(own), *compared(own)])
+    all_spaces = dict.fromkeys([*spaces.further(frame), *further])
+    frame = frame.reindex(columns=[*results.columns(all_spaces), *compared(all_spaces)])
     numbers = frame.drop(columns=texts(frame)).apply(pd.to_numeric, errors="coerce").astype(float)
     words = frame[texts(frame)].astype(object).where(frame[texts(frame)].notna(), "")
     words = words.map(lambda text: md.one_line(text) if isinstance(text, str) else text)
@@ -195,9 +195,9 @@ def tidy(frame, further=()):
 def latency(frame):
     """{latency_ms, latency_ms_low, latency_ms_high} of an image: the full run's over the speed-up, each of them measured
     alternately in one process. What a row's own process measured compares with no other's: a machine's speed drifts."""
-    own = frame.latency_ms_median / frame.latency_batch_size
-    full = own.where(frame.method == "full").groupby(frame.run).transform("max")
-    factor = (full / frame.speed_up / own).where((frame.method != "full") & full.notna(), 1) / frame.latency_batch_size
+    ms_per_image = frame.latency_ms_median / frame.latency_batch_size
+    full = ms_per_image.where(frame.method == "full").groupby(frame.run).transform("max")
+    factor = (full / frame.speed_up / ms_per_image).where((frame.method != "full") & full.notna(), 1) / frame.latency_batch_size
     ends = {"": "median", "_low": "q25", "_high": "q75"}
     return {f"latency_ms{end}": frame[f"latency_ms_{name}"] * factor for end, name in ends.items()}
 
@@ -248,7 +248,7 @@ def build(frame, run):
     pairs.check_comparable(good, f"run {run}")
     against = ", ".join(f"{c:.0f}" for c in good.reference_count.dropna().unique())
     lpips = ", ".join(good.lpips_net[good.lpips_net != ""].unique())
-    table = Table(run, about(rows), carried(columns(extractor, counts, called(rows), against, lpips, further(rows)), good))
+    table = Table(run, conditions(rows), carried(columns(extractor, counts, called(rows), against, lpips, further(rows)), good))
     shown, remarks = settings(good)
     shown |= {i: f"{row.sampler}, {row.num_steps:.0f} steps" for i, row in rows[rows.method == "full"].iterrows()}
     reasons = {}
@@ -273,7 +273,7 @@ def grouped(rows):
     return groups
 
 
-def about(rows):
+def conditions(rows):
     """One line: backbone, sampler, steps, guidance, precision."""
     first = rows.iloc[0]
     steps = f"{first.sampler}, {first.num_steps:.0f} steps, cfg_scale {first.cfg_scale:g}"

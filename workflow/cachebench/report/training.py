@@ -45,10 +45,10 @@ def of_backbone(frame):
     fits = fits.sort_values(["method", "network_calls"], key=lambda of: of.map(order) if of.name == "method" else of)
     first = fits.iloc[0]
     full = f", FD of the full run {tables.number(first.full_fd)}" if pd.notna(first.full_fd) else ""
-    about = f"{first.samples:.0f} images at the budget {first.budget:g}, {first.device}{full}."
+    caption = f"{first.samples:.0f} images at the budget {first.budget:g}, {first.device}{full}."
     columns = zip(HEAD, *(cells(row) for _, row in fits.iterrows()), strict=True)
     head, *lines = zip(*(column for column in columns if set(column[1:]) != {marks.DASH}), strict=True)
-    out = [about, "", md.table(head, lines), *(f"* {said}" for said in sentences(fits))]
+    out = [caption, "", md.table(head, lines), *(f"* {said}" for said in sentences(fits))]
     if len(factors):
         head = ["Method", "Fit", "What differs", "Its latent MSE over that of the first value (interval)"]
         rows = [[f"`{r.method}`", r.length, md.escape(r.factor), tables.phrase(r, RATIO)] for _, r in factors.iterrows()]

@@ -61,16 +61,16 @@ def markdown(frame):
 
 def draw(frame):
     """A heat map per matrix: values with their marks, coloured by the ratio to the run's own schedule, on a log scale."""
-    found = matrices(frame)
-    if not found:
+    heat_maps = matrices(frame)
+    if not heat_maps:
         return empty("No method whose schedule comes from a fit runs on two runs of the same backbone and sampler.")
-    wide = min(3, len(found))
-    down = -(-len(found) // wide)
-    side = 1.1 * max(len(runs) for _, runs, _ in found) + 1
+    wide = min(3, len(heat_maps))
+    down = -(-len(heat_maps) // wide)
+    side = 1.1 * max(len(runs) for _, runs, _ in heat_maps) + 1
     figure, axes = pyplot.subplots(down, wide, figsize=(1.1 * wide * side, down * side), squeeze=False, layout="constrained")
-    for axis in axes.flat[len(found) :]:
+    for axis in axes.flat[len(heat_maps) :]:
         axis.axis("off")
-    for axis, (title, runs, cells) in zip(axes.flat, found, strict=False):
+    for axis, (title, runs, cells) in zip(axes.flat, heat_maps, strict=False):
         values = np.array([[cells[source, run].latent_mse for run in runs] for source in runs])
         texts = [[tables.number(cells[source, run].latent_mse) + mark(cells[source, run]) for run in runs] for source in runs]
         labels = [run.replace("-", "-\n") for run in runs]

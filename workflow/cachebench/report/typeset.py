@@ -43,7 +43,7 @@ def markdown(table):
             lines.append([md.escape(row.name) + mark, md.escape(row.setting), *cells])
     text = md.table(head, lines, "ll" + "r" * len(table.columns))
     notes = [f"[{i}] {md.escape(note)}" for i, note in enumerate(table.notes, 1)] + [md.escape(r) for r in table.remarks]
-    return f"# {md.escape(table.run)}\n\n{md.escape(table.about)}\n\n{text}\n" + "\n\n".join(notes) + "\n"
+    return f"# {md.escape(table.run)}\n\n{md.escape(table.conditions)}\n\n{text}\n" + "\n\n".join(notes) + "\n"
 
 
 def latex(table):
@@ -52,7 +52,7 @@ def latex(table):
     stacked = [rf"\shortstack{{{escape_tex(t)}\\{{\scriptsize {escape_tex(u)}}}}}" if u else escape_tex(t) for t, u in titles]
     form = {"best": r"\textbf{{\boldmath {}}}", "tie": "{}" + TEX[TIE], "": "{}"}
     lines = ["% needs the packages booktabs and graphicx", r"\begin{table*}", r"\centering"]
-    lines += [rf"\caption{{{escape_tex(table.run)}: {escape_tex(table.about)}.}}", r"\resizebox{\linewidth}{!}{%"]
+    lines += [rf"\caption{{{escape_tex(table.run)}: {escape_tex(table.conditions)}.}}", r"\resizebox{\linewidth}{!}{%"]
     lines += [rf"\begin{{tabular}}{{ll{'r' * len(titles)}}}", r"\toprule", " & ".join(["Method", "Setting", *stacked]) + r" \\"]
     for heading, rows in table.groups:
         lines += [r"\midrule", rf"\multicolumn{{{len(titles) + 2}}}{{l}}{{\emph{{{escape_tex(heading)}}}}} \\"]
@@ -72,7 +72,7 @@ def latex(table):
 def plain(row):
     """The metrics of a row of `foreign.evaluate` as lines of text: name, value, 95 % interval; then what there is to say."""
     lines = [f"{row['samples']}: n = {row['count']}, {row['reference_stats']}"]
-    for key in filter(row.__contains__, catalog.result_keys(spaces.found(row))):
+    for key in filter(row.__contains__, catalog.result_keys(spaces.further(row))):
         metric = catalog.metric(key)
         label = row[spaces.named("fd_label", metric.space)]
         name = metric.title.format(fd=label, brief=label) if metric.frechet else key

@@ -22,10 +22,10 @@ def swept(cls, spec, states, overrides=None):
 
     `overrides` replaces values of the grid. A knob that has its own values also takes those at which a schedule changes,
     unless each value has a fit of its own."""
-    grid, found = cls.sweep(spec, overrides), []
+    grid, runnable = cls.sweep(spec, overrides), []
     knob = {cls.knob: grid.pop(cls.knob)} if cls.knob else {}
     values = listed(cls.knob, cls.grid(spec)[cls.knob]) if cls.knob else None
-    own = knob and cls.knob not in cls.fit_params and knob[cls.knob] == values
+    refine = knob and cls.knob not in cls.fit_params and knob[cls.knob] == values
 
     def fit_of(params):
         """(whether they can be run, the fitted state)."""
@@ -33,7 +33,7 @@ def swept(cls, spec, states, overrides=None):
         return state is not None or not cls.has_fit(), state
 
     for others in settings(grid):
-        if own:
+        if refine:
             there, state = fit_of(others)
             points = cls(**others).breakpoints(spec, state) if there else []
             knob[cls.knob] = refined(values, points)
@@ -41,8 +41,8 @@ def swept(cls, spec, states, overrides=None):
             params = {name: (others | value)[name] for name in cls.params}
             there, state = fit_of(params)
             if there and not (chosen := cls(**params)).supports(spec):
-                found.append((params, chosen, state))
-    return found
+                runnable.append((params, chosen, state))
+    return runnable
 
 
 def refined(values, breakpoints):
@@ -59,7 +59,7 @@ def refined(values, breakpoints):
 def candidates(cls, spec, states, overrides=None, budgets=(), measure=None):
     """[(params, counts of one row)] of `swept`. Of a run-time method those that a search for the `budgets` looks at, counted by
     `measure(method, state)`. A setting that fails is left out, and its reason goes to the log; the first one where all fail."""
-    found, decided, failed = [], {}, []
+    counted, decided, failed = [], {}, []
     for params, method, state in swept(cls, spec, states, overrides):
         try:
             rows = method.rows(method.sampler(spec), state)
@@ -68,14 +68,14 @@ def candidates(cls, spec, states, overrides=None, budgets=(), measure=None):
             print(f"{label(params)}: {reason(error)}", file=sys.stderr)
             continue
         if rows is not None:
-            found.append((params, rows))
+            counted.append((params, rows))
             continue
         decided.setdefault(without_knob(cls, params), []).append((params, state))
     for group in decided.values():
-        found += searched(cls, spec, group, budgets, measure)
-    if failed and not found:
+        counted += searched(cls, spec, group, budgets, measure)
+    if failed and not counted:
         raise failed[0]
-    return found
+    return counted
 
 
 def without_knob(cls, params):
@@ -119,29 +119,29 @@ def share(spec, method, rows):
     return macs, macs / cost.image_macs(spec, cost.full_rows(spec))
 
 
-def pick(cls, found, budget, tolerance):
-    """Of `found`, [(params, share of the full run, ...)], the nearest to `budget`, ties to the earlier one.
+def pick(cls, priced, budget, tolerance):
+    """Of `priced`, [(params, share of the full run, ...)], the nearest to `budget`, ties to the earlier one.
 
     The knob is turned first: the other parameters leave their first values only where no value of it comes within
     `tolerance`, and then for the first ones with which one does."""
 
-    def off(one):
-        return abs(one[1] - budget)
+    def off(setting):
+        return abs(setting[1] - budget)
 
     groups = {}
-    for one in found:
-        groups.setdefault(without_knob(cls, one[0]), []).append(one)
+    for setting in priced:
+        groups.setdefault(without_knob(cls, setting[0]), []).append(setting)
     nearest = [min(group, key=off) for group in groups.values()]
-    return next((one for one in nearest if off(one) <= tolerance), min(nearest, key=off))
+    return next((setting for setting in nearest if off(setting) <= tolerance), min(nearest, key=off))
 
 
-def match(cls, spec, budgets, tolerance, found):
+def match(cls, spec, budgets, tolerance, counted):
     """One setting per budget: {"budget", "params", "rows", "macs", "achieved"} and "reason" where the nearest is off by more
-    than `tolerance` (a share of the full run), with status "unreachable"; of `found`, as `candidates` gives it, by `pick`."""
-    if not found:
+    than `tolerance` (a share of the full run), with status "unreachable"; of `counted`, as `candidates` gives it, by `pick`."""
+    if not counted:
         raise ValueError("none of the fits that these settings need succeeded")
     priced = []
-    for params, rows in found:
+    for params, rows in counted:
         macs, achieved = share(spec, cls(**params), rows)
         priced.append((params, achieved, rows, macs))
     chosen = []
@@ -175,34 +175,34 @@ def measured_rows(cfg, run, spec, trajectories=None):
     def measure(chosen, state):
         from cachebench.engine import doors, trajectory
 
-        own, squared = chosen.sampler(spec), 0.0
+        method_spec, squared = chosen.sampler(spec), 0.0
         model = chosen.prepare(network(), state)
-        session = doors.Counted(chosen.session(model, own, state))
+        session = doors.Counted(chosen.session(model, method_spec, state))
         for part in parts(trajectories, cfg["samples"]["batch_size"]):
-            x = trajectory.run(model, own, session, *start(cfg["samples"], own.arch, part, "match"))
+            x = trajectory.run(model, method_spec, session, *start(cfg["samples"], method_spec.arch, part, "match"))
             squared += float((x - full(part)).double().square().flatten(1).mean(1).sum())
         measure.errors[label({name: getattr(chosen, name) for name in chosen.params})] = squared / trajectories
-        return {site: count / (trajectories * own.rows) for site, count in session.rows.items()}
+        return {site: count / (trajectories * method_spec.rows) for site, count in session.rows.items()}
 
     measure.errors = {}
     return measure
 
 
-def knob_curve(cls, spec, params, found, errors):
+def knob_curve(cls, spec, params, counted, errors):
     """What the knob of a method that decides at run time does on a run, its other parameters as in `params`: [{"value",
-    "achieved", "latent_mse"}] by ascending cost saved, of the values that were tried. `found` as `candidates` gives it."""
+    "achieved", "latent_mse"}] by ascending cost saved, of the values that were tried. `counted` as `candidates` gives it."""
     told = []
-    for tried, rows in found:
+    for tried, rows in counted:
         if cls.knob and without_knob(cls, tried) == without_knob(cls, params) and label(tried) in errors:
             share_of_full = share(spec, cls(**tried), rows)[1]
             told.append({"value": tried[cls.knob], "achieved": share_of_full, "latent_mse": errors[label(tried)]})
-    return sorted(told, key=lambda one: -one["achieved"])
+    return sorted(told, key=lambda point: -point["achieved"])
 
 
 def useful(curve, tolerance):
     """The ends of the knob's useful range in its curve: the last value that saves nothing, and the first that saves all that it
     can, both within `tolerance`."""
     dearest, cheapest = curve[0]["achieved"], curve[-1]["achieved"]
-    idle = [one["value"] for one in curve if one["achieved"] >= dearest - tolerance]
-    spent = [one["value"] for one in curve if one["achieved"] <= cheapest + tolerance]
+    idle = [point["value"] for point in curve if point["achieved"] >= dearest - tolerance]
+    spent = [point["value"] for point in curve if point["achieved"] <= cheapest + tolerance]
     return idle[-1], spent[0]

@@ -74,11 +74,11 @@ def far_from_data(cfg, run, latents):
     backbone = matrix.backbone(cfg, run)
     if backbone["weights"].startswith(RANDOM) or not len(latents):
         return ""
-    found, data = latents.std().item(), 1.0 if "autoencoder" in backbone else calibration(cfg)[0].std().item()
-    if 1 / FAR < found / data < FAR:
+    spread, data = latents.std().item(), 1.0 if "autoencoder" in backbone else calibration(cfg)[0].std().item()
+    if 1 / FAR < spread / data < FAR:
         return ""
     read_as = f"kind {backbone['arch']['kind']}, which predicts {matrix.spec(cfg, run).noise.prediction}"
-    return f"latents: their standard deviation is {found:.3g}, that of data {data:.3g}; are the weights of {read_as}?"
+    return f"latents: their standard deviation is {spread:.3g}, that of data {data:.3g}; are the weights of {read_as}?"
 
 
 def training(cfg, run, files):

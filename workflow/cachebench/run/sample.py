@@ -49,19 +49,19 @@ def sample_shard(samples, setting, decode, extractor, shard, further=()):
         finite.logical_and_(torch.isfinite(x).all())
         images = to_pixels(decode(x))
         kept = sum(i < pairs for i in part)
-        found = extract(extractor, images)
-        found |= {named("features", space): extract(of, images)["features"] for space, of in dict(further).items()}
+        of_part = extract(extractor, images)
+        of_part |= {named("features", space): extract(of, images)["features"] for space, of in dict(further).items()}
         for name, values in (("latents", x), ("images", images)):
-            found[name] = values[:kept].clone()  # a view would keep the whole batch in memory
+            of_part[name] = values[:kept].clone()  # a view would keep the whole batch in memory
         undecided = undecided + session.session.undecided
         computed.add_(session.shares(computed.shape, halves * len(part)), alpha=len(part))
-        found["syncs"] = torch.full((len(part),), float(session.session.syncs))
+        of_part["syncs"] = torch.full((len(part),), float(session.session.syncs))
         each = computed.new_empty(0, *computed.shape)
         if kept:
             each = session.shares_of_rows(computed.shape, halves * len(part)).view(halves, len(part), *computed.shape).mean(0)
-        found["computed_each"] = (100 * each[:kept]).round().to(torch.uint8)
-        found["macs"] = session.macs(arch, halves * len(part)).view(halves, -1).sum(0)  # both halves of a guided pair
-        return found
+        of_part["computed_each"] = (100 * each[:kept]).round().to(torch.uint8)
+        of_part["macs"] = session.macs(arch, halves * len(part)).view(halves, -1).sum(0)  # both halves of a guided pair
+        return of_part
 
     parts, used = in_batches(sample, indices, batch)
     if not finite:
@@ -90,8 +90,8 @@ def miscounted(samples, setting):
     from cachebench.engine import cost, doors, trajectory
 
     session, arch = doors.Counted(setting.session()), setting.spec.arch
-    own = start(samples, arch, range(1))
-    dispatched = cost.count_macs(lambda: trajectory.run(setting.model, setting.spec, session, *own))
+    inputs = start(samples, arch, range(1))
+    dispatched = cost.count_macs(lambda: trajectory.run(setting.model, setting.spec, session, *inputs))
     counted = session.macs(arch, setting.spec.rows).sum().item()
     if math.isclose(counted, dispatched, rel_tol=1e-9):
         return []
@@ -104,12 +104,12 @@ def in_batches(work, indices, batch):
     import torch
     from tqdm import tqdm
 
-    found, done = [], 0
+    results, done = [], 0
     with tqdm(total=len(indices), desc="sampling", unit="image", mininterval=2) as bar:
         while done < len(indices):
             part = indices[done : done + batch]
             try:
-                found.append(work(part))
+                results.append(work(part))
                 done += len(part)
                 bar.update(len(part))
                 continue
@@ -119,4 +119,4 @@ def in_batches(work, indices, batch):
             batch = len(part) // 2
             bar.write(f"out of memory: batches of {batch} from sample {part[0]} on", file=sys.stderr)
             torch.cuda.empty_cache()  # after the handler, whose traceback holds what filled the memory
-    return found, batch
+    return results, batch

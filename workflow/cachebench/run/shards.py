@@ -22,7 +22,7 @@ def join_shards(paths, names=None):
 
 def status(paths):
     """{"status", "reason", ...} of the first of the shards that did not run; {} if all did."""
-    return next((found for found in map(atomic.read_metadata, paths) if found.get("status")), {})
+    return next((metadata for metadata in map(atomic.read_metadata, paths) if metadata.get("status")), {})
 
 
 def is_made_of(path, made_of):

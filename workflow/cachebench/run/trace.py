@@ -43,18 +43,18 @@ def rows(cfg, run, folder, device):
         for entry in atomic.read_json(Folder(folder).settings(run, name)):
             try:
                 if why := not_scored(folder, run, name, entry["budget"]):
-                    found = [{"reason": why}]
+                    setting_rows = [{"reason": why}]
                 elif entry.get("status"):
-                    found = []
+                    setting_rows = []
                 else:
                     setting = open_named(cfg, run, folder, name, entry["budget"], device)
-                    found = compared(*states_of(cfg, setting), setting.spec.plan, full, plan)
+                    setting_rows = compared(*states_of(cfg, setting), setting.spec.plan, full, plan)
                     if setting.method.forecaster and setting.spec.plan == plan:
                         errors = stood_in(cfg, setting, full, outputs())
-                        found = [row | error for row, error in zip(found, [*errors, {}], strict=True)]
+                        setting_rows = [row | error for row, error in zip(setting_rows, [*errors, {}], strict=True)]
             except FAILURES as error:
-                found = [{"reason": reason(error)}]
-            out += [{"method": name, "budget": entry["budget"]} | row for row in found]
+                setting_rows = [{"reason": reason(error)}]
+            out += [{"method": name, "budget": entry["budget"]} | row for row in setting_rows]
     return out
 
 
@@ -66,18 +66,18 @@ def not_scored(folder, run, name, budget):
     return row["reason"] if row.get("status") == "failed" else ""
 
 
-def compared(own, computed, own_plan, full, plan):
+def compared(traced, computed, own_plan, full, plan):
     """A row for each place where both trajectories stand at the same noise level: all, for a method on the run's own steps;
     with fewer steps the start, the sample, and what the two grids share. States are [evaluations + 1, n, C, H, W], `computed`
     the shares [evaluations, blocks, branches]."""
     out = []
     for i, j in shared(places(own_plan), places(plan)):
-        mean, low, high = interval(distance(own[i], full[j]), ratio=True)
-        about = {"evaluation": j, "timestep": plan.timesteps[j] if j < len(plan.timesteps) else None, "count": full.shape[1]}
+        mean, low, high = interval(distance(traced[i], full[j]), ratio=True)
+        columns = {"evaluation": j, "timestep": plan.timesteps[j] if j < len(plan.timesteps) else None, "count": full.shape[1]}
         if i < len(computed):
-            about |= {"computed": computed[i].mean().item()}
-            about |= {f"computed_{name}": computed[i, :, j].mean().item() for j, name in enumerate(BRANCHES)}
-        out.append(about | {"latent_mse": mean, "latent_mse_low": low, "latent_mse_high": high})
+            columns |= {"computed": computed[i].mean().item()}
+            columns |= {f"computed_{name}": computed[i, :, j].mean().item() for j, name in enumerate(BRANCHES)}
+        out.append(columns | {"latent_mse": mean, "latent_mse_low": low, "latent_mse_high": high})
     return out
 
 
@@ -88,9 +88,9 @@ def stood_in(cfg, setting, full, outputs):
     plain = loader.derived(type(setting.method), {"forecaster": forecast.Taylor(0)})(**setting.entry["params"])
     methods, errors = dict(zip(STANDS_IN, (setting.method, plain), strict=True)), [{} for _ in outputs]
     for name, method in methods.items():
-        found = outputs_at(cfg, replace(setting, method=method), full)
-        for told, own, true in zip(errors, found, outputs, strict=True):
-            relative = distance(own, true) / distance(true, torch.zeros_like(true))
+        setting_outputs = outputs_at(cfg, replace(setting, method=method), full)
+        for told, output, true in zip(errors, setting_outputs, outputs, strict=True):
+            relative = distance(output, true) / distance(true, torch.zeros_like(true))
             if relative.any():
                 ends = (name, f"{name}_low", f"{name}_high")
                 told |= dict(zip(ends, interval(relative, ratio=True), strict=True))
@@ -102,14 +102,14 @@ def outputs_at(cfg, setting, states):
     """The network's output after guidance at every evaluation of a setting, at states [evaluations + 1, n, C, H, W] that may be
     another's: float32 [evaluations, n, C', H, W] on the CPU."""
     session, spec, device = setting.session(), setting.spec, next(setting.model.parameters()).device
-    found = []
+    of_parts = []
     for part in batches(cfg):
         session.reset()
         denoise = trajectory.denoiser(setting.model, spec, session, start(cfg["samples"], spec.arch, part)[1])
         given = [send(x[part.start : part.stop], device) for x in states[: spec.num_evaluations]]
-        found.append(torch.stack([denoise(x, evaluation).cpu() for evaluation, x in enumerate(given)]))
+        of_parts.append(torch.stack([denoise(x, evaluation).cpu() for evaluation, x in enumerate(given)]))
         session.reset()
-    return torch.cat(found, dim=1)
+    return torch.cat(of_parts, dim=1)
 
 
 def places(plan):
@@ -117,11 +117,11 @@ def places(plan):
     return list(zip(plan.signal, (*plan.roles, None), strict=True))
 
 
-def shared(own, full):
+def shared(setting_places, full):
     """[(index, index)] of equal places."""
     return [
         (i, j)
-        for i, (a, role) in enumerate(own)
+        for i, (a, role) in enumerate(setting_places)
         for j, (b, other) in enumerate(full)
         if role == other and math.isclose(a, b, rel_tol=1e-6)
     ]
@@ -142,8 +142,8 @@ def states_of(cfg, setting):
     """(states of the first `trace.count` samples of a setting, float32 [evaluations + 1, n, C, H, W] on the CPU; shares that
     they computed, [evaluations, blocks, branches])."""
     session, spec = doors.Counted(setting.session()), setting.spec
-    found = [states(setting.model, spec, session, *start(cfg["samples"], spec.arch, part)) for part in batches(cfg)]
-    traced = torch.cat(found, dim=1)
+    of_parts = [states(setting.model, spec, session, *start(cfg["samples"], spec.arch, part)) for part in batches(cfg)]
+    traced = torch.cat(of_parts, dim=1)
     return traced, session.shares(spec.mask_shape, traced.shape[1] * spec.rows)
 
 

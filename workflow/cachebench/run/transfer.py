@@ -39,10 +39,10 @@ def column(cfg, run, folder, device):
         for budget in matrix.budgets(cfg, run):
             cells, home = {}, None
             for source in [run, *others]:
-                found, errors = cell(cfg, cls, source, run, folder, budget, measure, home)
+                measured, errors = cell(cfg, cls, source, run, folder, budget, measure, home)
                 home = errors if source == run else home
-                about = {"method": name, "name": cls.name, "budget": budget, "fitted_at": source, "used_at": run}
-                cells[source] = about | found
+                identity = {"method": name, "name": cls.name, "budget": budget, "fitted_at": source, "used_at": run}
+                cells[source] = identity | measured
             out += [cells[source] for source in matrix.partners(cfg, run)]
     return out
 
@@ -52,14 +52,14 @@ def cell(cfg, cls, source, run, folder, budget, measure, home):
     the run's own schedule."""
     try:
         setting, schedule, achieved = choose(cfg, cls, source, run, folder, budget)
-        found = {"setting": setting, "achieved": achieved}
+        columns = {"setting": setting, "achieved": achieved}
         if abs(achieved - budget) > cfg["tolerance"]:
-            return found | {"reason": f"The nearest cost is {achieved:.3f}."}, None
+            return columns | {"reason": f"The nearest cost is {achieved:.3f}."}, None
         errors = measure(schedule)
     except FAILURES as error:
         return {"reason": reason(error)}, None
-    found |= {"count": len(errors)} | labelled("latent_mse", errors)
-    return found | (labelled("minus_home", errors - home) if home is not None else {}), errors
+    columns |= {"count": len(errors)} | labelled("latent_mse", errors)
+    return columns | (labelled("minus_home", errors - home) if home is not None else {}), errors
 
 
 def labelled(key, values):
@@ -70,14 +70,14 @@ def choose(cfg, cls, source, run, folder, budget):
     """(label of its parameters, Schedule for `run`, its share of that run's MACs): of the settings that the fits on `source`
     give, the one whose schedule costs nearest to `budget` on `run`."""
     here, there = matrix.spec(cfg, run), matrix.spec(cfg, source)
-    states, found = read_states(state_files(cfg, folder, source, cls.id())), []
+    states, priced = read_states(state_files(cfg, folder, source, cls.id())), []
     for params, chosen, state in swept(cls, there, states, matrix.overrides(cfg, cls.id(), source)):
         if refusal := chosen.supports(here):
             raise ValueError(refusal)
         mask = reindexed(chosen.schedule(there, state).compute, here.num_evaluations)
         share = cost.image_macs(here, cost.mask_rows(mask)) / cost.image_macs(here, cost.full_rows(here))
-        found.append((params, share, Schedule(mask)))
-    params, share, schedule = pick(cls, found, budget, cfg["tolerance"])
+        priced.append((params, share, Schedule(mask)))
+    params, share, schedule = pick(cls, priced, budget, cfg["tolerance"])
     return method.label(params), schedule, share
 
 

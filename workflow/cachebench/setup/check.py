@@ -82,13 +82,13 @@ def _check_methods(config):
             told = loader.parts(name)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        own, stem, forecaster = told["own"], told["stem"], told["forecaster"]
+        base_id, stem, forecaster = told["own"], told["stem"], told["forecaster"]
         if stem not in known:
             raise ValueError(f"{where}: unknown {name!r}; allowed: {'all, ' * (where == 'methods')}{', '.join(known)}")
         for file in closure.files_of(known[stem]):
             atomic.check_age(file)
         ids = loader.ids(stem)
-        if own not in ids and ("." in own or where == "methods" or ".settings." in where):
+        if base_id not in ids and ("." in base_id or where == "methods" or ".settings." in where):
             raise ValueError(f"{where}: unknown {name!r}; allowed: {', '.join(ids)}")
         if forecaster:
             try:
@@ -105,8 +105,8 @@ def _check_methods(config):
                 if key not in cls.params:
                     raise ValueError(f"{where}.{name}: unknown {key!r}; allowed: {', '.join(cls.params) or 'none'}")
                 try:
-                    one = ".settings." in where
-                    values[key] = meant(cls, key, value) if one else [meant(cls, key, v) for v in value]
+                    fixed = ".settings." in where
+                    values[key] = meant(cls, key, value) if fixed else [meant(cls, key, v) for v in value]
                 except ValueError as error:
                     raise ValueError(f"{where}.{name}.{error}") from None
     number_rows(config)
@@ -244,9 +244,9 @@ def _check_reference(config, key):
     to_come = weights.startswith(MADE) or not (weights.startswith(RANDOM) or os.path.exists(atomic.placed(weights)))
     if full.suffix != ".safetensors" or not full.exists() or to_come:
         return
-    found, wanted = atomic.read_metadata(full), made_with(extractor)
-    if found.get("extractor_sha256") != wanted["extractor_sha256"]:
+    metadata, wanted = atomic.read_metadata(full), made_with(extractor)
+    if metadata.get("extractor_sha256") != wanted["extractor_sha256"]:
         raise ValueError(f"{key}: {entry['file']} was made with other extractor weights than {weights}")
-    if found.get("extractor_features") != wanted.get("extractor_features"):
-        had, needed = found.get("extractor_features"), wanted.get("extractor_features")
+    if metadata.get("extractor_features") != wanted.get("extractor_features"):
+        had, needed = metadata.get("extractor_features"), wanted.get("extractor_features")
         raise ValueError(f"{key}: {entry['file']} holds {had} features of the extractor, the config wants {needed}")

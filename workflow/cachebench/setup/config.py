@@ -18,12 +18,12 @@ class ConfigError(ValueError):
 def read(path):
     """The config at `path` as it is written, unchecked. ConfigError where it is no mapping in YAML."""
     try:
-        found = yaml.safe_load(Path(path).read_text("utf-8"))
+        content = yaml.safe_load(Path(path).read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: holds {'nothing' if found is None else f'a {type(found).__name__}'}; keys are needed")
-    return found
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds {'nothing' if content is None else f'a {type(content).__name__}'}; keys are needed")
+    return content
 
 
 def load(path=None):

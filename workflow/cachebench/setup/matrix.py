@@ -12,8 +12,8 @@ def method_ids(config, run=None):
     """Ids of the methods of a run, `full` first: the swept ones and those of its `settings`; without a run those of any."""
     if run is None:
         return list(dict.fromkeys(name for run in config["runs"] for name in method_ids(config, run)))
-    own = [name for entry in config["runs"][run].get("settings", []) for name in entry if name != "budget"]
-    return list(dict.fromkeys(["full", *swept_ids(config, run), *own]))
+    ids_of_settings = [name for entry in config["runs"][run].get("settings", []) for name in entry if name != "budget"]
+    return list(dict.fromkeys(["full", *swept_ids(config, run), *ids_of_settings]))
 
 
 def swept_ids(config, run):
@@ -24,8 +24,8 @@ def swept_ids(config, run):
 def _asked(config, run):
     """[(name, budgets)] of a run's methods: those of its list, `all` being those of all files, and those of `also`."""
     entry = config["runs"][run]
-    wanted, own = entry.get("methods", config.get("methods")), entry.get("budgets") or config.get("budgets")
-    listed = [(name, own) for name in (loader.available() if wanted == "all" else wanted)]
+    wanted, asked_budgets = entry.get("methods", config.get("methods")), entry.get("budgets") or config.get("budgets")
+    listed = [(name, asked_budgets) for name in (loader.available() if wanted == "all" else wanted)]
     return listed + [(name, [more["budget"]]) for more in entry.get("also", []) for name in more["methods"]]
 
 
@@ -44,18 +44,20 @@ def fits(config, cls, run):
     """The distinct fit parameters of a method's settings on a run, one mapping per fit; [] for a method without one."""
     if not cls.has_fit():
         return []
-    found = [fit for grid, *_ in grids(config, cls, run) for fit in method.settings({key: grid[key] for key in cls.fit_params})]
-    return [fit for i, fit in enumerate(found) if fit not in found[:i]]
+    all_fits = [
+        fit for grid, *_ in grids(config, cls, run) for fit in method.settings({key: grid[key] for key in cls.fit_params})
+    ]
+    return [fit for i, fit in enumerate(all_fits) if fit not in all_fits[:i]]
 
 
 def grids(config, cls, run):
     """[(grid, budgets, tolerance)] of a method on a run: what is swept to reach the run's budgets, and each fixed setting
     (the first value where it says none), which has its row whatever it costs."""
     swept = cls.sweep(spec(config, run), overrides(config, cls.id(), run))
-    found = [(swept, swept_budgets(config, run, cls.id()), config["tolerance"])]
+    entries = [(swept, swept_budgets(config, run, cls.id()), config["tolerance"])]
     for budget, params in fixed(config, run, cls.id()).items():
-        found.append(({key: [params.get(key, values[0])] for key, values in swept.items()}, [budget], math.inf))
-    return [entry for entry in found if entry[1]]
+        entries.append(({key: [params.get(key, values[0])] for key, values in swept.items()}, [budget], math.inf))
+    return [entry for entry in entries if entry[1]]
 
 
 def spec(config, run):
@@ -80,7 +82,9 @@ def swept_budgets(config, run, name):
     if name == "full":
         return [1.0]
     files = [asked for asked in _asked(config, run) if loader.stem(asked[0]) == loader.stem(name)]
-    return list(dict.fromkeys(budget for listed, own in files if name in loader.ids(listed) for budget in own))
+    return list(
+        dict.fromkeys(budget for listed, asked_budgets in files if name in loader.ids(listed) for budget in asked_budgets)
+    )
 
 
 def fixed(config, run, name):
@@ -146,8 +150,8 @@ def total(samples, name=None):
 def partners(cfg, run):
     """The runs whose schedules can be used on `run`: those of its backbone and sampler, itself too."""
     same = [{key: entry[key] for key in ("backbone", "sampler")} for entry in cfg["runs"].values()]
-    own = {key: cfg["runs"][run][key] for key in ("backbone", "sampler")}
-    return [name for name, entry in zip(cfg["runs"], same, strict=True) if entry == own]
+    of_run = {key: cfg["runs"][run][key] for key in ("backbone", "sampler")}
+    return [name for name, entry in zip(cfg["runs"], same, strict=True) if entry == of_run]
 
 
 def fitted(cfg, run):

@@ -38,10 +38,10 @@ def code_version(name):
 def git(*words):
     """What git says about the project's folder; "" where it is no repository of its own, or git is missing."""
     try:
-        found = subprocess.run(["git", *words], cwd=atomic.ROOT, capture_output=True, text=True)
+        completed = subprocess.run(["git", *words], cwd=atomic.ROOT, capture_output=True, text=True)
     except OSError:
         return ""
-    return found.stdout.strip() if found.returncode == 0 and (atomic.ROOT / ".git").exists() else ""
+    return completed.stdout.strip() if completed.returncode == 0 and (atomic.ROOT / ".git").exists() else ""
 
 
 def of_row(cfg, run, name):
@@ -63,10 +63,10 @@ def config_digest(cfg, run, name):
     """Digest of what the config says about this row: its run, network and grid, and the parts that hold for every row.
 
     Other runs, methods and budgets do not change it, and neither does the order of keys."""
-    own = {key: value for key, value in cfg["runs"][run].items() if key not in stamps.OF_METHODS}
-    backbone = cfg["backbones"][own["backbone"]]
+    run_entry = {key: value for key, value in cfg["runs"][run].items() if key not in stamps.OF_METHODS}
+    backbone = cfg["backbones"][run_entry["backbone"]]
     said = [
-        own,
+        run_entry,
         backbone["arch"],
         backbone.get("noise"),
         backbone.get("end"),

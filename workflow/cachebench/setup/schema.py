@@ -42,11 +42,11 @@ def _drop(value, entry, defs):
     for item in value if isinstance(value, list) else ():
         _drop(item, _entry(entry.get("items", {}), defs), defs)
     for key, inner in [*value.items()] if isinstance(value, dict) else ():
-        own = _entry(entry.get("properties", {}).get(key, entry.get("additionalProperties")) or {}, defs)
-        nothing = inner is None or (inner == "null" and "string" not in own.get("type", ()))
-        if nothing and own and "null" not in own.get("type", ()):
+        inner_entry = _entry(entry.get("properties", {}).get(key, entry.get("additionalProperties")) or {}, defs)
+        nothing = inner is None or (inner == "null" and "string" not in inner_entry.get("type", ()))
+        if nothing and inner_entry and "null" not in inner_entry.get("type", ()):
             del value[key]
-        _drop(inner, own, defs)
+        _drop(inner, inner_entry, defs)
 
 
 def _entry(entry, defs):

@@ -39,8 +39,8 @@ def spaces(config):
     called by its name."""
     views = {"": config}
     for entry in config.get("extractors", ()):
-        own = {"reference": config["reference"]} | entry
-        views[entry["name"]] = config | {"reference": own.pop("reference"), "extractor": own}
+        extractor = {"reference": config["reference"]} | entry
+        views[entry["name"]] = config | {"reference": extractor.pop("reference"), "extractor": extractor}
     return views
 
 

@@ -58,8 +58,8 @@ def samples(cfg, run):
 
 def of_extractors(cfg, said):
     """(what is `said` of the config with its first extractor, {space: of that with a further one})."""
-    found = {space: said(view) for space, view in sources.spaces(cfg).items()}
-    return found.pop(""), found
+    said_by_space = {space: said(view) for space, view in sources.spaces(cfg).items()}
+    return said_by_space.pop(""), said_by_space
 
 
 def scores(cfg, run):
@@ -82,13 +82,13 @@ def digest(*values):
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def check(path, found, expected):
-    """ValueError in one line if the file at `path` says by `found`, its `made_with`, that it was made with anything else than
-    `expected`, or says nothing."""
+def check(path, recorded, expected):
+    """ValueError in one line if the file at `path` says by `recorded`, its `made_with`, that it was made with anything else
+    than `expected`, or says nothing."""
     expected = json.loads(json.dumps(expected))
     how = "let Snakemake make it again: without --rerun-triggers, or by deleting it"
-    if not found:
+    if not recorded:
         raise ValueError(f"{path}: does not say which configuration it was made with; {how}")
     for key, value in expected.items():
-        if found.get(key) != value:
-            raise ValueError(f"{path}: was made with {key} {found.get(key)!r}, and the config says {value!r}; {how}")
+        if recorded.get(key) != value:
+            raise ValueError(f"{path}: was made with {key} {recorded.get(key)!r}, and the config says {value!r}; {how}")

@@ -40,8 +40,8 @@ class Figure:
 
 def available():
     """[Figure] of every file in the folder, in the order of the page. ValueError names a file that lacks what it has to say."""
-    found = [read(Path(module.module_finder.path, f"{module.name}.py")) for module in pkgutil.iter_modules(__path__)]
-    return sorted(found, key=lambda figure: (figure.place, figure.name))
+    figures = [read(Path(module.module_finder.path, f"{module.name}.py")) for module in pkgutil.iter_modules(__path__)]
+    return sorted(figures, key=lambda figure: (figure.place, figure.name))
 
 
 def wanted(cfg, per):

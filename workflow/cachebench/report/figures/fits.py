@@ -19,15 +19,15 @@ PLACE = 9
 
 def draw(files):
     """For every fit a row, for every numeric column of its csv a panel: a loss curve, or a map of evaluation by site."""
-    found = [(name, path, curve(path)) for name in files.methods() for path in files.fits(name, "csv")]
-    found = [(name, path, frame) for name, path, frame in found if len(frame.columns) > 1]
-    if not found:
+    fits = [(name, path, curve(path)) for name in files.methods() for path in files.fits(name, "csv")]
+    fits = [(name, path, frame) for name, path, frame in fits if len(frame.columns) > 1]
+    if not fits:
         return empty(f"No method of {files.run} wrote a loss curve.")
-    styles, width = palette(files.frame.method), max(len(curve_columns(frame)) for _, _, frame in found)
+    styles, width = palette(files.frame.method), max(len(curve_columns(frame)) for _, _, frame in fits)
     figure, axes = pyplot.subplots(
-        len(found), width, figsize=(max(5, 4.6 * width), 3.1 * len(found)), squeeze=False, layout="constrained"
+        len(fits), width, figsize=(max(5, 4.6 * width), 3.1 * len(fits)), squeeze=False, layout="constrained"
     )
-    for axis_row, (name, path, frame) in zip(axes, found, strict=True):
+    for axis_row, (name, path, frame) in zip(axes, fits, strict=True):
         for axis in axis_row[len(curve_columns(frame)) :]:
             axis.axis("off")
         found_map = curve_map(frame)
@@ -55,20 +55,20 @@ def draw_curve(axis, frame, column, colour):
     axis.set(xlabel=frame.columns[0], ylabel=column.replace("_", " "))
 
 
-def draw_map(axis, found, column):
+def draw_map(axis, fit_map, column):
     """The values of a `column` of a Map in colour, on a log scale where they span much more than a decade."""
-    values, places = found.values[column], found.columns
+    values, places = fit_map.values[column], fit_map.columns
     known = values[np.isfinite(values)]
     log = known.size and known.min() > 0 and known.max() > 30 * known.min()
-    around = (places[0] - 0.5, places[-1] + 0.5, len(found.rows) - 0.5, -0.5)
+    around = (places[0] - 0.5, places[-1] + 0.5, len(fit_map.rows) - 0.5, -0.5)
     form = {"extent": around, "aspect": "auto", "interpolation": "none", "norm": colors.LogNorm() if log else None}
     image = axis.imshow(values, cmap="Blues", **form)
     axis.figure.colorbar(image, ax=axis, label=column.replace("_", " "))
-    names = [row.partition(" ")[0] for row in found.rows]
+    names = [row.partition(" ")[0] for row in fit_map.rows]
     firsts = [i for i, name in enumerate(names) if name not in names[:i]]
     each = len(names) / len(firsts)  # rows of a block
     shown = firsts[:: -(-len(firsts) // 8)]
     axis.set_yticks([i + (each - 1) / 2 for i in shown], [names[i] for i in shown])
     axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-    across = "evaluation (0 = noisiest)" if found.across == "evaluation" else found.across
-    axis.set(xlabel=across, ylabel=found.down + (", attention above MLP" if each == 2 else ""))
+    across = "evaluation (0 = noisiest)" if fit_map.across == "evaluation" else fit_map.across
+    axis.set(xlabel=across, ylabel=fit_map.down + (", attention above MLP" if each == 2 else ""))

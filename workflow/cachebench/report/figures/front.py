@@ -68,10 +68,10 @@ def lines(axis, rows, steps):
 def shown(files, rows, steps):
     """[(name, images)] of the full run, of fewer steps and of the closest method, at the least budget with both."""
     least = min(answers.budgets(rows))
-    found = answers.answer(rows[rows.budget == least], "closeness")
+    answer = answers.answer(rows[rows.budget == least], "closeness")
     chosen = [("Full run", "full", 1.0), (f"Fewer steps, {100 * least:g} %", steps, least)]
-    if found.row is not None:
-        chosen.append((f"{found.row['name']}, {100 * least:g} %", found.row.method, least))
+    if answer.row is not None:
+        chosen.append((f"{answer.row['name']}, {100 * least:g} %", answer.row.method, least))
     strips = [(style.wrap(name, 18), files.images(method, budget)) for name, method, budget in chosen]
     return [(name, images) for name, images in strips if len(images)] or [
         ("No images are kept", np.full((IMAGES, 1, 1, 1), 255, np.uint8))

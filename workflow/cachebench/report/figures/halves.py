@@ -41,7 +41,7 @@ def table(files):
 def chosen(frame):
     """The measured rows of the probes, at about one cost, of every run that probes both halves: these at the lowest budget at
     which both stand, and of each other probe the row that costs nearest to them."""
-    good, found = frame[(frame.status == "ok") & frame.method.isin(PROBES)], []
+    good, of_runs = frame[(frame.status == "ok") & frame.method.isin(PROBES)], []
     for _, of_run in good.groupby("run", sort=False):
         halves = of_run[of_run.method.isin(HALVES)]
         both = halves.groupby("budget").filter(lambda rows: set(rows.method) == set(HALVES))
@@ -50,18 +50,18 @@ def chosen(frame):
         pair = both[both.budget == both.budget.min()]
         others = of_run.drop(halves.index)
         nearest = (others.achieved - pair.achieved.mean()).abs().sort_values(kind="stable").index
-        found.append(pd.concat([pair, others.loc[nearest].drop_duplicates("method")]))
-    if not found:
+        of_runs.append(pd.concat([pair, others.loc[nearest].drop_duplicates("method")]))
+    if not of_runs:
         return good.iloc[:0]
-    return pd.concat([rows.sort_values("method", key=lambda names: names.map(PROBES.index)) for rows in found])
+    return pd.concat([rows.sort_values("method", key=lambda names: names.map(PROBES.index)) for rows in of_runs])
 
 
 def draw(files):
     """Latent MSE to the full run of each probe, one panel per run; at (nearly) the same cost."""
-    found = chosen(files.frame)
-    if found.empty:
+    rows = chosen(files.frame)
+    if rows.empty:
         return empty("No run of this configuration reuses one half of the evaluations (method `alternate`).")
-    runs, styles = list(found.groupby("run", sort=False)), palette(files.frame.method)
+    runs, styles = list(rows.groupby("run", sort=False)), palette(files.frame.method)
     form = {"sharey": True, "squeeze": False, "layout": "constrained"}
     figure, (axes,) = pyplot.subplots(1, len(runs), figsize=(1.5 + 3.6 * len(runs), 3.8), **form)
     for axis, (run, of_run) in zip(axes, runs, strict=True):

@@ -20,9 +20,9 @@ def draw(files):
     """A panel a method; the values that the matcher tried."""
     curves = {}
     for name in files.methods():
-        found = [entry["knob"] for entry in files.entries(name) if len(entry.get("knob", [])) > 2]
-        if found and isinstance(found[0][0]["value"], int | float):
-            curves[name] = max(found, key=len)
+        knob_curves = [entry["knob"] for entry in files.entries(name) if len(entry.get("knob", [])) > 2]
+        if knob_curves and isinstance(knob_curves[0][0]["value"], int | float):
+            curves[name] = max(knob_curves, key=len)
     if not curves:
         return empty(f"No method of {files.run} decides while running.")
     down = -(-len(curves) // 3)
@@ -32,16 +32,16 @@ def draw(files):
     for axis in axes.flat[len(curves) :]:
         axis.axis("off")
     for axis, (name, curve) in zip(axes.flat, curves.items(), strict=False):
-        values = [one["value"] for one in curve]
+        values = [point["value"] for point in curve]
         positive = [abs(value) for value in values if value]
         axis.set_xscale("symlog", linthresh=min(positive, default=1.0))
-        axis.plot(values, [100 * one["achieved"] for one in curve], "o-", color=COLOURS[0], ms=3.5, lw=1.2)
+        axis.plot(values, [100 * point["achieved"] for point in curve], "o-", color=COLOURS[0], ms=3.5, lw=1.2)
         axis.set_title(wrap(files.names[name], 34), fontsize=9)
         axis.set_xlabel(loader.plugin(name).knob, fontsize=9)
         for end in useful(curve, files.cfg["tolerance"]):
             axis.axvline(end, color="#aaaaaa", lw=0.8)
         right = axis.twinx()
-        known = [(value, one["latent_mse"]) for value, one in zip(values, curve, strict=True) if one["latent_mse"] > 0]
+        known = [(value, point["latent_mse"]) for value, point in zip(values, curve, strict=True) if point["latent_mse"] > 0]
         right.plot(*zip(*known, strict=True) if known else ([], []), "s--", color=INK, ms=3, lw=0.9)
         right.set_yscale("log")
         right.tick_params(labelsize=8)

@@ -21,14 +21,14 @@ PLACE = 8
 
 def draw(files):
     """Scores (sigmoid of the logits) of every fit that holds a 2-D tensor `routers`: cached evaluation x (block, branch)."""
-    found = [(name, path, atomic.read_tensors(path, "np")[0]) for name in files.methods() for path in files.fitted(name)]
-    found = [(n, path, state["routers"]) for n, path, state in found if "routers" in state and state["routers"].ndim == 2]
-    if not found:
+    fits = [(name, path, atomic.read_tensors(path, "np")[0]) for name in files.methods() for path in files.fitted(name)]
+    fits = [(n, path, state["routers"]) for n, path, state in fits if "routers" in state and state["routers"].ndim == 2]
+    if not fits:
         return empty(f"No method of {files.run} has trained routers.")
-    sites = max(logits.shape[1] for _, _, logits in found)
-    size = (8, len(found) * min(5, 0.13 * sites + 1.3) + 0.4)
-    figure, axes = pyplot.subplots(len(found), 1, figsize=size, squeeze=False, layout="constrained")
-    for axis, (name, path, logits) in zip(axes[:, 0], found, strict=True):
+    sites = max(logits.shape[1] for _, _, logits in fits)
+    size = (8, len(fits) * min(5, 0.13 * sites + 1.3) + 0.4)
+    figure, axes = pyplot.subplots(len(fits), 1, figsize=size, squeeze=False, layout="constrained")
+    for axis, (name, path, logits) in zip(axes[:, 0], fits, strict=True):
         keys = cached_evaluations(files.spec, logits, path.stem)
         scores = 1 / (1 + np.exp(-logits[list(keys.values())].astype(np.float64)))
         image = axis.imshow(scores.T, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="none")

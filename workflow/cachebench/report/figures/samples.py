@@ -24,14 +24,14 @@ def draw(files):
             if not entry.get("status"):
                 label = f"{files.names[name]}\nbudget {entry['budget']:g} ({100 * entry['achieved']:.1f} %)"
                 grid.append((label, files.images(name, entry["budget"])))
-    grid = [(label, found) for label, found in grid if len(found)]
+    grid = [(label, images) for label, images in grid if len(images)]
     if not grid:
         return empty(f"No images of {files.run} are kept.")
     side = grid[0][1].shape[1]
     size = (2.3 + 0.62 * IMAGES, 0.62 * len(grid) + 0.8)
     figure, axis = pyplot.subplots(figsize=size)
     smooth = "nearest" if side <= 64 else "antialiased"
-    axis.imshow(mosaic([found for _, found in grid]), cmap="gray", vmin=0, vmax=255, interpolation=smooth)
+    axis.imshow(mosaic([images for _, images in grid]), cmap="gray", vmin=0, vmax=255, interpolation=smooth)
     cell = side + max(1, side // 14)
     axis.set_yticks(np.arange(len(grid)) * cell + side / 2, [label for label, _ in grid], fontsize=8.5)
     axis.set_xticks(np.arange(IMAGES) * cell + side / 2, files.cfg["samples"]["first_seed"] + np.arange(IMAGES))

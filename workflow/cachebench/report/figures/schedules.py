@@ -40,8 +40,8 @@ def draw(files):
     heights = [0.45 if all(isinstance(m, str) for m in of_method) else tall for of_method in shares]
     size, form = (1.6 + 3.2 * len(budgets), sum(heights) + 1.2), {"squeeze": False, "sharex": True, "height_ratios": heights}
     figure, axes = pyplot.subplots(len(rows), len(budgets), figsize=size, layout="constrained", **form)
-    for axis_row, name, found, edges in zip(axes, rows, shares, places, strict=True):
-        for axis, budget, of_budget, at in zip(axis_row, budgets, found, edges, strict=True):
+    for axis_row, name, method_shares, edges in zip(axes, rows, shares, places, strict=True):
+        for axis, budget, of_budget, at in zip(axis_row, budgets, method_shares, edges, strict=True):
             draw_shares(axis, of_budget, achieved.get((name, budget)), files.spec, at)
         axis_row[0].set_ylabel(wrap(files.names[name], 13), rotation=0, ha="right", va="center", labelpad=8)
     for axis, budget in zip(axes[0], budgets, strict=True):
@@ -57,11 +57,11 @@ def draw(files):
 def place(files, name, entry):
     """Where a setting's evaluations begin and end on the axis of the full run's, by the network's time; None where they are
     the full run's, or have no times of their own."""
-    own = None if "params" not in entry else files.times(name, entry)
+    times = None if "params" not in entry else files.times(name, entry)
     full = files.times("full", {"params": {}})
-    if not own or not full or own == full:
+    if not times or not full or times == full:
         return None
-    middles = np.interp(np.negative(own), np.negative(full), range(len(full)))
+    middles = np.interp(np.negative(times), np.negative(full), range(len(full)))
     return np.concatenate([[-0.5], (middles[1:] + middles[:-1]) / 2, [len(full) - 0.5]])
 
 

@@ -4,7 +4,7 @@ from matplotlib import pyplot
 from matplotlib.lines import Line2D
 
 from cachebench.judge.agreement import both_verdicts
-from cachebench.metrics.spaces import found, named
+from cachebench.metrics.spaces import further, named
 from cachebench.report import answers, marks, style, symmetric
 from cachebench.report.style import INK, empty
 
@@ -26,7 +26,7 @@ def wanted(cfg):
 def draw(files):
     """A panel a further extractor, a point a row."""
     of_run = files.frame[files.frame.run == files.run]
-    panels = {space: both_verdicts(of_run, space) for space in found(of_run)}
+    panels = {space: both_verdicts(of_run, space) for space in further(of_run)}
     panels = {space: rows for space, rows in panels.items() if len(rows)}
     if not panels:
         return empty(f"By no further extractor a method of {files.run} could be compared with fewer steps.")

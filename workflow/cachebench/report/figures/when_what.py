@@ -30,8 +30,8 @@ def wanted(cfg):
 
     def crossed(run):
         told = [loader.parts(name) for name in matrix.method_ids(cfg, run)]
-        pairs = {(one["own"], one["forecaster"]) for one in told if not (one["steps"] or one["number"])}
-        return sum(count > 1 for count in Counter(own for own, _ in pairs).values()) > 1
+        pairs = {(parts["own"], parts["forecaster"]) for parts in told if not (parts["steps"] or parts["number"])}
+        return sum(count > 1 for count in Counter(schedule for schedule, _ in pairs).values()) > 1
 
     return any(map(crossed, cfg["runs"]))
 
@@ -41,8 +41,8 @@ def chosen(frame, run):
     schedules have two stand-ins there."""
     rows = frame[(frame.run == run) & (frame.status == "ok") & (frame.method != "full")]
     told = rows.method.map(loader.parts)
-    rows = rows.assign(when=told.map(lambda one: one["own"]), what=told.map(lambda one: one["forecaster"] or OWN))
-    rows, best = rows[[not (one["steps"] or one["number"]) for one in told]], rows.iloc[:0]
+    rows = rows.assign(when=told.map(lambda parts: parts["own"]), what=told.map(lambda parts: parts["forecaster"] or OWN))
+    rows, best = rows[[not (parts["steps"] or parts["number"]) for parts in told]], rows.iloc[:0]
     for _, at in rows.groupby("budget"):  # of as many the lowest budget
         crossed = at[at.groupby("when").what.transform("nunique") > 1]
         if crossed.when.nunique() > 1 and len(crossed) > len(best):
@@ -92,13 +92,13 @@ def each(rows):
 
 def draw_measure(axis, rows, whens, whats, key, log):
     """Coloured cells with their values; grey where a pair has none."""
-    found = {(row.when, row.what): row[key] for row in each(rows) if math.isfinite(row[key])}
-    shade = shades(list(found.values()), log)
+    cells = {(row.when, row.what): row[key] for row in each(rows) if math.isfinite(row[key])}
+    shade = shades(list(cells.values()), log)
     axis.set(xlim=(-0.5, len(whats) - 0.5), ylim=(len(whens) - 0.5, -0.5))
     for y, when in enumerate(whens):
-        best = min((found[when, what] for what in whats if (when, what) in found), default=math.nan)
+        best = min((cells[when, what] for what in whats if (when, what) in cells), default=math.nan)
         for x, what in enumerate(whats):
-            value = found.get((when, what))
+            value = cells.get((when, what))
             colour, ink = (PALE, INK) if value is None else shade(value)
             axis.add_patch(pyplot.Rectangle((x - 0.5, y - 0.5), 1, 1, fc=colour, ec="white", lw=1.5))
             text, weight = "–" if value is None else tables.number(value), "bold" if value == best else "normal"

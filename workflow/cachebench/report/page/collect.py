@@ -36,15 +36,20 @@ def collect(cfg, frame, folder):
     pairs.check_comparable(frame[frame.status == "ok"], "the leaderboard")
     frame = frame.assign(id=[marks.address(row) for row in frame.itertuples()])
     styles = style.palette(frame.method)
-    further = [tables.column(spaces.named("fd", space)) for space in spaces.found(frame)]
+    further = [tables.column(spaces.named("fd", space)) for space in spaces.further(frame)]
     shown = tables.carried((COLUMNS[0], *further, *COLUMNS[1:]), frame)
     runs, settings, quality = [], [], tables.carried((*BESIDE, QUALITY[0], *further, *QUALITY[1:]), frame)
     for run in (run for run in cfg["runs"] if (frame.run == run).any()):
         rows = frame[frame.run == run]
         files = files_of_run.Files(cfg, run, folder)
         full = images(files, "full", 1.0)
-        about = {"name": run, "backbone": rows.backbone.iloc[0], "about": tables.about(rows), "steps": step_reduction(rows)}
-        runs.append(about | {"images": None if full is None else strip(full)})
+        facts = {
+            "name": run,
+            "backbone": rows.backbone.iloc[0],
+            "about": tables.conditions(rows),
+            "steps": step_reduction(rows),
+        }
+        runs.append(facts | {"images": None if full is None else strip(full)})
         labels, _ = tables.settings(rows[rows.status == "ok"])
         for _, group in tables.grouped(rows):
             marked = {c.key: marks.of_budget(group, c.key) for c in shown}
@@ -68,10 +73,10 @@ def collect(cfg, frame, folder):
 def shared(settings):
     """{name: fit} of the settings, of which many have the same: in each its name takes its place."""
     fits = {}
-    for one in settings:
-        if "fit" in one:
-            name = f"{one['run']}/{one['method']}/{one['fit']['label']}"
-            fits[name], one["fit"] = one["fit"], name
+    for setting in settings:
+        if "fit" in setting:
+            name = f"{setting['run']}/{setting['method']}/{setting['fit']['label']}"
+            fits[name], setting["fit"] = setting["fit"], name
     return fits
 
 
@@ -94,30 +99,30 @@ def titled(frame, shown):
 def describe(row, shown, marked, labels, style):
     """A row of the results: who it is, how it is drawn, and {column: value} of `shown`; no values where nothing ran."""
     colour, marker = style
-    about = {
+    described = {
         key: row[key] for key in ("id", "run", "method", "name", "kind", "family", "effort", "backbone", "status", "reason")
     }
-    about |= {
+    described |= {
         "budget": row.budget,
         "under": float(f"{row.under:.3g}"),
         "colour": colour,
         "symbol": SYMBOLS[marker],
         "label": labels.get(row.name, ""),
     }
-    about["mark"] = ", ".join(marks.of_row(row))
-    about["params"] = [part.partition("=")[::2] for part in row.setting.split(",") if "=" in part]
+    described["mark"] = ", ".join(marks.of_row(row))
+    described["params"] = [part.partition("=")[::2] for part in row.setting.split(",") if "=" in part]
     values = {c.key: value(row, c) for c in shown} if row.status == "ok" else {}
-    return about | {"values": values, "ties": {key: mark[row.name] for key, mark in marked.items() if row.name in mark}}
+    return described | {"values": values, "ties": {key: mark[row.name] for key, mark in marked.items() if row.name in mark}}
 
 
 def value(row, column):
     """A cell: the number and its interval in the column's unit (None where unknown), both as text, and why it is in doubt."""
-    own = column.paired and row.method == "full"
-    why = "" if own else marks.doubt(row, column.key)
-    if own or not math.isfinite(row[column.key]):
+    with_itself = column.paired and row.method == "full"
+    why = "" if with_itself else marks.doubt(row, column.key)
+    if with_itself or not math.isfinite(row[column.key]):
         never = column.key == "images_to_repay_fit" and row.fit_s > 0
         text = "never" if never else marks.DASH
-        return {"value": None, "text": text, "spread": "", "why": why or ("" if own or never else "not measured")}
+        return {"value": None, "text": text, "spread": "", "why": why or ("" if with_itself or never else "not measured")}
     low, high = (row.get(f"{column.key}_{end}", math.nan) * column.scale for end in ("low", "high"))
     ends = {"low": low, "high": high} if math.isfinite(low + high) else {}
     number = row[column.key] * column.scale

@@ -24,10 +24,10 @@ def table(cfg, frame, by):
     lines, steps = [], {step_reduction(of) for _, of in frame.groupby("run")}
     for method, of in rows.groupby("method", sort=False):
         by_column = {(row.run, row.under): row for _, row in of.iterrows()}
-        own = shares[known.method == method]
+        places = shares[known.method == method]
         name = FEWER if method in steps and of.name.nunique() > 1 else of.name.iloc[0]
-        about = {"name": name, "family": of.family.iloc[0], "place": float(own.mean()) if len(own) else None}
-        lines.append(about | {"cells": [cell(by_column.get(column), by, measure, place) for column in columns]})
+        heading = {"name": name, "family": of.family.iloc[0], "place": float(places.mean()) if len(places) else None}
+        lines.append(heading | {"cells": [cell(by_column.get(column), by, measure, place) for column in columns]})
     lines.sort(key=lambda line: math.inf if line["place"] is None else line["place"])
     heads = [{"run": run, "share": answers.share(budget)} for run, budget in columns]
     return {"by": by, "axis": answers.worded(answers.PLACES, by, frame), "columns": heads, "rows": lines}
@@ -46,16 +46,16 @@ def cell(row, by, measure, place):
         mark = {"ok": marks.DASH, "failed": FAILED}.get(row.status, UNREACHABLE)
         why = f"{row.status}: {row.reason}" if row.reason else ""
         return {"text": mark, "value": None, "shade": "", "why": why, "id": marks.address(row)}
-    found = found_in(row, by, measure)
-    told = {"text": tables.number(value, 2), "why": f"{found.word}: {answers.difference(found)}", "id": marks.address(row)}
-    shown = shade(row, by, found, place)
-    return told | {"value": value, "shade": shown, "sign": SIGNS.get(shown.partition(" ")[0], ""), "word": found.word}
+    answer = found_in(row, by, measure)
+    told = {"text": tables.number(value, 2), "why": f"{answer.word}: {answers.difference(answer)}", "id": marks.address(row)}
+    shown = shade(row, by, answer, place)
+    return told | {"value": value, "shade": shown, "sign": SIGNS.get(shown.partition(" ")[0], ""), "word": answer.word}
 
 
-def shade(row, by, found, place):
+def shade(row, by, answer, place):
     """The class of a cell's colour: "lost" where FD does not rank, else the side and how far it is on the common axis."""
     if marks.doubt(row, by):
         return "lost"
-    if found.word not in ("better", "worse") or not place:
+    if answer.word not in ("better", "worse") or not place:
         return ""
-    return f"{found.word} deep-{min(3, 1 + int(abs(place(found.value) - 50) // 16))}"
+    return f"{answer.word} deep-{min(3, 1 + int(abs(place(answer.value) - 50) // 16))}"

@@ -40,24 +40,24 @@ def panel(files, row, full):
     entry = attempt(entry_of, files, row)
     entry = {} if isinstance(entry, str) else entry
     command, shares = copied.command(files, row, entry), attempt(computed, files, row)
-    found = {"command": command, "note": shares} if isinstance(shares, str) else {"command": command, "computed": shares}
-    own = images(files, row.method, entry.get("budget", row.budget)) if row.method != "full" else None
-    if own is not None:
-        found["images"] = samples(own, full)
+    shown = {"command": command, "note": shares} if isinstance(shares, str) else {"command": command, "computed": shares}
+    kept_images = images(files, row.method, entry.get("budget", row.budget)) if row.method != "full" else None
+    if kept_images is not None:
+        shown["images"] = samples(kept_images, full)
     parts = {"fit": attempt(fit_curve, files, row), "times": attempt(lambda: files.times(row.method, entry))}
     parts |= {"decided": attempt(decided, files, row, entry)}
     parts |= {"cost": attempt(cost_parts, files, row, entry), "seeds": row.status == "ok" and attempt(seeds, files, row, entry)}
     parts |= {"counted": attempt(counted, row), "stands_in": attempt(stands_in, files, row)}
     parts["nearest"] = "params" in entry and attempt(nearest, files, row, entry)
-    found |= {key: part for key, part in parts.items() if part and not isinstance(part, str)}
+    shown |= {key: part for key, part in parts.items() if part and not isinstance(part, str)}
     if len(entry.get("knob", [])) > 1:
         ends = match.useful(entry["knob"], files.cfg["tolerance"])
-        found["knob"] = [files.plugin(row.method).knob, *(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)]
+        shown["knob"] = [files.plugin(row.method).knob, *(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)]
     if row.status == "unreachable" and "params" in entry:
-        found["lines"] = copied.lines_for(row, entry)
+        shown["lines"] = copied.lines_for(row, entry)
     if row.status == "failed":
-        found["log"] = attempt(failure, files, row)
-    return found | {"cite": copied.cite(row.reference)}
+        shown["log"] = attempt(failure, files, row)
+    return shown | {"cite": copied.cite(row.reference)}
 
 
 def failure(files, row):
@@ -80,15 +80,15 @@ def nearest(files, row, entry):
     """[[text of the parameters that differ, percent of the full run's MACs]] of the settings that cost next less and next more
     than a row does, or than it was to."""
     priced, asked = files.priced(row.method), entry["budget"] if entry.get("status") else entry["achieved"]
-    less = [one for one in priced if one[1] < asked - SAME]
-    more = [one for one in priced if one[1] > asked + SAME]
-    found = [max(less, key=itemgetter(1), default=None), min(more, key=itemgetter(1), default=None)]
+    less = [setting for setting in priced if setting[1] < asked - SAME]
+    more = [setting for setting in priced if setting[1] > asked + SAME]
+    neighbours = [max(less, key=itemgetter(1), default=None), min(more, key=itemgetter(1), default=None)]
     knob = files.plugin(row.method).knob
 
     def differing(params):
         return {name: value for name, value in params.items() if value != entry["params"].get(name)} or {knob: params[knob]}
 
-    return [[method.label(differing(one[0])), tables.number(100 * one[1])] for one in found if one]
+    return [[method.label(differing(setting[0])), tables.number(100 * setting[1])] for setting in neighbours if setting]
 
 
 def stands_in(files, row):
@@ -140,8 +140,8 @@ def entry_of(files, row):
 def computed(files, row):
     """[[100, 0, ...], ...] for each (block, branch) the percentage of the images that computed it, by evaluation; or words why
     there is none."""
-    found = files.computed(row.method, entry_of(files, row))
-    return found if isinstance(found, str) else by_site(100 * found)
+    shares = files.computed(row.method, entry_of(files, row))
+    return shares if isinstance(shares, str) else by_site(100 * shares)
 
 
 def by_site(shares):
@@ -171,16 +171,16 @@ def rounded(value):
 
 def images(files, name, budget):
     """The first images of a setting as `files` gives them; None where none are kept."""
-    found = attempt(files.images, name, budget)
-    return None if isinstance(found, str) or not len(found) else found
+    kept = attempt(files.images, name, budget)
+    return None if isinstance(kept, str) or not len(kept) else kept
 
 
-def samples(own, full):
+def samples(kept_images, full):
     """{"own": strip of the images, "difference": strip of their difference to `full`, darker = further} as data URIs."""
-    out = {"own": strip(own)}
-    if full is not None and full.shape[1:] == own.shape[1:]:
-        n = min(len(full), len(own))
-        apart = np.abs(own[:n].astype(int) - full[:n].astype(int))
+    out = {"own": strip(kept_images)}
+    if full is not None and full.shape[1:] == kept_images.shape[1:]:
+        n = min(len(full), len(kept_images))
+        apart = np.abs(kept_images[:n].astype(int) - full[:n].astype(int))
         out["difference"] = strip((255 - np.minimum(GAIN * apart, 255)).astype(np.uint8))
     return out
 
@@ -205,9 +205,9 @@ def fit_curve(files, row):
     columns = files_of_run.curve_columns(curve) if len(curve.columns) > 1 else []
     if not columns:
         return None
-    if found := files_of_run.curve_map(curve):
-        maps = {name: [[rounded(v) for v in row] for row in of.tolist()] for name, of in found.values.items()}
-        return {"label": label} | found._asdict() | {"values": maps}
+    if as_map := files_of_run.curve_map(curve):
+        maps = {name: [[rounded(v) for v in row] for row in of.tolist()] for name, of in as_map.values.items()}
+        return {"label": label} | as_map._asdict() | {"values": maps}
     every = -(-len(curve) // POINTS) or 1
     thin = curve[[*curve.columns[:1], *columns]].groupby(np.arange(len(curve)) // every).median()
     series = {c: [rounded(v) for v in thin[c]] for c in columns}

@@ -119,8 +119,8 @@ def facts(cfg, frame, results):
     good = frame[frame.status == "ok"]
 
     def listed(column, form=str):
-        found = [value for value in good[column].dropna().unique() if value != ""]
-        return ", ".join(form(value) for value in found) or "nothing measured"
+        values = [value for value in good[column].dropna().unique() if value != ""]
+        return ", ".join(form(value) for value in values) or "nothing measured"
 
     date, views = datetime.fromtimestamp(Path(results).stat().st_mtime), sources.spaces(cfg).values()
     return [
@@ -189,9 +189,9 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
     for run in (run["name"] for run in data["runs"]):
         lead, budgets = summary(frame, run)
         table, shown = tables.build(frame, run), drawn(paths, Files(cfg, run, folder, frame), folder)
-        about = {"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": shown}
-        about["fd_ranks"] = marks.unranked(frame[frame.run == run]) != NO_RANKS
-        runs.append(about | {"compared": compared.groups(frame, run)})
+        section = {"name": run, "table": table, "lead": lead, "budgets": budgets, "figures": shown}
+        section["fd_ranks"] = marks.unranked(frame[frame.run == run]) != NO_RANKS
+        runs.append(section | {"compared": compared.groups(frame, run)})
     of_all = drawn(paths, Files(cfg, None, folder, frame), folder)
     loader = jinja2.FileSystemLoader(HERE)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -206,13 +206,17 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
         "MEANINGS": {by: answers.worded(answers.MEANINGS, by, frame) for by in answers.meanings(cfg)},
         "COMPARED": compared.headings(tables.called(frame)),
     }
-    unpack, *own = ((HERE / f"{name}.js").read_text("utf-8") for name in ("unpack", "page", "panel", "chart"))
-    scripts = [script(text) for text in (unpack, get_plotlyjs(), *own)]
-    light = [{key: value for key, value in one.items() if key != "images"} for one in (*data["settings"], *data["runs"])]
+    unpack, *page_scripts = ((HERE / f"{name}.js").read_text("utf-8") for name in ("unpack", "page", "panel", "chart"))
+    scripts = [script(text) for text in (unpack, get_plotlyjs(), *page_scripts)]
+    light = [{key: value for key, value in entry.items() if key != "images"} for entry in (*data["settings"], *data["runs"])]
     rows = len(data["settings"])
     text = as_json(data | {"settings": light[:rows], "runs": light[rows:]})
     images = as_json(
-        {one.get("id", one.get("name")): one["images"] for one in (*data["settings"], *data["runs"]) if one.get("images")}
+        {
+            entry.get("id", entry.get("name")): entry["images"]
+            for entry in (*data["settings"], *data["runs"])
+            if entry.get("images")
+        }
     )
     context = {"facts": facts(cfg, frame, results), "runs": runs, "figures": of_all, "scripts": scripts}
     context |= {"printed": printed, "margin": published.MARGIN}
