@@ -18,7 +18,7 @@ ARCH = {
     "heads": 2,
     "num_classes": 10,
 }
-SETTINGS = {"steps": 3, "batch_size": 8, "lr": 1e-3, "warmup": 1, "ema": 0.9, "label_dropout": 0.1, "seed": 0}
+SETTINGS = {"steps": 8, "batch_size": 8, "lr": 2e-2, "warmup": 1, "ema": 0.9, "label_dropout": 0.1, "seed": 0}
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from cachebench.fit import parallel, router
 from checkouts import copy_checkout, snakemake
 
 SCRIPT = Path(__file__).with_name("data_parallel.py")
+ROUNDING = 5e-3  # a tenth of the learning rate: Adam divides a gradient by its size, also one that is little but rounding
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -27,11 +28,11 @@ def test_two_processes_train_as_one_with_their_images_together_and_resume(tmp_pa
     (tmp_path / "partial").unlink()
     together = train(tmp_path, *TORCHRUN)
     assert torch.equal(together["2-0"], together["2-1"])
-    assert (together["2-0"] - alone).abs().max() <= 1e-6 < (alone[0] - alone[1]).abs().max()
+    assert (together["2-0"] - alone).abs().max() <= ROUNDING < (alone[0] - alone[1]).abs().max()
     assert atomic.read_metadata(tmp_path / "partial")["step"] == 8
     assert torch.equal(train(tmp_path, *TORCHRUN)["2-1"], together["2-1"])
     along = {path.stem: atomic.read_tensors(path)[0]["along"] for path in tmp_path.glob("*.safetensors")}
-    assert torch.equal(along["2-0"], along["2-1"]) and (along["2-0"] - along["1-0"]).abs().max() <= 1e-6
+    assert torch.equal(along["2-0"], along["2-1"]) and (along["2-0"] - along["1-0"]).abs().max() <= ROUNDING
 
 
 @pytest.mark.parametrize("problem", ["dit"], indirect=True)
