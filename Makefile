@@ -10,7 +10,7 @@ help: ## show what can be made
 demo: $(BIN)/.installed ## run the embedded benchmark, about 20 minutes; results/demo/index.html shows it
 	$(BIN)/snakemake --cores all
 
-test: $(BIN)/.installed ## run the fast tests, about half an hour of processor time on up to four cores
+test: $(BIN)/.installed ## run the fast tests, about eight minutes on two cores
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder --durations 20 -m "not slow"
 
 # Each is a minute or more: the paper's configurations whole, a Slurm, CIFAR-10, plug-ins that die.
