@@ -7,7 +7,7 @@ BIN := .venv/bin
 help: ## show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
 
-demo: $(BIN)/.installed ## run the embedded benchmark, about 20 minutes; results/demo/index.html shows it
+demo: $(BIN)/.installed ## run the embedded benchmark, about 16 minutes; results/demo/index.html shows it
 	$(BIN)/snakemake --cores all
 
 test: $(BIN)/.installed ## run the fast tests, about eight minutes on two cores

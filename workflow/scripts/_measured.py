@@ -76,14 +76,14 @@ def demo_jobs():
     for path, frame in measurements("job", "demo")[-1:]:
         (whole,) = frame[frame.job == "all"].itertuples()
         by_job = frame[frame.job != "all"].groupby("job")
-        each = by_job.agg({"run": "size", "processor_seconds": "sum", "peak_memory_mb": "max"}).sort_values("processor_seconds")
+        each = by_job.agg({"processor_seconds": "sum", "peak_memory_mb": "max"}).sort_values("processor_seconds")
         rows = each[::-1].itertuples()
-        lines = [[f"`{job}`", f"{count}", f"{used:.0f}", f"{memory / 1e3:.1f}"] for job, count, used, memory in rows]
+        lines = [[f"`{job}`", f"{used:.0f}", f"{memory / 1e3:.1f}"] for job, used, memory in rows]
         caption = (
             f"{whole.device}, {whole.cores} cores ([file]({link(path)})). From end to end it took {whole.seconds / 60:.0f}"
         )
-        caption += f"\nminutes, and its {len(frame) - 1} jobs took {whole.processor_seconds:.0f} seconds of the processor."
-        out = f"{caption}\n\n{md.table(['Job', 'How many', 'Seconds of the processor', 'Memory at most, GB'], lines)}"
+        caption += f"\nminutes, and its jobs {whole.processor_seconds:.0f} seconds of the processor."
+        out = f"{caption}\n\n{md.table(['Job', 'Seconds of the processor', 'Memory at most, GB'], lines)}"
     return out
 
 
