@@ -166,6 +166,9 @@ def test_of_many_methods_the_best_of_a_family_and_the_controls_are_in_colour():
     assert set(found) == {"random_skip", *(f"m{i}" for i in range(6))} and len(set(found.values())) == 7
     assert found["m3"] == (style.FAMILIES["run-time"], style.MARKS["run-time"])
     assert against_cost.coloured(frame, frame[:8], "fd") == {name: style.palette(frame.method)[name] for name in found}
+    frame.loc[20, ["method", "fd"]] = "m0@14", -1.0  # a cache on fewer steps takes nobody's place, and looks different
+    again = against_cost.coloured(frame, frame, "fd")
+    assert set(again) == {*found, "m0@14"} and len(set(again.values())) == 8
 
 
 def test_families_and_controls_have_panels_with_the_same_axes():

@@ -34,19 +34,21 @@ def leading(rows, key, few=NAMED):
     if len(methods_of(rows)) <= few:
         return methods_of(rows)
     rivals = rows[rows.method != "full"]
-    caches = rivals[rivals.kind == "cache"].sort_values(key).drop_duplicates("family")
-    return {*rivals.method[(rivals.kind == "control") | rivals.method.str.contains("@")], *caches.method}
+    always = (rivals.kind == "control") | rivals.method.str.contains("@")
+    return {*rivals.method[always], *rivals[~always].sort_values(key).drop_duplicates("family").method}
 
 
 def coloured(frame, rows, key):
     """{method: (colour, marker)} of the methods of a run's rows that are drawn in colour. Of many these are `leading`, in the
-    look of their family, which grey print tells apart by its marker; the controls are dark grey. `frame` has all runs."""
+    look of their family, which grey print tells apart by its marker, and caches on fewer steps have one of their own; the
+    controls are dark grey. `frame` has all runs."""
     named = leading(rows, key)
     if named == methods_of(rows):
         return {name: look for name, look in palette(frame.method).items() if name in named}
     first = rows[rows.method.isin(named)].drop_duplicates("method")
     controls = zip(first.method[first.kind == "control"], MARKERS * len(first), strict=False)
-    caches = {row.method: (FAMILIES.get(row.family, INK), MARKS.get(row.family, "o")) for row in first.itertuples()}
+    marks = ["X" if "@" in row.method else MARKS.get(row.family, "o") for row in first.itertuples()]
+    caches = {row.method: (FAMILIES.get(row.family, INK), mark) for row, mark in zip(first.itertuples(), marks, strict=True)}
     return caches | {name: (SOFT, marker) for name, marker in controls}
 
 

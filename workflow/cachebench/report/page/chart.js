@@ -47,13 +47,14 @@ function trace(points, x, y, own, bright) {
   };
 }
 
-// The methods in colour: those that were looked for, else of each family the one that comes lowest, at whatever cost, and the controls.
+// The methods in colour: those that were looked for, else of each family the one that comes lowest, at whatever cost, the controls, and
+// caches on top of fewer steps.
 function looked(groups, y) {
   const words = at("chart-find").value.trim().toLowerCase();
   if (words) return new Set(groups.filter(([, of]) => of[0].name.toLowerCase().includes(words)).map(([method]) => method));
   const best = new Map();
   for (const [method, of] of groups) {
-    const least = Math.min(...of.map(point => point.values[y].value)), family = of[0].kind === "control" ? method : of[0].family;
+    const least = Math.min(...of.map(point => point.values[y].value)), family = of[0].kind === "control" || method.includes("@") ? method : of[0].family;
     if (!best.has(family) || least < best.get(family).least) best.set(family, { least, method });
   }
   return new Set([...best.values()].map(one => one.method));
