@@ -177,7 +177,7 @@ def efficiency():
 def trained():
     """What training buys at equal network calls, in the newest measurement, if any."""
     newest = measurements("untrained_mse")[-1:]
-    return "".join(f"[File]({link(path)}). {training.markdown(frame)}" for path, frame in newest)
+    return "".join(f"[The file]({link(path)}) holds all rows.\n\n{training.markdown(frame)}" for path, frame in newest)
 
 
 def sampled_rows():
