@@ -67,21 +67,6 @@ rule calibration:
         "--count {wildcards.images} --out {output:q} > {log:q} 2>&1"
 
 
-STATISTICS_FILE = "results/references/{made}.safetensors"
-
-
-def made_from(wildcards):
-    """(the images, the view of the config) of a file of statistics."""
-    return STATISTICS[STATISTICS_FILE.format(made=wildcards.made)]
-
-
-def content(wildcards):
-    """What the images of a file of statistics are, if they are there."""
-    made, (images_path, _) = STATISTICS_FILE.format(made=wildcards.made), made_from(wildcards)
-    told = atomic.read_metadata(made) if os.path.exists(made) else None
-    return contents.digest(images_path, told) if os.path.exists(images_path) else ""
-
-
 # Statistics of the real images that a `reference` of the config names: a folder, an npz file or a batch of ADM's.
 rule reference:
     input:
