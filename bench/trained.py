@@ -115,8 +115,7 @@ class Bench:
             grid = matrix.overrides(self.cfg, cls.id(), self.run) | {name: [value] for name, value in params.items()}
             label = cls.fit_label(params) if cls.has_fit() else None
             tried = match.candidates(cls, self.spec, {label: state}, grid, [self.budget], self.measure)
-            priced = [(told, match.share(self.spec, cls(**told), rows)[1]) for told, rows in tried]
-            told, share = match.pick(cls, priced, self.budget, self.cfg["tolerance"])
+            told, share, *_ = match.pick(cls, match.priced(cls, self.spec, tried), self.budget, self.cfg["tolerance"])
         images = self.sampled(cls(**told), state, self.count)
         errors = (images.double() - self.full.double()).square().flatten(1).mean(1).numpy()
         return AtBudget(errors, share, self.judge.score(images), told)

@@ -79,10 +79,8 @@ def demo_jobs():
         each = by_job.agg({"processor_seconds": "sum", "peak_memory_mb": "max"}).sort_values("processor_seconds")
         rows = each[::-1].itertuples()
         lines = [[f"`{job}`", f"{used:.0f}", f"{memory / 1e3:.1f}"] for job, used, memory in rows]
-        caption = (
-            f"{whole.device}, {whole.cores} cores ([file]({link(path)})). From end to end it took {whole.seconds / 60:.0f}"
-        )
-        caption += f"\nminutes, and its jobs {whole.processor_seconds:.0f} seconds of the processor."
+        caption = f"{whole.device}, {whole.cores} cores ([file]({link(path)})). From end to end it took"
+        caption += f" {whole.seconds / 60:.0f}\nminutes, and its jobs {whole.processor_seconds:.0f} seconds of the processor."
         out = f"{caption}\n\n{md.table(['Job', 'Seconds of the processor', 'Memory at most, GB'], lines)}"
     return out
 

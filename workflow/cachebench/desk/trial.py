@@ -174,9 +174,8 @@ def spent(seconds, total):
 def unmet(trial, name, budget, candidates):
     """Lines about a budget that no setting meets: the nearest costs, and what to write for a row of one of them."""
     cls = loader.plugin(name)
-    costs = sorted(
-        (match.share(trial.spec, cls(**params), rows)[1], method.label(params), params) for params, rows in candidates
-    )
+    priced = match.priced(cls, trial.spec, candidates)
+    costs = sorted((share, method.label(params), params) for params, share, *_ in priced)
     near = sorted(costs, key=lambda cost: abs(cost[0] - budget))[:3]
     lines = [f"{name} on {trial.run}: no setting costs {budget:g} of the full run. The nearest:"]
     lines += [f"  {share:.3f}  {label}" for share, label, _ in sorted(near)]

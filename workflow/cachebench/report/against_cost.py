@@ -47,9 +47,13 @@ def coloured(frame, rows, key):
         return {name: look for name, look in palette(frame.method).items() if name in named}
     first = rows[rows.method.isin(named)].drop_duplicates("method")
     controls = zip(first.method[first.kind == "control"], MARKERS * len(first), strict=False)
-    marks = ["X" if "@" in row.method else MARKS.get(row.family, "o") for row in first.itertuples()]
-    caches = {row.method: (FAMILIES.get(row.family, INK), mark) for row, mark in zip(first.itertuples(), marks, strict=True)}
+    caches = {row.method: look(row) for row in first.itertuples()}
     return caches | {name: (SOFT, marker) for name, marker in controls}
+
+
+def look(row):
+    """(colour, marker) of a cache among many."""
+    return FAMILIES.get(row.family, INK), "X" if "@" in row.method else MARKS.get(row.family, "o")
 
 
 def draw(files, key, ylabel, scale="linear"):

@@ -104,7 +104,7 @@ class Files:
         grid, *_ = matrix.grids(self.cfg, cls, self.run)[0]
         states = read_states(self.fitted(name)) if cls.has_fit() else {}
         counted = match.candidates(cls, self.spec, states, grid)
-        return [(params, match.share(self.spec, cls(**params), rows)[1]) for params, rows in counted]
+        return [setting[:2] for setting in match.priced(cls, self.spec, counted)]
 
     @cached_property
     def traced(self):

@@ -119,6 +119,11 @@ def share(spec, method, rows):
     return macs, macs / cost.image_macs(spec, cost.full_rows(spec))
 
 
+def priced(cls, spec, counted):
+    """[(params, share of the full run, MACs, counts)] of `counted`, as `candidates` gives it."""
+    return [(params, *share(spec, cls(**params), rows)[::-1], rows) for params, rows in counted]
+
+
 def pick(cls, priced, budget, tolerance):
     """Of `priced`, [(params, share of the full run, ...)], the nearest to `budget`, ties to the earlier one.
 
@@ -140,13 +145,9 @@ def match(cls, spec, budgets, tolerance, counted):
     than `tolerance` (a share of the full run), with status "unreachable"; of `counted`, as `candidates` gives it, by `pick`."""
     if not counted:
         raise ValueError("none of the fits that these settings need succeeded")
-    priced = []
-    for params, rows in counted:
-        macs, achieved = share(spec, cls(**params), rows)
-        priced.append((params, achieved, rows, macs))
-    chosen = []
+    settings, chosen = priced(cls, spec, counted), []
     for budget in budgets:
-        params, achieved, rows, macs = pick(cls, priced, budget, tolerance)
+        params, achieved, macs, rows = pick(cls, settings, budget, tolerance)
         entry = {"budget": budget, "params": params, "rows": rows, "macs": macs, "achieved": achieved}
         if abs(achieved - budget) > tolerance:
             entry |= {"status": "unreachable", "reason": f"The nearest cost is {achieved:.3f} ({label(params)})."}
