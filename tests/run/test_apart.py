@@ -19,6 +19,8 @@ def work(how, value=None):
     if how == "sleeps":
         time.sleep(value)
     if how == "signal":
+        if value == signal.SIGHUP:
+            signal.signal(value, signal.SIG_DFL)  # below nohup it is ignored
         os.kill(os.getpid(), value)
     return how, os.getpid()
 

@@ -77,7 +77,7 @@ def families():
     told = [FAMILY_WORDS[name].format(n=counts[name]) for name in FAMILIES[:-1] if counts[name]]
     return (
         f"There are {counts.total() - counts[FAMILIES[-1]]} caching methods: {', '.join(told[:-1])}, and {told[-1]}.\n"
-        f"{counts[FAMILIES[-1]]} controls stand beside them ([methods](docs/methods.md#the-methods))."
+        f"{counts[FAMILIES[-1]]} controls stand beside them."
     )
 
 
