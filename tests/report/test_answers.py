@@ -54,7 +54,7 @@ def test_the_least_budget_at_which_something_is_better_comes_first():
     start = "At 50 % of the compute use TAYLOR on DiT (ddim, 20 steps): its FD is lower than that of fewer steps, and it is"
     assert found == f"{start} closer to the full run than 10 of its 20 steps; at 80 % {NOTHING}."
     both = said(one("taylor", 0.5, -0.5, "better", 0.2), one("fora", 0.8, -0.3, "better"))
-    assert both.endswith("closer to the full run than 16 of its 20 steps; FORA at 80 %.")
+    assert both.endswith("closer to the full run than 16 of its 20 steps; use FORA at 80 %.")
     far = said(one("taylor", 0.5, -0.5, "better", 3.0))
     assert far.startswith("At 50 %") and ": its FD is lower than that of fewer steps" in far and "closer" not in far
 

@@ -39,8 +39,9 @@ def findings():
     frame = frame.assign(under=tables.under(cfg, frame))
     for run in frame.run.unique():
         rows = frame[frame.run == run]
-        said = dict.fromkeys(answers.sentence(cfg, rows, run, by) for by in ("fd", "closeness"))
-        out += [f"* {sentence}" for sentence in (*said, standing(rows, "l2c")) if sentence]
+        by_fd, by_closeness = (answers.sentence(cfg, rows, run, by) for by in ("fd", "closeness"))
+        near = f"By closeness to the full run: {by_closeness}" if by_closeness != by_fd else ""
+        out += [f"* {sentence}" for sentence in (by_fd, near, standing(rows, "l2c")) if sentence]
     return "\n".join(out)
 
 

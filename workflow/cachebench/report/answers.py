@@ -72,7 +72,7 @@ def sentence(cfg, rows, run, by="fd", effort=EFFORTS[-1]):
     least = min(better)
     text = f"At {share(least)} of the compute use {called(better[least])} on {network(cfg, run)}: {praise(rows, better[least])}"
     more = [f"{called(better[budget])} at {share(budget)}" for budget in sorted(better) if budget != least]
-    text += f"; {listed(more)}" if more else ""
+    text += f"; use {listed(more)}" if more else ""
     if not others:
         return f"{text}."
     lost = f"at {shares(others)} {NOTHING}{nearer(rows, others, by, effort)}"
