@@ -22,6 +22,7 @@ from .correction import PLANNED, finite, reused
 
 SHRINKS = 41  # ranges that are tried, from all of the values down to a fifth
 SEEN = 1 << 14  # values of an input that a range is searched on
+TRIED = 1 << 18  # values that are rounded together, where they are not more by themselves
 
 
 def rounded(x, low, high, bits):
@@ -40,11 +41,13 @@ def best_range(values, bits):
     if bits >= 32:
         return low, high
     least, best = torch.full_like(low, torch.inf), (low, high)
-    for share in torch.linspace(1, 0.2, SHRINKS).tolist():
-        error = (rounded(values, share * low, share * high, bits) - values).square().mean(1, keepdim=True)
-        better = error < least
-        least = torch.where(better, error, least)
-        best = tuple(torch.where(better, share * end, known) for end, known in zip((low, high), best, strict=True))
+    shares = torch.linspace(1, 0.2, SHRINKS, device=values.device).to(values.dtype)[:, None, None]
+    for several in shares.split(max(TRIED // values.numel(), 1)):
+        ends = several * low, several * high  # (shares, rows, 1)
+        error, at = (rounded(values, *ends, bits) - values).square().mean(2, keepdim=True).min(0, keepdim=True)
+        better = error[0] < least
+        least = torch.where(better, error[0], least)
+        best = tuple(torch.where(better, end.gather(0, at)[0], known) for end, known in zip(ends, best, strict=True))
     return best
 
 
