@@ -96,10 +96,10 @@ class Walk:
         first = next(iter(values.values())).new_full((2 * self.spec.arch.blocks,), FIRST)
         return Mixed(first.sigmoid(), values, 0)
 
-    def mixing(self, y, scores, threshold, but=None, outs=None):
-        """(denoise that mixes by `scores` [rows of routers, 2 * blocks] but at one evaluation, the values that it keeps). Its
-        outputs are noted in the list `outs`."""
-        values = {}
+    def mixing(self, y, scores, threshold, but=None, outs=None, values=None):
+        """(denoise that mixes by `scores` [rows of routers, 2 * blocks] but at one evaluation, the values that it keeps, those
+        of a trajectory under way if they are given). Its outputs are noted in the list `outs`."""
+        values = {} if values is None else values
 
         def denoise(x, evaluation):
             mixed = evaluation in self.keys and evaluation != but
@@ -131,13 +131,21 @@ def cumulative(walk, noise, labels, scores, threshold):
 def leave_one_out(walk, noise, labels, scores, threshold):
     """The same as the poster has it: all evaluations mix, but for one. The sum of squares of how far the sample of the
     conditional half moves, averaged over images."""
-    y, images = network_labels(walk.spec, labels), len(labels)
-    denoise, left = walk.mixing(y, scores, threshold)
+    y, images, outs, samples = network_labels(walk.spec, labels), len(labels), [], {}
+    denoise, left = walk.mixing(y, scores, threshold, outs=outs)
 
     def without(evaluation):
-        return walk.sample(noise, walk.mixing(y, scores, threshold, but=evaluation)[0]).double()
+        """The sample of the trajectory that has come to this evaluation, which computes all there and mixes after it."""
+        ahead, _ = walk.mixing(y, scores, threshold, but=evaluation, values=dict(left))
+        return walk.sample(noise, lambda x, now: outs[now] if now < evaluation else ahead(x, now)).double()
 
-    return weights(walk, walk.sample(noise, denoise).double(), without, lambda moved: moved[:images].sum() / images), left
+    def branching(x, evaluation):
+        if evaluation in walk.keys:
+            samples[evaluation] = without(evaluation)
+        return denoise(x, evaluation)
+
+    start = walk.sample(noise, branching).double()
+    return weights(walk, start, samples.get, lambda moved: moved[:images].sum() / images), left
 
 
 def weights(walk, start, changed, size, follow=False):
