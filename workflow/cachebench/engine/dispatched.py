@@ -5,6 +5,8 @@ Torch's FlopCounterMode finds the same, but imports torch's compiler for it: sec
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+WHOLE = set()  # functions that consist of no others
+
 
 class Counter(TorchDispatchMode):
     """Within it `flops` adds up."""
@@ -20,10 +22,13 @@ class Counter(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         formula = flop_registry.get(function._overloadpacket)
-        if formula is None:  # it may consist of what has one
+        if formula is None and function not in WHOLE:  # it may consist of what has one
             with self:
                 made = function.decompose(*args, **kwargs)
-            return function(*args, **kwargs) if made is NotImplemented else made
+            if made is not NotImplemented:
+                return made
+            WHOLE.add(function)
         out = function(*args, **kwargs)
-        self.flops += formula(*args, **kwargs, out_val=out)
+        if formula:
+            self.flops += formula(*args, **kwargs, out_val=out)
         return out
