@@ -150,6 +150,17 @@ def test_the_reading_layer_is_corrected_where_the_plan_reuses_and_only_there(pro
     assert outs == computes.tolist()
 
 
+@pytest.mark.parametrize("shape", [(1, 3000), (5, 7)])
+def test_a_range_is_the_same_however_many_are_tried_together(monkeypatch, shape):
+    """One after the other, as of a large weight, or all at once; it is the first of the best."""
+    values, found = torch.randn(shape, generator=torch.Generator().manual_seed(2)), []
+    for together in (1, 5 * values.numel(), 1 << 18):
+        monkeypatch.setattr(quantised, "TRIED", together)
+        found.append(torch.cat(quantised.best_range(values, 3)))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    assert (found[0][: len(values), 0] > values.amin(1)).any()  # at three bits not all of the values
+
+
 def test_its_cost_is_the_cards(xl):
     """f = [K + (T - K)(1 - m / L)] / T; 87.88 T bit operations an evaluation, where every second one skips half."""
     spec = Spec(xl, "ddim", 20, cfg_scale=1.5)

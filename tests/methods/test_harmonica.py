@@ -9,7 +9,7 @@ import torch
 
 from cachebench.engine import doors, trajectory
 from cachebench.engine.schedule import PAIRINGS, Schedule, router_keys
-from cachebench.fit import loop, router
+from cachebench.fit import loop, router, walk
 from cachebench.plugin.loader import plugin
 from cachebench.plugin.problem import Problem
 from helpers import relative
@@ -157,6 +157,21 @@ def test_weights_say_what_a_mixing_does(problem):
         first = problem.spec.first_counted + 1
         assert (found[objective][:first] == 0).all() and (found[objective][first:] > 0).all()
     assert relative(found["cumulative"], found["leave_one_out"]) > 0.1
+
+
+def test_one_left_out_is_weighed_as_by_trajectories_from_the_noise_on(problem):
+    """The search shares their beginnings, which changes no bit."""
+    spec, noise, labels = problem.spec, problem.latents[:2], problem.labels[:2]
+    of = walk.Walk(problem.model, spec, router_keys(spec.plan.roles, "all"))
+    scores = torch.rand(spec.num_evaluations, 2 * spec.arch.blocks, generator=torch.Generator().manual_seed(1))
+
+    def sample(but=None):
+        denoise, _ = of.mixing(trajectory.network_labels(spec, labels), scores, 0.5, but)
+        return of.sample(noise, denoise).double()[:2]
+
+    expected = [((sample(e) - sample()).square().sum() / 2).item() if e in of.keys else 0 for e in range(spec.num_evaluations)]
+    found, _ = walk.leave_one_out(of, noise, labels, scores, 0.5)
+    assert found.tolist() == expected
 
 
 def test_a_divergence_names_its_iteration(problem, monkeypatch):
