@@ -16,10 +16,11 @@ frame = tables.completed(cfg, tables.read(args.results, args.comparisons))
 folder = Path(args.out).parent
 printed = published.read(args.published) if args.published else ()
 measures = validity.read(args.validity) if args.validity else ()
+absent = collect.absent(cfg, frame, folder)
 try:
     data = collect.collect(cfg, frame, folder)
     html = render.render(
-        cfg, frame, args.results, args.figures, folder, data, printed, measures, flaws.flaws(cfg, args.results)
+        cfg, frame, args.results, args.figures, folder, data, printed, measures, flaws.flaws(cfg, args.results), absent
     )
 except pairs.Incomparable as error:
     raise SystemExit(f"{args.results}: {error}") from None
@@ -27,4 +28,4 @@ atomic.write_text(args.out, html)
 said = answers.closing(cfg, frame)
 if args.answer:
     atomic.write_text(args.answer, "\n".join(said))
-tell("\n".join([*said, f"Open {args.out}"]))
+tell("\n".join([*filter(None, [absent]), *said, f"Open {args.out}"]))

@@ -1,4 +1,5 @@
-"""Writes table, figures and page of a results folder as far as its run has come; what is missing is named. Runs no job."""
+"""Writes table, figures and page of a results folder as far as its run has come; what is missing is named. Runs no job. A
+results.csv without the folder of any run, such as somebody else's, stays as it is, and so do the tables made of it."""
 
 import json
 import os
@@ -34,13 +35,16 @@ def script(name, *words):
     runpy.run_path(str(Path(__file__).with_name(f"{name}.py")))
 
 
-script("collect", "--folder", args.folder, "--out", results)
-script("comparisons", "--results", results, "--folder", args.folder, *looks, "--out", comparisons)
-script("validity", "--results", results, "--comparisons", comparisons, "--folder", args.folder, "--out", validity)
-script("tables", "--results", results, "--comparisons", comparisons, "--out", *tables)
+alone = Path(results).exists() and not any(Path(args.folder, run).is_dir() for run in cfg["runs"])
 given = "--results", results, "--comparisons", comparisons
+made = {results: ("collect",), comparisons: ("comparisons", *given[:2], *looks), validity: ("validity", *given)}
+for path, (name, *words) in made.items():
+    if not (alone and Path(path).exists()):
+        script(name, *words, "--folder", args.folder, "--out", path)
+script("tables", *given, "--out", *tables)
 for run, paths in drawn.items():
-    script("plots", *given, "--folder", args.folder, *(["--run", run] if run else []), "--out", *paths)
+    if paths:
+        script("plots", *given, "--folder", args.folder, *(["--run", run] if run else []), "--out", *paths)
 every = [path for paths in drawn.values() for path in paths]
 script(
     "page",

@@ -64,8 +64,8 @@ class Incomparable(ValueError):
 def comparisons(frame, scored, quality=None, reach=0.0):
     """Rows (mappings over `columns`): one per run, budget and method but full, from `tables.read` and the methods' scores.
 
-    `scored` is {(run, method): {budget: its part of scores.json}}, `quality` the config's, `reach` that of
-    `beside_steps`. Incomparable as `check_comparable` has it."""
+    `scored` is {(run, method): {budget: its part of scores.json}}; a method without one is not compared. `quality` is the
+    config's, `reach` that of `beside_steps`. Incomparable as `check_comparable` has it."""
     out = []
     for run, rows in frame.groupby("run", sort=False):
         check_comparable(rows[rows.status == "ok"], f"run {run}")
@@ -73,7 +73,7 @@ def comparisons(frame, scored, quality=None, reach=0.0):
         uncached, is_full = points(rows, scored, run), rows.method == "full"
         for (_, budget), group in rows[~is_full].groupby(["under", "budget"], sort=False):
             of_budget = {"fd_ranks": validity.fd_ranks(rows[is_full | rows.index.isin(group.index)])[0]}
-            scores = {m: scored[run, m][budget] for m in group.method[group.status == "ok"]}
+            scores = {m: scored[run, m][budget] for m in group.method[group.status == "ok"] if (run, m) in scored}
             parts = [by_fd(having(scores, "fd"), control), by_image(scores, control), by_metric(scores, control)]
             for _, row in group.iterrows():
                 said = {key: value for part in parts for key, value in part.get(row.method, {}).items()}
@@ -192,7 +192,8 @@ def ends(name, d):
 def points(rows, scored, run):
     """[(cost, row of scores.json)] of a run's uncached trajectories by ascending cost: fewer steps, and the full run."""
     ran = rows[rows.method.isin(["full", step_reduction(rows)]) & (rows.status == "ok")].drop_duplicates("achieved")
-    return [(row.achieved, scored[run, row.method][row.budget]) for _, row in ran.sort_values("achieved").iterrows()]
+    there = ran[[(run, method) in scored for method in ran.method]]
+    return [(row.achieved, scored[run, row.method][row.budget]) for _, row in there.sort_values("achieved").iterrows()]
 
 
 def beside_steps(method_row, cost, uncached, reach=0.0):

@@ -60,7 +60,7 @@ class Files:
 
     def fitted(self, name):
         """State files of the fits that are there and succeeded; that of a failed one holds nothing."""
-        there = [path for path in self.fits(name) if path.with_suffix(".json").exists()]
+        there = [path for path in self.fits(name) if path.exists() and path.with_suffix(".json").exists()]
         return [path for path in there if not atomic.read_json(path.with_suffix(".json")).get("reason")]
 
     def computed(self, name, entry):

@@ -34,6 +34,8 @@ def draw(files):
     achieved = {(name, b): entry.get("achieved") for name, of in zip(rows, entries, strict=True) for b, entry in of.items()}
     achieved |= files.frame[files.frame.run == files.run].set_index(["method", "budget"]).achieved.to_dict()  # as counted
     shares = [[files.computed(name, of.get(b, none)) for b in budgets] for name, of in zip(rows, entries, strict=True)]
+    if all(isinstance(of_budget, str) for of_method in shares for of_budget in of_method):
+        return empty(f"What the methods of {files.run} compute is not known: no samples are there.")
     _, blocks, branches = files.spec.mask_shape
     places = [[place(files, name, of.get(b, none)) for b in budgets] for name, of in zip(rows, entries, strict=True)]
     tall = min(2.2, max(1.2, 0.05 * blocks * branches + 0.6))

@@ -1,12 +1,14 @@
 """What the interactive part of the page shows, as JSON: every setting with its costs, values and panel. No torch here."""
 
 import math
+from collections import Counter
+from pathlib import Path
 
 from cachebench.engine.spec import BRANCHES
 from cachebench.judge import pairs
 from cachebench.judge.equivalents import step_reduction
 from cachebench.metrics import spaces
-from cachebench.report import files_of_run, marks, style, tables
+from cachebench.report import answers, files_of_run, marks, style, tables
 from cachebench.report.page.panel import GAIN, images, panel, strip
 
 COSTS = (
@@ -68,6 +70,21 @@ def collect(cfg, frame, folder):
         "fits": fits,
         "settings": settings,
     }
+
+
+def absent(cfg, frame, folder):
+    """Of how many of the measured rows of `frame` what file is not below `folder`, and what is not shown for it; "" where all
+    are there."""
+    rows, lost = frame[frame.status == "ok"], Counter()
+    of_run = {run: files_of_run.Files(cfg, run, folder) for run in rows.run.unique()}
+    for row in rows.itertuples():
+        files = of_run[row.run]
+        lost["settings.json"] += not Path(files.tree.settings(row.run, row.method)).exists()
+        lost["scores.json"] += not Path(files.tree.scores(row.run, row.method)).exists()
+        lost["samples"] += not files.shards(row.method, row.budget)
+    told = answers.listed([f"{what} of {count}" for what, count in lost.items() if count])
+    told = f"Of the {len(rows)} measured rows these files are not there: {told}. Their numbers are shown, "
+    return f"{told}but not what is made of these files: schedules, images, shares of the cost." if any(lost.values()) else ""
 
 
 def shared(settings):

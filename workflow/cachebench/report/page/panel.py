@@ -25,6 +25,7 @@ SIDE = 96  # pixels of a side above which an image is shrunk, so that a page of 
 POINTS = 300  # of a fit's curve
 LINES = 20  # of a log
 SAME = 1e-9  # shares of the MACs that differ by less are the same
+NOTES = {"missing": "Not known: no settings.json has this row.", "not sampled": "Not known: its samples are not there."}
 
 
 def attempt(action, *arguments):
@@ -44,9 +45,9 @@ def panel(files, row, full):
     kept_images = images(files, row.method, entry.get("budget", row.budget)) if row.method != "full" else None
     if kept_images is not None:
         shown["images"] = samples(kept_images, full)
-    parts = {"fit": attempt(fit_curve, files, row), "times": attempt(lambda: files.times(row.method, entry))}
+    parts = {"fit": attempt(fit_curve, files, row), "times": "params" in entry and attempt(files.times, row.method, entry)}
     parts |= {"decided": attempt(decided, files, row, entry)}
-    parts |= {"cost": attempt(cost_parts, files, row, entry), "seeds": row.status == "ok" and attempt(seeds, files, row, entry)}
+    parts |= {"cost": attempt(cost_parts, files, entry), "seeds": row.status == "ok" and attempt(seeds, files, row, entry)}
     parts |= {"counted": attempt(counted, row), "stands_in": attempt(stands_in, files, row)}
     parts["nearest"] = "params" in entry and attempt(nearest, files, row, entry)
     shown |= {key: part for key, part in parts.items() if part and not isinstance(part, str)}
@@ -104,8 +105,11 @@ def stands_in(files, row):
     return {"evaluations": rows.evaluation.astype(int).tolist()} | told
 
 
-def cost_parts(files, row, entry):
-    """{part: percent of the setting's MACs}: the network's, and the products that the method makes itself."""
+def cost_parts(files, entry):
+    """{part: percent of the setting's MACs}: the network's, and the products that the method makes itself; None of a setting
+    that is not known."""
+    if "rows" not in entry:
+        return None
     arch, rows = files.spec.arch, entry["rows"]
     whole, branches = cost.total(arch, rows), {site: n for site, n in rows.items() if site.partition("@")[0] in BRANCHES}
     told = {"attention and MLP": cost.total(arch, branches), "the method's own": rows.get("spent", 0)}
@@ -123,8 +127,12 @@ def counted(row):
 
 
 def seeds(files, row, entry):
-    """{"nearest", "middle", "farthest": [seed, latent MSE]} of the images that are shown, to those of the full run."""
-    scored = atomic.read_json(files.tree.scores(row.run, row.method))[str(entry["budget"])]
+    """{"nearest", "middle", "farthest": [seed, latent MSE]} of the images that are shown, to those of the full run; None where
+    its scores are not there."""
+    path = Path(files.tree.scores(row.run, row.method))
+    scored = atomic.read_json(path).get(str(entry["budget"])) if path.exists() else None
+    if scored is None:
+        return None
     errors = np.array(scored["errors"]["latent_mse"][: files_of_run.IMAGES])
     order, first = errors.argsort(), files.cfg["samples"]["first_seed"]
     chosen = {"nearest": order[0], "middle": order[len(order) // 2], "farthest": order[-1]}
@@ -141,7 +149,7 @@ def computed(files, row):
     """[[100, 0, ...], ...] for each (block, branch) the percentage of the images that computed it, by evaluation; or words why
     there is none."""
     shares = files.computed(row.method, entry_of(files, row))
-    return shares if isinstance(shares, str) else by_site(100 * shares)
+    return NOTES.get(shares, shares) if isinstance(shares, str) else by_site(100 * shares)
 
 
 def by_site(shares):

@@ -181,10 +181,10 @@ def script(text):
     return {"text": text, "digest": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}
 
 
-def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), flaws=()):
+def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), flaws=(), absent=""):
     """The page's HTML. `paths` are the figure files of all runs, `folder` is where the page will lie, beside results.csv;
     `data` is what collect.collect returned; `printed` are rows of published.csv, `measures` those of validity.csv,
-    `flaws` what flaws.flaws says."""
+    `flaws` what flaws.flaws says, `absent` what collect.absent does."""
     runs = []
     for run in (run["name"] for run in data["runs"]):
         lead, budgets = summary(frame, run)
@@ -223,6 +223,6 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
     ways = ((by, effort) for by in answers.meanings(cfg) for effort in EFFORTS)
     context["answers"] = [{"by": by, "effort": effort} | answers.matrix(cfg, frame, by, effort) for by, effort in ways]
     context["leagues"] = [league.table(cfg, frame, by) for by in answers.meanings(cfg) if by != judged.MARGIN]
-    context["flaws"] = flaws
+    context |= {"flaws": flaws, "absent": absent}
     context["measures"] = [(line["run"], validity.words(line)) for line in measures]
     return environment.get_template("page.html.j2").render(name=cfg["name"], data=data, json=text, images=images, **context)
