@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
+from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from cachebench.engine.spec import Arch
 from cachebench.files import atomic
 from cachebench.plugin import loader
+from cachebench.plugin.method import FAMILIES
 from cachebench.report import against_cost, figures, files_of_run, style, symmetric, tables
 from cachebench.report.files_of_run import Files
 from cachebench.report.page import collect, panel, render
@@ -109,6 +111,8 @@ def test_the_axis_of_differences_has_ticks_on_either_side(ends):
     assert 0 in ticks and 3 <= len(ticks) <= 14 and max(ticks) > 0.4 * ends[1]
     assert ticks == sorted(set(ticks)) and all(ends[0] <= t <= ends[1] for t in ticks)
     assert min(ticks) < 0 or ends[0] > -0.1
+    few = symmetric.ticks(*ends, few=True)
+    assert 0 in few and 2 <= len(few) <= 5 and few == sorted(set(few)) and all(ends[0] <= t <= ends[1] for t in few)
 
 
 def test_pareto_front_of_a_hand_made_example():
@@ -208,8 +212,34 @@ def test_differences_are_drawn_in_order_with_intervals_ranks_and_open_ties(frame
     assert ends == [pytest.approx([-0.7, 0.1]), pytest.approx([2.3, 3.1])]
     assert [t.get_text() for t in axis.texts] == ["1 (1–2)", "2 (1–2)", "3", "rank"]
     assert "does not rank" not in words(draw("differences", found))
+    assert "below full" not in words(draw("differences", found))
     doubted = draw("differences", found.assign(fd_ranks="no", below_full="yes"))
-    assert "(FD does not rank here)" in words(doubted) and "L2C (below full)" in words(doubted)
+    assert "(FD does not rank here)" in words(doubted) and {"1 (1–2)*", "3*"} <= {t.get_text() for t in doubted.axes[0].texts}
+    assert "*: below full" in words(doubted)
+
+
+@pytest.mark.parametrize(("methods", "budgets"), [(8, [0.8, 0.5]), (45, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), (150, [0.5])])
+def test_differences_are_as_tall_as_their_rows_and_bounded(methods, budgets, tmp_path):
+    """Methods are rows that all budgets share, by their mean place; one that lacks a budget has no marker there."""
+    rows = []
+    for budget in budgets:
+        rows.append(row("fewer_steps", budget, "control"))
+        for i in range(1, methods):
+            middle, ends = 0.1 * i - 0.05, {"": 0, "_low": -0.02, "_high": 0.02}
+            ends = {f"fd_minus_control{end}": middle + apart for end, apart in ends.items()}
+            of_row = row(f"m{i}", budget, family=FAMILIES[i % 6], control="fewer_steps", verdict="worse", **ends)
+            rows += [of_row] if (i, budget) != (3, 0.8) else []
+    figure = draw("differences", tables.tidy(pd.DataFrame(rows).sample(frac=1, random_state=0)))
+    first = figure.axes[0]
+    assert [axis.get_title(loc="left") for axis in figure.axes] == [f"budget {budget:g}" for budget in budgets]
+    names = [label.get_text() for label in first.get_yticklabels()]
+    assert names == ["FEWER_STEPS", *(f"M{i}" for i in range(1, methods))]
+    assert [len(axis.containers) for axis in figure.axes] == [methods - (budget == 0.8) for budget in budgets]
+    style.save(figure, [tmp_path / "differences.png"])
+    width, height = Image.open(tmp_path / "differences.png").size
+    assert height < min(2400, 400 + 45 * methods) and width < 2600
+    boxes = [label.get_window_extent() for label in first.get_yticklabels()]
+    assert all(high.y0 >= low.y1 - 1 for high, low in zip(boxes, boxes[1:], strict=False))
 
 
 @pytest.fixture(scope="module")
