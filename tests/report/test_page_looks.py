@@ -59,6 +59,22 @@ def test_a_failed_row_links_the_line_of_its_plugin_and_its_log(tmp_path):
     assert told["dit-20/l2c/0.5"]["tail"].endswith("ValueError: no")
 
 
+def test_on_a_phone_the_answer_is_stacked_and_stays_a_table(opened):  # noqa: F811
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    wide = "[...document.querySelectorAll('#answer, #answer *')].filter(one => one.checkVisibility() && one.scrollWidth > "
+    wide += "one.clientWidth && getComputedStyle(one).overflowX === 'auto').length"
+    assert opened.execute_script(f"return [innerWidth, {wide}]") == [390, 0]
+    shown = "return [...document.querySelectorAll('.answer:not([hidden]) .matrix tr:nth-child(2) td')].map(one => "
+    shown += "[one.getBoundingClientRect().x, getComputedStyle(one, '::before').content.split(' of')[0]])"
+    places, headings = zip(*opened.execute_script(shown), strict=True)
+    assert len(set(places)) == 1 and headings[0] == '"90 %' and len(set(headings)) == len(headings) == 7
+    opened.execute_script("document.querySelector('.answer:not([hidden]) td').removeAttribute('data-column')")  # as if empty
+    roles = [node["role"]["value"] for node in opened.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]]
+    parts = [role for role in roles if role in ("table", "columnheader", "rowheader", "cell")]
+    assert parts[:33] == ["table", *["columnheader"] * 8, *["rowheader", *["cell"] * 7] * 3]
+
+
 FORMS = {"wide": (1280, 800, "light"), "phone": (390, 844, "light"), "dark": (1280, 800, "dark")}
 
 
