@@ -10,7 +10,7 @@ from cachebench.files import atomic, closure
 from cachebench.report import figures, style
 from cachebench.report.files_of_run import Files
 from checkouts import copy_checkout, snakemake
-from report.test_page import write_page, write_results
+from report.pages import write_page, write_results
 
 FOLDER = atomic.ROOT / "workflow/cachebench/report/figures"
 ADDED = '''"""How many rows there are."""

@@ -12,7 +12,7 @@ from cachebench.report.page import collect, render
 from checkouts import python
 from helpers import unpacked
 from judge.test_pairs import example
-from report.test_page import write_results
+from report.pages import write_results
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from cachebench.report.page import collect, compared, render
 from checkouts import python
 from helpers import unpacked
 from judge.test_pairs import example
-from report.test_page import browser, click, visit, write_results  # noqa: F401
+from report.pages import click, visit, write_results
 
 FEW = "64 images for 64 dimensions, so that most of it is bias"
 REASON = f"fd, fd_minus_full: {FEW}"
@@ -140,7 +140,7 @@ def test_a_row_that_ran_shows_its_reason_and_greys_what_it_lacks(html):
     assert len(doubted) == 2 and "nan" not in doubted and set(absent) == {"nan"}  # FD and its difference are shown, in doubt
 
 
-def test_the_table_sorts_in_a_browser(html, browser):  # noqa: F811
+def test_the_table_sorts_in_a_browser(html, browser):
     visit(browser, html[0])
     names = "[...document.querySelectorAll('table.compared tbody')][4].querySelectorAll('tr:not(.group) th')"
     for column, expected in ((2, ["L2c", "Random skip", "Fora"]), (1, ["Fewer steps", "Fora", "Fora spread"])):

@@ -14,7 +14,7 @@ from cachebench.report import tables
 from cachebench.report.page import collect, render
 from cachebench.run.folder import Folder
 from cachebench.setup import config, matrix
-from report.test_page import ARCH, browser, time_of  # noqa: F401
+from report.pages import ARCH, time_of
 from report.test_tables import missing, row
 
 RUNS = [f"dit-{steps}" for steps in (10, 20, 30, 50)]
@@ -108,7 +108,7 @@ def large(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_page_of_2000_rows_is_small_and_opens_in_two_seconds(large, browser):  # noqa: F811
+def test_a_page_of_2000_rows_is_small_and_opens_in_two_seconds(large, browser):
     page, rows = large
     size, walls, cores = page.stat().st_size / 1e6, [], []
     later = "window.requestIdleCallback = done => setTimeout(done, 5000)"  # what can wait is not a part of opening
@@ -128,7 +128,7 @@ def test_a_page_of_2000_rows_is_small_and_opens_in_two_seconds(large, browser): 
     assert rows >= 1900 and size < LIMIT_MB and max(cores) < LIMIT_MS
 
 
-def seconds(browser):  # noqa: F811
+def seconds(browser):
     """Seconds that the page's main thread has worked."""
     told = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
     return next(one["value"] for one in told if one["name"] == "TaskDuration")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from cachebench.files import atomic
-from report.test_page import browser, opened, synthetic, visit, wait, write_page, write_results  # noqa: F401
+from report.pages import visit, wait, write_page, write_results
 
 
 def contrast(a, b):
@@ -24,7 +24,7 @@ def contrast(a, b):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_point_is_seen_on_its_background(opened, scheme):  # noqa: F811
+def test_every_point_is_seen_on_its_background(opened, scheme):
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
     opened.refresh()
     wait(opened, "'whole' in document.documentElement.dataset")
@@ -33,7 +33,7 @@ def test_every_point_is_seen_on_its_background(opened, scheme):  # noqa: F811
     assert len(drawn) >= 4 and min(contrast("#ffffff" if paper == "#fff" else paper, one) for one in drawn) > 2
 
 
-def test_printed_it_shows_every_row_across_the_page_and_no_switch(opened):  # noqa: F811
+def test_printed_it_shows_every_row_across_the_page_and_no_switch(opened):
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     board = "const box = document.getElementById('board').parentElement; return [box.scrollHeight - box.clientHeight, "
     board += "box.scrollWidth - box.clientWidth, document.querySelector('.controls').checkVisibility()]"
@@ -59,7 +59,7 @@ def test_a_failed_row_links_the_line_of_its_plugin_and_its_log(tmp_path):
     assert told["dit-20/l2c/0.5"]["tail"].endswith("ValueError: no")
 
 
-def test_on_a_phone_the_answer_is_stacked_and_stays_a_table(opened):  # noqa: F811
+def test_on_a_phone_the_answer_is_stacked_and_stays_a_table(opened):
     phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     wide = "[...document.querySelectorAll('#answer, #answer *')].filter(one => one.checkVisibility() && one.scrollWidth > "
@@ -75,6 +75,18 @@ def test_on_a_phone_the_answer_is_stacked_and_stays_a_table(opened):  # noqa: F8
     assert parts[:33] == ["table", *["columnheader"] * 8, *["rowheader", *["cell"] * 7] * 3]
 
 
+def test_dark_and_phone(opened):
+    light = opened.execute_script("return document.querySelector('#chart .xtitle').style.fill")
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    wait(opened, f"document.querySelector('#chart .xtitle').style.fill !== '{light}'")
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    opened.refresh()
+    wait(opened, "document.documentElement.dataset.ready")
+    assert opened.execute_script("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+    assert opened.execute_script("return document.querySelector('#chart .main-svg').clientWidth") < 390
+
+
 FORMS = {"wide": (1280, 800, "light"), "phone": (390, 844, "light"), "dark": (1280, 800, "dark")}
 
 
@@ -82,7 +94,7 @@ FORMS = {"wide": (1280, 800, "light"), "phone": (390, 844, "light"), "dark": (12
     "CACHEBENCH_PICTURES" not in os.environ, reason="CACHEBENCH_PICTURES names a folder for pictures of the page"
 )
 @pytest.mark.parametrize("form", FORMS)
-def test_pictures_of_the_page(browser, synthetic, form):  # noqa: F811
+def test_pictures_of_the_page(browser, synthetic, form):
     """First screen, chart, league table and a panel, of the page that CACHEBENCH_PAGE names, as WebP files."""
     page, folder = Path(os.environ.get("CACHEBENCH_PAGE", synthetic[0])).resolve(), Path(os.environ["CACHEBENCH_PICTURES"])
     width, height, scheme = FORMS[form]

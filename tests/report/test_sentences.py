@@ -11,8 +11,8 @@ from cachebench.report import answers, tables
 from cachebench.report.page import collect, render
 from cachebench.setup import matrix
 from helpers import unpacked
+from report.pages import choose, visit, wait, write_results
 from report.test_answers import configuration, frame_of, one
-from report.test_page import browser, choose, visit, wait, write_results  # noqa: F401
 
 OPENED = "dit-20/l2c/0.5"
 FORA = {"interval": 2, "anchor": "descending"}
@@ -100,7 +100,7 @@ def test_the_league_table_says_better_and_worse_without_its_colours(page):
     assert 'class="sign"' not in page[1].partition("<script")[0]
 
 
-def panel(browser, page, row):  # noqa: F811
+def panel(browser, page, row):
     """The text of a row's panel."""
     visit(browser, page[0])
     browser.execute_script("location.hash = arguments[0]", row)
@@ -108,7 +108,7 @@ def panel(browser, page, row):  # noqa: F811
     return browser.execute_script("return document.getElementById('panel').innerText")
 
 
-def test_the_panel_of_a_row_that_decides_while_it_runs(page, browser):  # noqa: F811
+def test_the_panel_of_a_row_that_decides_while_it_runs(page, browser):
     text = panel(browser, page, OPENED)
     assert "In doubt: kid: too few images" in text
     assert "Here threshold works from 0.25 to 2.5: before it saves nothing, and beyond it saves no more." in text
@@ -125,7 +125,7 @@ def test_the_panel_of_a_row_that_decides_while_it_runs(page, browser):  # noqa: 
     assert browser.get_log("browser") == []
 
 
-def test_the_panel_says_where_the_cost_comes_from_which_seeds_and_what_gives_an_unreachable_row(page, browser):  # noqa: F811
+def test_the_panel_says_where_the_cost_comes_from_which_seeds_and_what_gives_an_unreachable_row(page, browser):
     text = panel(browser, page, "dit-20/fora/0.5")
     assert re.search(r"Where the MACs go: the network's rest [\d.]+ %, attention and MLP [\d.]+ %\.", text)
     assert (
@@ -141,7 +141,7 @@ def test_the_panel_says_where_the_cost_comes_from_which_seeds_and_what_gives_an_
     assert "Parameters\n\nNone." in panel(browser, page, "dit-20/full/1")
 
 
-def test_a_run_without_fd_and_images_says_so(page, browser):  # noqa: F811
+def test_a_run_without_fd_and_images_says_so(page, browser):
     assert "No images are kept." in panel(browser, page, "dit-50/l2c/0.5")
     choose(browser, "chart-run", "dit-50")
     choose(browser, "chart-y", "fd")

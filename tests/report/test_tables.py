@@ -62,11 +62,6 @@ def test_latency_is_the_full_runs_over_the_speed_up():
 
 
 @pytest.fixture(scope="module")
-def frame():
-    return example()
-
-
-@pytest.fixture(scope="module")
 def table(frame):
     return tables.build(frame, "r_1")
 

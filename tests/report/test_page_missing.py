@@ -1,4 +1,4 @@
-"""Somebody else's results.csv, without the folders of the runs: what is there is shown, and one line says what is not."""
+"""The page of whatever is there: files that are missing or torn, and somebody else's results.csv without a run's folder."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,8 @@ from cachebench.report.files_of_run import Files
 from cachebench.report.page import collect
 from cachebench.setup import config
 from helpers import script, unpacked
-from report.test_page import write_page, write_results
+from report.pages import write_page, write_results
+from report.test_tables import METRICS
 
 GONE = {  # what is deleted, and what the line says of the run's 33 measured rows
     "dit-20": "settings.json of 33, scores.json of 33 and samples of 33",
@@ -66,3 +67,30 @@ def test_a_page_of_tables_alone_shows_them_and_says_in_a_line_what_is_not_there(
     assert page.count(line) == 1 and "Not known: no settings.json has this row." in page
     shown = {figure.name for figure in figures.wanted(cfg, "run") if f'<figure class="{figure.name}">' in page}
     assert {"pareto", "fidelity"} <= shown and not shown & {"schedules", "samples", "fits", "routers"}
+
+
+@pytest.mark.parametrize("case", ["no files", "no latency", "nothing measured", "one run of two", "nan", "torn files"])
+def test_page_is_made_of_whatever_is_there(case, tmp_path):
+    cfg, frame = write_results(tmp_path, ["dit-20", "uvit-10"] if case == "one run of two" else ["dit-20"])
+    metrics = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    if case == "no files":
+        shutil.rmtree(tmp_path / "dit-20")
+    elif case == "no latency":
+        frame = frame.assign(**{c: np.nan for c in frame if c.startswith("latency_ms")})
+    elif case == "nothing measured":
+        frame = frame.assign(status="failed", reason="RuntimeError: out of luck")
+    elif case == "one run of two":
+        frame = frame[(frame.run == "dit-20") & (frame.method != "full")]
+    elif case == "nan":
+        frame = frame.assign(**dict.fromkeys(metrics, np.nan))
+    else:
+        for path in tmp_path.rglob("*.*"):
+            if path.is_file() and path.name != "config.yaml":
+                path.write_text("{")
+    file, data = write_page(tmp_path, cfg, frame)
+    assert len(data["settings"]) == 36 * len(cfg["runs"]) and [run["name"] for run in data["runs"]] == list(cfg["runs"])
+    html = unpacked(file.read_text())
+    assert html.count("missing: results.csv has no such row") >= (37 if case == "one run of two" else 0)
+    assert all(f'data-id="{one["id"]}"' in html for one in data["settings"])
+    if case in ("no files", "torn files"):
+        assert not any("computed" in one or "images" in one for one in data["settings"])
