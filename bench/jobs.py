@@ -52,23 +52,27 @@ class Watch:
 
     def __init__(self):
         self.machine = {"device": device.describe("cpu").partition(",")[0], "cores": len(os.sched_getaffinity(0))}
-        self.began, self.peak, self.used, self.last, self.peaks = time.time(), 0.0, {}, {}, {}
+        self.began, self.peak, self.used, self.lasted, self.peaks = time.time(), 0.0, {}, {}, {}
+        self.looked = self.began
 
     def note(self, processes_of_jobs):
-        """Adds what `look` found."""
+        """Adds what `look` found. A key may be of several jobs, one after the other; the time between them is not theirs."""
+        now = time.time()
         memory = {key: sum(of[2] for of in processes.values()) / 1e6 for key, processes in processes_of_jobs.items()}
         self.peak = max(self.peak, sum(memory.values()))
         for key, processes in processes_of_jobs.items():
             self.used.setdefault(key, {}).update(processes)
-            self.last[key], self.peaks[key] = time.time(), max(self.peaks.get(key, 0.0), memory[key])
+            since = max(self.looked, min(of[0] for of in processes.values()))
+            self.lasted[key] = self.lasted.get(key, 0.0) + now - since
+            self.peaks[key] = max(self.peaks.get(key, 0.0), memory[key])
+        self.looked = now
 
     def lines(self, before):
         """One a job, and one of all; those of `before`, of an earlier call, stand where their job was not seen."""
         kept = {tuple(line[name] for name in KEY): line for line in before}
         earlier = kept.pop(ALL, {"seconds": 0, "processor_seconds": 0, "peak_memory_mb": 0})
         used = {key: sum(of[1] for of in processes.values()) for key, processes in self.used.items()}
-        for key, processes in self.used.items():
-            seconds = self.last[key] - min(of[0] for of in processes.values())
+        for key, seconds in self.lasted.items():
             kept[key] = self.line(key, seconds, used[key], self.peaks[key])
         seconds = float(earlier["seconds"]) + time.time() - self.began
         peak = max(self.peak, float(earlier["peak_memory_mb"]))

@@ -33,6 +33,16 @@ def test_processes_of_a_job_are_seen_with_their_memory(tmp_path, monkeypatch):
     assert len(found) == 2 and 1e8 < sum(of[2] for of in found.values()) < 1.5e8
 
 
+def test_the_time_between_two_jobs_of_a_name_is_nobodys(monkeypatch):
+    watch, now = jobs.Watch(), iter(range(1, 12))
+    monkeypatch.setattr(jobs.time, "time", lambda: watch.began + next(now))
+    first, second = {SAMPLE: {1: (watch.began + 0.5, 1.0, 1e6)}}, {SAMPLE: {2: (watch.began + 8.5, 2.0, 1e6)}}
+    for seen in (first, first, *[{}] * 6, second, second):
+        watch.note(seen)
+    (line,) = (line for line in watch.lines([]) if line["job"] == "sample")
+    assert line["seconds"] == 3.0 and line["processor_seconds"] == 3.0  # 0.5 to 2, and 8.5 to 10
+
+
 def test_lines_hold_the_most_memory_and_all_processes_and_go_on_from_a_call_before(tmp_path):
     watch = jobs.Watch()
     began = watch.began

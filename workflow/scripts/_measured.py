@@ -11,7 +11,8 @@ from cachebench.setup import config, matrix
 
 NOT_METHODS = {"plain": "The network without doors", "bare": "The network with doors, no method"}
 DESK = {"new": "`new`", "try": "`try`", "check": "`check`", "page": "to the page"}  # columns of what a new user does
-JOBS = {"match": "matching", "fit": "fitting", "sample": "sampling", "score": "scoring"}  # of one method
+JOBS = {"match": "matching", "fit": "fitting", "sample": "sampling"}  # of one method
+OF_ALL = {"latency": "timing all methods", "trace": "the trace", "score": "scoring all methods", "reference": "the reference"}
 MEASURED = tables.Column("measured", "measured", interval="bounds")
 TIME = tables.Column("time_ratio", "time", interval="bounds")
 
@@ -62,11 +63,11 @@ def full_size():
             cells = [taken(*each.loc[job]) if job in each.index else marks.DASH for job in JOBS]
             lines.append([f"`{name}`", *cells])
         (whole,) = frame[frame.job == "all"].itertuples()
-        caption = f"{frame.device.iloc[0]}, {frame.cores.iloc[0]} cores ([file]({link(path)}))."
+        caption = f"{frame.device.iloc[0]}, {frame.cores.iloc[0]} core(s) ([file]({link(path)}))."
         caption += f" From end to end it took {whole.seconds / 60:.0f} minutes, and all jobs that ran at once at most"
-        caption += f"\n{whole.peak_memory_mb / 1e3:.1f} GB. {others(frame)}"
+        caption += f"\n{whole.peak_memory_mb / 1e3:.1f} GB."
         head = ["Method", *(word.capitalize() for word in JOBS.values())]
-        out = f"{caption}\n\n{md.table(head, lines)}"
+        out = f"{caption}\n\n{md.table(head, lines)}\n\n{others(frame)}"
     return out
 
 
@@ -86,16 +87,16 @@ def demo_jobs():
 
 
 def others(frame):
-    """What the jobs that are of no single method took, in a sentence."""
-    left, told = frame[~frame.job.isin([*JOBS, "all"])], []
-    for job, word in (("latency", "Timing all methods"), ("reference", "the reference")):
-        told += [f"{word} took {taken(of.seconds.sum(), of.peak_memory_mb.max())}" for of in [left[left.job == job]] if len(of)]
-    rest = left[~left.job.isin(["latency", "reference"])]
-    return f"{', '.join(told)}, and the {len(rest)} jobs that make tables and figures {rest.seconds.sum():.0f} s together."
+    """What the jobs that are of no single method took."""
+    by_job = frame[~frame.job.isin([*JOBS, "all"])].groupby("job").agg({"seconds": "sum", "peak_memory_mb": "max"})
+    lines = [[word, taken(*by_job.loc[job])] for job, word in OF_ALL.items() if job in by_job.index]
+    rest = by_job.loc[by_job.index.difference([*OF_ALL])]
+    lines.append(["tables and figures", taken(rest.seconds.sum(), rest.peak_memory_mb.max())])
+    return md.table(["Of all methods together", "Took"], lines)
 
 
 def taken(seconds, megabytes):
-    return f"{seconds:.0f} s, {megabytes / 1e3:.1f} GB"
+    return marks.DASH if seconds < 1 else f"{seconds:.0f} s, {megabytes / 1e3:.1f} GB"
 
 
 def speed():
