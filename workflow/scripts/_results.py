@@ -40,7 +40,7 @@ def findings():
     for run in frame.run.unique():
         rows = frame[frame.run == run]
         by_fd, by_closeness = (answers.sentence(cfg, rows, run, by) for by in ("fd", "closeness"))
-        near = f"By closeness to the full run: {by_closeness}" if by_closeness != by_fd else ""
+        near = f"By closeness to the full run: {by_closeness[0].lower()}{by_closeness[1:]}" if by_closeness != by_fd else ""
         out += [f"* {sentence}" for sentence in (by_fd, near, standing(rows, "l2c")) if sentence]
     return "\n".join(out)
 

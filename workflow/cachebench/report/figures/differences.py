@@ -44,7 +44,7 @@ def draw(files):
     for axis, (budget, rows) in zip(axes, panels.items(), strict=True):
         draw_budget(axis, rows, list(named.index), small)
         axis.set_title(f"budget {budget:g}", fontsize=10, loc="left", pad=16)
-        axis.tick_params(axis="x", labelrotation=90 if wide < 2 else 0)
+        axis.tick_params(axis="x", labelrotation=90 if wide < 2 else 0, labelsize=8)
     symmetric.bend(axes[0], shown, KEY, "x", few=wide < 3)
     axes[0].set_yticks(range(len(named)), named["name"], fontsize=small)
     axes[0].set_ylim(len(named) - 0.5, -0.5)
