@@ -19,8 +19,8 @@ from cachebench.plugin import loader, method
 from cachebench.plugin.problem import Problem
 
 # For methods that train: few steps, and so violent that L2C's scores reach the ends of their range.
-QUICK = {"iterations": 3, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "rho": 1000.0, "samples": 4, "rounds": 2}
-QUICK |= {"shifted": "to_share"}  # DyDiT's share is not reached in three steps
+QUICK = {"iterations": 2, "batch_size": 4, "lr": 20.0, "lambda": 1000.0, "rho": 1000.0, "samples": 4, "rounds": 2}
+QUICK |= {"shifted": "to_share"}  # DyDiT's share is not reached in two steps
 READS = {"item", "tolist", "numpy", "cpu", "nonzero", "argwhere", "masked_select", "unique", "equal", "allclose"}
 READS |= {f"__{name}__" for name in ("bool", "int", "float", "index", "array", "contains")}
 RULES = []
