@@ -192,8 +192,8 @@ def ends(name, d):
 def points(rows, scored, run):
     """[(cost, row of scores.json)] of a run's uncached trajectories by ascending cost: fewer steps, and the full run."""
     ran = rows[rows.method.isin(["full", step_reduction(rows)]) & (rows.status == "ok")].drop_duplicates("achieved")
-    there = ran[[(run, method) in scored for method in ran.method]]
-    return [(row.achieved, scored[run, row.method][row.budget]) for _, row in there.sort_values("achieved").iterrows()]
+    known = (row for _, row in ran.sort_values("achieved").iterrows() if (run, row.method) in scored)
+    return [(row.achieved, scored[run, row.method][row.budget]) for row in known]
 
 
 def beside_steps(method_row, cost, uncached, reach=0.0):
