@@ -67,7 +67,7 @@ def full_size():
         caption += f" From end to end it took {whole.seconds / 60:.0f} minutes, and all jobs that ran at once at most"
         caption += f"\n{whole.peak_memory_mb / 1e3:.1f} GB."
         head = ["Method", *(word.capitalize() for word in JOBS.values())]
-        out = f"{caption}\n\n{md.table(head, lines)}\n\n{others(frame)}"
+        out = f"{caption}\n\n{md.table(head, lines)}\n{others(frame)}"
     return out
 
 

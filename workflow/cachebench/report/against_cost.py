@@ -44,7 +44,7 @@ def coloured(frame, rows, key):
     controls are dark grey. `frame` has all runs."""
     named = leading(rows, key)
     if named == methods_of(rows):
-        return {name: look for name, look in palette(frame.method).items() if name in named}
+        return {name: style for name, style in palette(frame.method).items() if name in named}
     first = rows[rows.method.isin(named)].drop_duplicates("method")
     controls = zip(first.method[first.kind == "control"], MARKERS * len(first), strict=False)
     caches = {row.method: look(row) for row in first.itertuples()}

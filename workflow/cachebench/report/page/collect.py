@@ -83,8 +83,10 @@ def absent(cfg, frame, folder):
         lost["scores.json"] += not Path(files.tree.scores(row.run, row.method)).exists()
         lost["samples"] += not files.shards(row.method, row.budget)
     told = answers.listed([f"{what} of {count}" for what, count in lost.items() if count])
-    told = f"Of the {len(rows)} measured rows these files are not there: {told}. Their numbers are shown, "
-    return f"{told}but not what is made of these files: schedules, images, shares of the cost." if any(lost.values()) else ""
+    if not told:
+        return ""
+    shown = "Their numbers are shown, but not what is made of these files: schedules, images, shares of the cost."
+    return f"Of the {len(rows)} measured rows these files are not there: {told}. {shown}"
 
 
 def shared(settings):
