@@ -15,12 +15,15 @@ from report.test_tables import row
 METHODS = "abcdefgh"
 
 
-def frame(orders):
-    """Rows of methods a, b, ... with the values {(run, budget): values} as latent MSE and, reversed, as FD; fewer steps too."""
+def frame(orders, references=()):
+    """Rows of methods a, b, ... with the values {(run, budget): values} as latent MSE and, reversed, as FD; fewer steps too.
+    `references` {run: name} has the data sets of runs that are not on the first one."""
     rows = []
     for (run, budget), values in orders.items():
+        data = dict(references).get(run, "first")
         for name, value in zip(METHODS, values, strict=False):
-            rows.append(row(name, budget, run=run, fd=(9.0 - value, 0.1), latent_mse=(value, 0.1)))
+            metrics = {"fd": (9.0 - value, 0.1), "latent_mse": (value, 0.1)}
+            rows.append(row(name, budget, run=run, reference_stats=data, **metrics))
         rows.append(row("fewer_steps", budget, "control", run=run, fd=(0.1, 0.1), latent_mse=(0.1, 0.1)))
     return tables.tidy(pd.DataFrame(rows))
 
@@ -44,6 +47,14 @@ def test_tau_is_scipys_and_the_interval_holds_it():
     found = agreement.agreement(frame({("r", 0.5): one, ("s", 0.5): other}))["run", "latent_mse"]
     assert found["tau"] == pytest.approx(stats.kendalltau(one, other).statistic)
     assert -1 <= found["low"] < found["tau"] < found["high"] <= 1
+
+
+def test_runs_on_two_data_sets_are_a_kind_of_their_own():
+    orders = {("r", 0.5): RISING, ("s", 0.5): RISING, ("other", 0.45): RISING[::-1], ("other", 0.3): RISING[::-1]}
+    found = agreement.agreement(frame(orders, {"other": "second"}), draws=10)
+    kinds = {kind: (of["tau"], of["pairs"]) for (kind, metric), of in found.items() if metric == "fd"}
+    assert kinds == {"budget": (1, 1), "run": (1, 1), "data": (-1, 2)}
+    assert "a run on another data set at the nearest budget, Kendall's tau" in told.sentences(found)[2]
 
 
 def test_three_methods_in_common_are_too_few():

@@ -231,6 +231,7 @@ def test_the_league_has_a_row_a_method_sorted_by_its_mean_place():
     assert [column["share"] for column in found["columns"]] == ["80 %", "50 %"]
     placed = {line["name"]: line["place"] for line in found["rows"]}
     assert placed == {"A": 0.0, "C": 0.75, "B": 1.0, "FEWER_STEPS": None, "D": None}
+    assert [line["columns"] for line in found["rows"]][:3] == [2, 2, 1]
     cells = {line["name"]: [(cell["text"], cell["shade"]) for cell in line["cells"]] for line in found["rows"]}
     assert cells["A"][1] == ("−0.50", "better deep-3") and cells["C"] == [("0", ""), ("0", "")]
     assert cells["B"][0] == ("×", "") and cells["D"] == [("", ""), ("·", "")]

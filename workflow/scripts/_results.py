@@ -1,4 +1,4 @@
-"""Tables of the documentation from committed results: resources/fmnist, demo, weights and published."""
+"""Tables of the documentation from committed results: resources/fmnist, cifar10-small, demo, weights and published."""
 
 import re
 from dataclasses import replace
@@ -11,20 +11,31 @@ from cachebench.judge import agreement, equivalents, pairs, published
 from cachebench.report import agreement as agreed
 from cachebench.report import answers, marks, printed, tables, transfer, typeset, validity
 from cachebench.report import markdown as md
-from cachebench.report.page import compared
+from cachebench.report.page import compared, league
 from cachebench.setup import config
 
 RESOURCES = atomic.ROOT / "resources"
-RESULTS, COMPARISONS = RESOURCES / "fmnist/results.csv", RESOURCES / "fmnist/comparisons.csv"
+BENCHMARKS = ("fmnist",)  # each a config, and a folder of committed results
 SHOWN = ("achieved", "speed_up", "fd", "fd_minus_full", "latent_mse")  # of the columns of a run's table
 LEFT_OUT = ("FD − best", "Latent MSE − fewer steps", "Efficiency", "Area")  # of the comparisons; so is p to the best
 MACS_NAMES = {"full": "Full", "l2c": "L2C"}  # of the methods in resources/published
 
 
+def read(name):
+    """The rows of a folder of committed results with their comparisons."""
+    return tables.read(*(RESOURCES / name / f"{table}.csv" for table in ("results", "comparisons")))
+
+
 def results():
-    """The committed benchmark's rows with their comparisons; a method that cannot run on a network has none."""
-    frame = tables.read(RESULTS, COMPARISONS)
-    return frame[frame.status != "unsupported"]
+    """The rows of the committed benchmarks, with the budgets they are under; a method that cannot run on a network has none."""
+    frames = {name: read(name) for name in BENCHMARKS}
+    frame = pd.concat([frame.assign(under=tables.under(settings(name), frame)) for name, frame in frames.items()])
+    return frame[frame.status != "unsupported"].reset_index(drop=True)
+
+
+def settings(name):
+    """The configuration that made a benchmark."""
+    return config.load(atomic.ROOT / f"config/{name}.yaml")
 
 
 def every_method():
@@ -34,15 +45,27 @@ def every_method():
 
 
 def findings():
-    """What the committed benchmark says of each run in sentences: what to use by FD and by closeness, and where L2C stands."""
-    cfg, frame, out = config.load(atomic.ROOT / "config/fmnist.yaml"), results(), []
-    frame = frame.assign(under=tables.under(cfg, frame))
-    for run in frame.run.unique():
-        rows = frame[frame.run == run]
-        by_fd, by_closeness = (answers.sentence(cfg, rows, run, by) for by in ("fd", "closeness"))
-        near = f"By closeness to the full run: {by_closeness[0].lower()}{by_closeness[1:]}" if by_closeness != by_fd else ""
-        out += [f"* {sentence}" for sentence in (by_fd, near, standing(rows, "l2c")) if sentence]
+    """What the committed benchmarks say of each run in sentences: what to use by FD and by closeness, and where L2C stands."""
+    out = []
+    for name in BENCHMARKS:
+        cfg, frame = settings(name), results()
+        for run, rows in frame[frame.run.isin(cfg["runs"])].groupby("run", sort=False):
+            by_fd, by_closeness = (answers.sentence(cfg, rows, run, by) for by in ("fd", "closeness"))
+            near = f"By closeness to the full run: {by_closeness[0].lower()}{by_closeness[1:]}" if by_closeness != by_fd else ""
+            out += [f"* {sentence}" for sentence in (by_fd, near, standing(rows, "l2c")) if sentence]
     return "\n".join(out)
+
+
+def beside(by):
+    """Every method beside fewer steps at every budget, by "fd" or "closeness", the best places first."""
+    frame = results()
+    one = league.table({"runs": list(frame.run.unique())}, frame, by)
+    head = ["Method", "Place", *(f"{column['run']}, {column['share']}" for column in one["columns"])]
+    rows = []
+    for line in one["rows"]:
+        place = marks.DASH if line["place"] is None else f"{line['place']:.2f} ({line['columns']})"
+        rows.append([line["name"], place, *(f"{cell.get('sign', '')} {cell['text']}".strip() for cell in line["cells"])])
+    return md.table(head, rows)
 
 
 def standing(rows, method):
@@ -55,19 +78,20 @@ def standing(rows, method):
 
 
 def parts():
-    """What is committed of each part of the benchmark, and the command that makes it."""
-    frame, lines = tables.read(RESULTS, COMPARISONS), []
-    every = config.read(atomic.ROOT / "config/fmnist.yaml")["runs"]
-    for path in sorted((atomic.ROOT / "config/parts").glob("*.yaml")):
-        if left_out := config.read(path).get("runs"):
-            (run,) = (name for name in every if left_out.get(name, {}) is not None)
+    """What is committed of each part of the benchmarks, and the command that makes it."""
+    lines = []
+    for name in BENCHMARKS:
+        frame, every = read(name), config.read(atomic.ROOT / f"config/{name}.yaml")["runs"]
+        for path in sorted((atomic.ROOT / "config/parts").glob("*.yaml")):
+            part = config.read(path)
+            if not part.get("name", "").startswith(f"{name}-"):
+                continue
+            (run,) = (run for run in every if part.get("runs", {}).get(run, {}) is not None)
             rows = frame[(frame.run == run) & (frame.status == "ok")]
             budgets = answers.listed([f"{share:g}" for share in sorted(rows.budget.unique())[::-1]])
             there = f"{len(rows)}, of {rows['count'].max():.0f} images" if len(rows) else "none yet"
-            command = (
-                f"snakemake --cores all --configfile config/fmnist.yaml config/parts/methods.yaml config/parts/{path.name}"
-            )
-            lines.append([f"`{path.stem}`", run, budgets, there, f"`{command}`"])
+            files = f"config/{name}.yaml config/parts/methods.yaml config/parts/{path.name}"
+            lines.append([f"`{path.stem}`", run, budgets, there, f"`snakemake --cores all --configfile {files}`"])
     return md.table(["Part", "Run", "Budgets", "Rows", "Command"], lines)
 
 
@@ -105,23 +129,22 @@ def plain(cell):
     return f"({text})" if cell.get("why") and cell["text"] != marks.DASH else text
 
 
-def measures(name):
-    """Whether the runs of the committed results `name` can tell methods apart; nothing where that is not committed."""
-    path = RESOURCES / name / "validity.csv"
-    lines = validity.read(path) if path.exists() else []
+def measures(*names):
+    """Whether the runs of these committed results can tell methods apart."""
+    lines = [line for name in names for line in validity.read(RESOURCES / name / "validity.csv")]
     return "\n".join(f"* **{line['run']}**: {md.escape(validity.words(line))}" for line in lines)
 
 
 def more_methods():
     """How many of the committed verdicts against fewer steps turn where so many methods are added to each budget."""
-    rows, turned = pd.read_csv(COMPARISONS).dropna(subset="p"), {"random": 0, "tied": 0}
+    rows, turned = results().dropna(subset="p"), {"random": 0, "tied": 0}
     for _, of in rows.groupby(["run", "budget"]):
         p_values, worst = of.p.tolist(), of.p[of.method == equivalents.RANDOM].tolist()
         before = np.array(pairs.holm(p_values)) < pairs.LEVEL
         for kind, p in (("random", worst[:1]), ("tied", [1.0])):
             after = np.array(pairs.holm(p_values + p * 30))[: len(p_values)] < pairs.LEVEL
             turned[kind] += int((before != after).sum())
-    claimed, where = (rows.verdict != "tie").sum(), "demo.md#more-methods-at-more-budgets"
+    claimed, where = (rows.verdict != "tie").sum(), "benchmark.md"
     return (
         f"Of the {len(rows)} verdicts of the [benchmark with every method]({where}) {claimed} are no ties. Thirty copies of\n"
         f"`random_skip` at each of its budgets would turn {turned['random']} of them, and thirty methods that tie with fewer\n"
@@ -147,11 +170,8 @@ def transferred():
 
 
 def answer():
-    """What to use on each run of the committed demo, in its page's sentences; nothing where that is not committed."""
-    there = [RESOURCES / f"demo/{name}.csv" for name in ("results", "comparisons")]
-    if not all(path.exists() for path in there):
-        return ""
-    cfg, frame = config.load(atomic.ROOT / "config/config.yaml"), tables.read(*there)
+    """What to use on each run of the committed demo, in its page's sentences."""
+    cfg, frame = config.load(atomic.ROOT / "config/config.yaml"), read("demo")
     frame = frame.assign(under=tables.under(cfg, frame))
     said = (answers.sentence(cfg, frame[frame.run == run], run) for run in cfg["runs"] if (frame.run == run).any())
     return "\n".join(f"* {sentence}" for sentence in said)

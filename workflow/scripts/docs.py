@@ -1,4 +1,5 @@
-"""Rewrites the tables of README.md and docs/*.md from files in resources/; with --check it only names pages that are old.
+"""Rewrites the tables of README.md and docs/*.md, and a picture of docs/, from files in resources/; with --check it only names
+pages that are old.
 
 A table stands between a line `<!-- generated: NAME -->` and a line `<!-- end -->`; the names are in BLOCKS."""
 
@@ -24,7 +25,9 @@ from _measured import (
     trained,
 )
 from _results import (
+    BENCHMARKS,
     answer,
+    beside,
     card,
     comparisons,
     every_method,
@@ -35,13 +38,16 @@ from _results import (
     more_methods,
     one_setting,
     parts,
+    results,
     transferred,
 )
 from cachebench.desk import shown, template
 from cachebench.files import atomic
 from cachebench.plugin import loader
 from cachebench.plugin.method import FAMILIES
+from cachebench.report import figures, style
 from cachebench.report import markdown as md
+from cachebench.report.files_of_run import Files
 
 PAGES = [
     *(atomic.ROOT / f"{where}README.md" for where in ("", "methods/", "resources/weights/")),
@@ -107,9 +113,11 @@ BLOCKS = {
     "check-method": partial(printed, "check"),
     "methods": methods,
     "demo-validity": partial(measures, "demo"),
-    "every-method-validity": partial(measures, "fmnist"),
+    "every-method-validity": partial(measures, *BENCHMARKS),
     "every-method": every_method,
     "findings": findings,
+    "beside-by-fd": partial(beside, "fd"),
+    "beside-by-closeness": partial(beside, "closeness"),
     "parts": parts,
     "comparisons": comparisons,
     "more-methods": more_methods,
@@ -156,5 +164,8 @@ for path in old:
     print(path.relative_to(atomic.ROOT))
     if not check:
         atomic.write_text(path, pages[path])
+if not check:
+    figure = figures.load("agreement").draw(Files({}, None, atomic.ROOT, results()))
+    style.save(figure, [atomic.ROOT / "docs/pictures/agreement.png"])
 if check and old:
     raise SystemExit("These pages have old tables; `python workflow/scripts/docs.py` makes them anew.")

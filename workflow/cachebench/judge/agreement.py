@@ -15,7 +15,7 @@ from cachebench.metrics import catalog, spaces
 LEAST = 4  # methods in common
 DRAWS = 400
 METRICS = ("latent_mse", "fd")  # closeness to the full run, and quality
-KINDS = ("budget", "run", "metric", "space")  # in what two settings differ, "space" being FD and that of another extractor
+KINDS = ("budget", "run", "data", "metric", "space")  # in what two settings differ; "space": FD and that of another extractor
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Setting:
     run: str
     budget: float
     metric: str
+    data: str  # the reference of the run
     values: pd.Series
 
 
@@ -36,13 +37,13 @@ def settings(frame):
         for metric in map(catalog.metric, keys):
             values = -metric.better * rows.drop_duplicates("method").set_index("method")[metric.key].dropna()
             if len(values) >= LEAST:
-                kept.append(Setting(run, budget, metric.key, values))
+                kept.append(Setting(run, budget, metric.key, rows.reference_stats.iloc[0], values))
     return kept
 
 
 def pairs(settings):
-    """[((kind, metric), a, b, methods in common)] of two settings that differ in one of KINDS; those of two runs are at the
-    budgets that are nearest to each other."""
+    """[((kind, metric), a, b, methods in common)] of two settings that differ in one of KINDS; those of two runs, on the same
+    data or on other ("data"), are at the budgets that are nearest to each other."""
     out = []
     for a, b in itertools.combinations(settings, 2):
         common = a.values.index.intersection(b.values.index)
@@ -63,7 +64,9 @@ def differ(a, b, settings):
         return None
     if a.run == b.run:
         return "budget"
-    return "run" if nearest(a, b.run, settings) == b.budget and nearest(b, a.run, settings) == a.budget else None
+    if nearest(a, b.run, settings) != b.budget or nearest(b, a.run, settings) != a.budget:
+        return None
+    return "run" if a.data == b.data else "data"
 
 
 def nearest(setting, run, settings):

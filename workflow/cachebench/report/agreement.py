@@ -5,7 +5,11 @@ from cachebench.judge.agreement import KINDS, METRICS
 from cachebench.metrics import catalog, spaces
 from cachebench.report import tables
 
-OTHER = {"budget": "another budget of the same run", "run": "another run at the nearest budget"}
+OTHER = {
+    "budget": "another budget of the same run",
+    "run": "another run at the nearest budget",
+    "data": "a run on another data set at the nearest budget",
+}
 
 
 def title(metric):

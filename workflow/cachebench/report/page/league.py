@@ -12,8 +12,8 @@ FEWER = "Fewer steps"  # which every sampler calls by its own name
 
 
 def table(cfg, frame, by):
-    """{"by", "axis", "columns": [{"run", "share"}], "rows": [{"name", "family", "place", "cells"}]} of a frame, the rows by
-    their mean place among the methods of a column."""
+    """{"by", "axis", "columns": [{"run", "share"}], "rows": [{"name", "family", "place", "columns", "cells"}]} of a frame,
+    the rows by their mean place among the methods of a column, over the `columns` in which they have a number."""
     measure = judged.measure_of(by)
     columns = [(run, budget) for run in cfg["runs"] for budget in judged.budgets(frame[frame.run == run])]
     rows = frame[[key in columns for key in zip(frame.run, frame.under, strict=True)]]  # the full run is at none of them
@@ -26,7 +26,8 @@ def table(cfg, frame, by):
         by_column = {(row.run, row.under): row for _, row in of.iterrows()}
         places = shares[known.method == method]
         name = FEWER if method in steps and of.name.nunique() > 1 else of.name.iloc[0]
-        heading = {"name": name, "family": of.family.iloc[0], "place": float(places.mean()) if len(places) else None}
+        heading = {"name": name, "family": of.family.iloc[0], "columns": len(places)}
+        heading["place"] = float(places.mean()) if len(places) else None
         lines.append(heading | {"cells": [cell(by_column.get(column), by, measure, place) for column in columns]})
     lines.sort(key=lambda line: math.inf if line["place"] is None else line["place"])
     heads = [{"run": run, "share": answers.share(budget)} for run, budget in columns]
