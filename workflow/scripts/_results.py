@@ -57,7 +57,8 @@ def findings():
 
 
 def beside(by):
-    """Every method beside fewer steps at every budget, by "fd" or "closeness", the best places first."""
+    """Every method beside fewer steps at every budget, by "fd" or "closeness", the best places first; before the table, which
+    of them are never worse and which always."""
     frame = results()
     one = league.table({"runs": list(frame.run.unique())}, frame, by)
     head = ["Method", "Place", *(f"{column['run']}, {column['share']}" for column in one["columns"])]
@@ -65,7 +66,20 @@ def beside(by):
     for line in one["rows"]:
         place = marks.DASH if line["place"] is None else f"{line['place']:.2f} ({line['columns']})"
         rows.append([line["name"], place, *(f"{cell.get('sign', '')} {cell['text']}".strip() for cell in line["cells"])])
-    return md.table(head, rows)
+    return f"{summed(one['rows'])}\n\n{md.table(head, rows)}"
+
+
+def summed(lines):
+    """Which of the league table's methods are better than fewer steps somewhere and worse nowhere, and which only worse."""
+    never, always = [], []
+    for line in lines:
+        words = [cell["word"] for cell in line["cells"] if cell.get("word") and cell["shade"] != "lost"]
+        if "better" in words and "worse" not in words:
+            never.append(f"{line['name']} ({words.count('better')} of {len(words)})")
+        elif set(words) == {"worse"}:
+            always.append(line["name"])
+    told = [("Better than fewer steps in some columns and worse in none", never), ("Worse in every column", always)]
+    return "\n\n".join(f"{words}: {'; '.join(names) or 'none'}." for words, names in told)
 
 
 def standing(rows, method):
