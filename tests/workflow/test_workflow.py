@@ -370,7 +370,7 @@ def test_every_configuration_passes_its_check():
         if path.name != "queue.yaml":  # the training queue, of which no run is made
             check.check(config.read(path), path)
     for part in set((ROOT / "config/parts").glob("*.yaml")) - {shared := ROOT / "config/parts/methods.yaml"}:
-        values = config.read(ROOT / "config/fmnist.yaml")
+        values = config.read(ROOT / f"config/{config.read(part)['name'].rpartition('-')[0]}.yaml")
         for file in (shared, part):
             update_config(values, config.read(file))
         assert len(check.check(values, part)["runs"]) == 1

@@ -98,7 +98,7 @@ def parts():
         frame, every = read(name), config.read(atomic.ROOT / f"config/{name}.yaml")["runs"]
         for path in sorted((atomic.ROOT / "config/parts").glob("*.yaml")):
             part = config.read(path)
-            if not part.get("name", "").startswith(f"{name}-"):
+            if part.get("name", "").rpartition("-")[0] != name:
                 continue
             (run,) = (run for run in every if part.get("runs", {}).get(run, {}) is not None)
             rows = frame[(frame.run == run) & (frame.status == "ok")]
