@@ -6,6 +6,7 @@ import time
 LEFT_OUT = ("job_started", "job_finished")  # Snakemake's events that the line stands for
 SELECTS = "Select jobs to execute..."
 BAR = 20  # characters
+SOON = 60  # seconds, before which the jobs tell nothing of those after them: the first are downloads and copies
 
 
 class Progress(logging.Filter):
@@ -24,10 +25,10 @@ class Progress(logging.Filter):
 
 
 def line(done, total, seconds):
-    """How far a run has come after so many seconds, if the jobs that are left take as long as those before."""
+    """How far a run has come after so many seconds, and after SOON what is left if all jobs take as long as those before."""
     told = f"{time.strftime('%H:%M')} [{'#' * (BAR * done // total):.<{BAR}}] {done} of {total} jobs done"
     left = seconds * (total - done) / done
-    return told if done == total else f"{told}, about {minutes(left)} left"
+    return told if done == total or seconds < SOON else f"{told}, about {minutes(left)} left"
 
 
 def minutes(seconds):
