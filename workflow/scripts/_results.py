@@ -167,8 +167,16 @@ def more_methods():
 
 
 def one_setting():
-    """What the order of methods on one setting of the committed results tells of another."""
-    return "\n".join(f"* {sentence}" for sentence in agreed.sentences(agreement.agreement(results())))
+    """What the order of methods on one setting of the committed results tells of another, and each pair of two runs."""
+    agreements, by_pair = agreement.agreement(results()), {}
+    for (kind, metric), of in agreements.items():
+        for a, b, methods, tau, low, high in of["all"] if kind in ("run", "data") else ():
+            pair = *(f"{setting.run}, {answers.share(setting.budget)}" for setting in (a, b)), str(methods)
+            by_pair.setdefault(pair, {})[metric] = agreed.value({"tau": tau, "low": low, "high": high})
+    rows = [[*pair, *(taus.get(metric, marks.DASH) for metric in agreement.METRICS)] for pair, taus in by_pair.items()]
+    head = ["One run", "Another", "Methods", *(f"tau by {agreed.title(metric)}" for metric in agreement.METRICS)]
+    sentences = "\n".join(f"* {sentence}" for sentence in agreed.sentences(agreements))
+    return f"{sentences}\n\n{md.table(head, rows)}"
 
 
 def macs():
