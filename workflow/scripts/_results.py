@@ -15,7 +15,7 @@ from cachebench.report.page import compared, league
 from cachebench.setup import config
 
 RESOURCES = atomic.ROOT / "resources"
-BENCHMARKS = ("fmnist",)  # each a config, and a folder of committed results
+BENCHMARKS = ("fmnist", "cifar10-small")  # each a config, and a folder of committed results
 SHOWN = ("achieved", "speed_up", "fd", "fd_minus_full", "latent_mse")  # of the columns of a run's table
 LEFT_OUT = ("FD − best", "Latent MSE − fewer steps", "Efficiency", "Area")  # of the comparisons; so is p to the best
 MACS_NAMES = {"full": "Full", "l2c": "L2C"}  # of the methods in resources/published
@@ -52,7 +52,7 @@ def findings():
         for run, rows in frame[frame.run.isin(cfg["runs"])].groupby("run", sort=False):
             by_fd, by_closeness = (answers.sentence(cfg, rows, run, by) for by in ("fd", "closeness"))
             near = f"By closeness to the full run: {by_closeness[0].lower()}{by_closeness[1:]}" if by_closeness != by_fd else ""
-            out += [f"* {sentence}" for sentence in (by_fd, near, standing(rows, "l2c")) if sentence]
+            out += [f"* `{run}`: {sentence}" for sentence in (by_fd, near, standing(rows, "l2c")) if sentence]
     return "\n".join(out)
 
 
@@ -88,7 +88,7 @@ def standing(rows, method):
     of_method = ranked[ranked.method == method].sort_values("budget", ascending=False)
     for _, row in of_method.iterrows():
         told.append(f"{marks.ranks(row)} of {(ranked.budget == row.budget).sum()} at {answers.share(row.budget)}")
-    return f"On {of_method.run.iloc[0]} {of_method['name'].iloc[0]} stands {answers.listed(told)}, by FD." if told else ""
+    return f"{of_method['name'].iloc[0]} stands {answers.listed(told)}, by FD." if told else ""
 
 
 def parts():
