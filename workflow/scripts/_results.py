@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ def read(name):
     return tables.read(*(RESOURCES / name / f"{table}.csv" for table in ("results", "comparisons")))
 
 
+@cache
 def results():
     """The rows of the committed benchmarks, with the budgets they are under; a method that cannot run on a network has none."""
     frames = {name: read(name) for name in BENCHMARKS}
@@ -33,6 +35,7 @@ def results():
     return frame[frame.status != "unsupported"].reset_index(drop=True)
 
 
+@cache
 def settings(name):
     """The configuration that made a benchmark."""
     return config.load(atomic.ROOT / f"config/{name}.yaml")
@@ -46,9 +49,8 @@ def every_method():
 
 def findings():
     """What the committed benchmarks say of each run in sentences: what to use by FD and by closeness, and where L2C stands."""
-    out = []
-    for name in BENCHMARKS:
-        cfg, frame = settings(name), results()
+    frame, out = results(), []
+    for cfg in map(settings, BENCHMARKS):
         for run, rows in frame[frame.run.isin(cfg["runs"])].groupby("run", sort=False):
             by_fd, by_closeness = (answers.sentence(cfg, rows, run, by) for by in ("fd", "closeness"))
             near = f"By closeness to the full run: {by_closeness[0].lower()}{by_closeness[1:]}" if by_closeness != by_fd else ""
@@ -64,8 +66,8 @@ def beside(by):
     head = ["Method", "Place", *(f"{column['run']}, {column['share']}" for column in one["columns"])]
     rows = []
     for line in one["rows"]:
-        place = marks.DASH if line["place"] is None else f"{line['place']:.2f} ({line['columns']})"
-        rows.append([line["name"], place, *(f"{cell.get('sign', '')} {cell['text']}".strip() for cell in line["cells"])])
+        cells = (f"{cell.get('sign', '')} {cell['text']}".strip() for cell in line["cells"])
+        rows.append([line["name"], league.placed(line), *cells])
     return f"{summed(one['rows'])}\n\n{md.table(head, rows)}"
 
 

@@ -34,6 +34,11 @@ def table(cfg, frame, by):
     return {"by": by, "axis": answers.worded(answers.PLACES, by, frame), "columns": heads, "rows": lines}
 
 
+def placed(line):
+    """A row's mean place, and of how many columns that is."""
+    return marks.DASH if line["place"] is None else f"{line['place']:.2f} ({line['columns']})"
+
+
 def found_in(row, by, measure):
     return judged.Answer(by, row, *(row[f"{measure.key}{end}"] for end in ("", "_low", "_high")), row[measure.verdict])
 

@@ -201,6 +201,7 @@ def render(cfg, frame, results, paths, folder, data, printed=(), measures=(), fl
         "DASH": marks.DASH,
         "UNREACHABLE": league.UNREACHABLE,
         "FAILED": league.FAILED,
+        "placed": league.placed,
         "SIGNS": league.SIGNS,
         "EFFORTS": answers.ALLOWED,
         "MEANINGS": {by: answers.worded(answers.MEANINGS, by, frame) for by in answers.meanings(cfg)},
